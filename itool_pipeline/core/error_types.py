@@ -1,0 +1,130 @@
+"""The seven types of error in tool calls (Fig. 3, Appendix A.1), decided from the response's calls and the gold.
+
+The first that holds, in this order:
+
+- `code_syntax`      the response has begun a call, and does not decode
+- `tools_count`      another number of calls than expected; plain text for a call, a call for plain text
+- `tool_name`        a call to another function than the gold's
+- `parameter_name`   a parameter that the function does not have, or as many unexpected ones as are missing
+- `parameter_count`  parameters that are missing, or too many
+- `parameter_value`  a value, or its type, that is not accepted
+- `other`            wrong for another reason, e.g. the gold function is not among the tools
+
+The paper says of Parameter Name only "unable to identify the parameter value from the user query"; we take it as its
+title says. With several calls, those that agree with a gold call are set aside, and the first gold call left over is
+compared with the call left over that is most like it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from itool_pipeline.core.call_match import argument_agrees, decode, description, is_expected, mismatch, needed
+from itool_pipeline.core.outcome import check, expected_count, expects_call, in_any_order, short_json
+from itool_pipeline.core.tool_calls import ToolCallSyntaxError, looks_like_call
+from itool_pipeline.core.tool_schema import properties
+from itool_pipeline.core.types import Call, Example, GoldCall
+
+
+class ErrorType(StrEnum):
+    PARAMETER_VALUE = "parameter_value"
+    PARAMETER_NAME = "parameter_name"
+    PARAMETER_COUNT = "parameter_count"
+    TOOLS_COUNT = "tools_count"
+    TOOL_NAME = "tool_name"
+    CODE_SYNTAX = "code_syntax"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """Why a response is wrong.
+
+    function, parameter  where; empty when the mistake concerns none
+    expected, got        JSON, cut to 200 characters: values, names, or numbers of calls; for syntax, `got` is text
+    """
+
+    type: ErrorType
+    function: str = ""
+    parameter: str = ""
+    expected: str = ""
+    got: str = ""
+
+
+def classify(example: Example, response: str) -> Mistake | None:
+    """The mistake of a complete response, or None when `check` finds it right.
+
+    Raises ValueError for gold calls in Java or JavaScript.
+    """
+    verdict = check(example, response)
+    if verdict.correct:
+        return None
+    function = example.gold[0].name if example.gold else ""
+    try:
+        calls = decode(example, response)
+    except ToolCallSyntaxError:
+        if looks_like_call(response):
+            return Mistake(ErrorType.CODE_SYNTAX, function, got=short_json(response))
+        calls = ()
+    wanted = expected_count(example) if example.gold else int(expects_call(example))
+    if len(calls) != wanted:
+        return Mistake(ErrorType.TOOLS_COUNT, function, expected=str(wanted), got=str(len(calls)))
+    call, gold = _left_over(example, calls)
+    return _compare(example, call, gold) or Mistake(ErrorType.OTHER, gold.name, got=short_json(verdict.error))
+
+
+def _left_over(example: Example, calls: Sequence[Call]) -> tuple[Call, GoldCall]:
+    """The first gold call without an equal, and the call most like it among those without one."""
+    if not in_any_order(example):
+        return calls[0], example.gold[0]
+    unused = list(calls)
+    unmatched: list[GoldCall] = []
+    for gold in example.gold:
+        found = next((i for i, call in enumerate(unused) if mismatch(example, call, gold) is None), None)
+        if found is None:
+            unmatched.append(gold)
+        else:
+            unused.pop(found)
+    gold = unmatched[0]
+    return max(unused, key=lambda call: _likeness(example, call, gold)), gold
+
+
+def _likeness(example: Example, call: Call, gold: GoldCall) -> tuple[bool, int]:
+    tool = description(example, gold)
+    agrees = [
+        argument_agrees(example, tool, gold, name, value) for name, value in call.arguments.items() if tool is not None
+    ]
+    return call.name == gold.name, sum(agrees)
+
+
+def _compare(example: Example, call: Call, gold: GoldCall) -> Mistake | None:
+    tool = description(example, gold)
+    if tool is None:
+        return None
+    if call.name != gold.name:
+        return Mistake(ErrorType.TOOL_NAME, gold.name, expected=short_json(gold.name), got=short_json(call.name))
+    lacking = sorted(needed(example, gold) - set(call.arguments))
+    unexpected = [n for n, value in call.arguments.items() if not is_expected(example, tool, gold, n, value)]
+    unknown = [name for name in unexpected if name not in properties(tool) and name not in gold.arguments]
+    if unknown or (unexpected and len(unexpected) == len(lacking)):
+        return _names(ErrorType.PARAMETER_NAME, gold, (unknown or unexpected)[0], lacking, call)
+    if lacking or unexpected:
+        return _names(ErrorType.PARAMETER_COUNT, gold, (lacking or unexpected)[0], lacking, call)
+    for name, value in call.arguments.items():
+        if not argument_agrees(example, tool, gold, name, value):
+            return Mistake(
+                ErrorType.PARAMETER_VALUE,
+                gold.name,
+                name,
+                expected=short_json(list(gold.arguments.get(name, ()))),
+                got=short_json(value),
+            )
+    return None
+
+
+def _names(kind: ErrorType, gold: GoldCall, parameter: str, lacking: Sequence[str], call: Call) -> Mistake:
+    expected: Any = list(lacking) or list(gold.arguments)
+    return Mistake(kind, gold.name, parameter, expected=short_json(expected), got=short_json(list(call.arguments)))

@@ -1,0 +1,95 @@
+"""Step-level preference pairs: the best and the worst child of a node (Section 3.2; filters of App. B.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """Why a pair was kept or refused. The filters are tried in this order, and the first that refuses is named."""
+
+    SIMILAR = "similar"
+    CLOSE = "close"
+    LOW = "low"
+    OVER_LIMIT = "over_limit"
+    KEPT = "kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """max_similarity: of the two texts; min_q_difference, min_chosen_q: in units of Q."""
+
+    max_similarity: float = 0.95
+    min_q_difference: float = 0.1
+    min_chosen_q: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A candidate step: a child's node index, its fragment's text, and Q(s, a)."""
+
+    node: int
+    text: str
+    q: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two children of one node of one tree. `node`, `chosen`, `rejected` are node indices."""
+
+    tree_id: str
+    node: int
+    chosen: int
+    rejected: int
+    chosen_q: float
+    rejected_q: float
+    similarity: float
+    verdict: Verdict
+
+    @property
+    def q_difference(self) -> float:
+        return self.chosen_q - self.rejected_q
+
+
+def similarity(a: str, b: str) -> float:
+    """Ratio of matching characters in both texts, 1 for equal ones."""
+    return SequenceMatcher(None, a, b, autojunk=False).ratio()
+
+
+def judge(pair_similarity: float, chosen_q: float, rejected_q: float, filters: Filters) -> Verdict:
+    """Apply the three exclusions of App. B.1: too similar, too close in Q, accepted step too low in Q."""
+    if pair_similarity > filters.max_similarity:
+        return Verdict.SIMILAR
+    if chosen_q - rejected_q < filters.min_q_difference:
+        return Verdict.CLOSE
+    if chosen_q < filters.min_chosen_q:
+        return Verdict.LOW
+    return Verdict.KEPT
+
+
+def pair_of(tree_id: str, node: int, children: Sequence[Candidate], filters: Filters) -> Pair | None:
+    """The pair of one node, kept or refused; None when it has fewer than two children.
+
+    Of children with equal Q the first is the best and the last is the worst.
+    """
+    if len(children) < 2:
+        return None
+    ranked = sorted(children, key=lambda child: -child.q)
+    best, worst = ranked[0], ranked[-1]
+    alike = similarity(best.text, worst.text)
+    verdict = judge(alike, best.q, worst.q, filters)
+    return Pair(tree_id, node, best.node, worst.node, best.q, worst.q, alike, verdict)
+
+
+def limit(pairs: Iterable[Pair], max_pairs: int | None) -> list[Pair]:
+    """Keep at most `max_pairs` of the kept pairs, those with the largest difference in Q; the rest are marked."""
+    pairs = list(pairs)
+    if max_pairs is None:
+        return pairs
+    kept = [i for i, pair in enumerate(pairs) if pair.verdict is Verdict.KEPT]
+    kept.sort(key=lambda i: (-pairs[i].q_difference, pairs[i].tree_id, pairs[i].node))
+    over = set(kept[max_pairs:])
+    return [replace(pair, verdict=Verdict.OVER_LIMIT) if i in over else pair for i, pair in enumerate(pairs)]

@@ -1,0 +1,51 @@
+"""The replay buffer: a fixed random part of the data, whose hardest examples are searched (Section 3.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from itool_pipeline.core.seeds import derive_seed
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One buffered example: its complexity c = h (Eq. 4), its rank (0 is hardest) and whether it is searched."""
+
+    example_id: str
+    perplexity: float
+    rank: int
+    selected: bool
+
+
+def _share(fraction: float, count: int) -> int:
+    """`fraction` of `count`, rounded up; 7% of 100 are 7, though 0.07 * 100 > 7 in floating point."""
+    return math.ceil(round(fraction * count, 6))
+
+
+def draw_buffer(ids: Sequence[str], fraction: float, seed: int) -> tuple[str, ...]:
+    """A random `fraction` of `ids`, in their order: what the buffer is initialised with (Section 3.2)."""
+    count = _share(fraction, len(ids))
+    rng = np.random.default_rng(derive_seed(seed, "replay_buffer"))
+    chosen = rng.permutation(len(ids))[:count]
+    return tuple(ids[i] for i in sorted(chosen))
+
+
+def select(perplexities: Mapping[str, float], top_fraction: float, *, by: str, seed: int) -> tuple[Ranked, ...]:
+    """Rank the buffer and mark the top `top_fraction` (at least one) as selected, hardest first.
+
+    by    `perplexity` (Section 3.2), or `random` for comparison: then the marks are drawn at random
+    """
+    order = sorted(perplexities, key=lambda key: (-perplexities[key], key))
+    count = min(len(order), max(1, _share(top_fraction, len(order)))) if top_fraction > 0 else 0
+    if by == "perplexity":
+        chosen = set(order[:count])
+    elif by == "random":
+        rng = np.random.default_rng(derive_seed(seed, "select"))
+        chosen = {order[i] for i in rng.permutation(len(order))[:count]}
+    else:
+        raise ValueError(f"select_by must be 'perplexity' or 'random', not {by!r}")
+    return tuple(Ranked(key, perplexities[key], rank, key in chosen) for rank, key in enumerate(order))

@@ -1,0 +1,119 @@
+"""Reward of a state: outcome correctness plus self-evaluation, R = O + C (Eq. 6 and 7)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from itool_pipeline.core.outcome import agreement, check
+from itool_pipeline.core.policy import Policy, ScoreRequest
+from itool_pipeline.core.types import Example
+
+
+@dataclass(frozen=True, slots=True)
+class GradePrompt:
+    """The evaluation prompt as token ids: `before` + candidate + `after`, then one of `options` (A, B, C, D)."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    options: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One tree to search: an example with its prompts as token ids."""
+
+    example: Example
+    prompt: tuple[int, ...]
+    grade: GradePrompt
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A response so far. `finished`: ended by the policy. `truncated`: as long as a response may get."""
+
+    problem: Problem
+    token_ids: tuple[int, ...] = ()
+    text: str = ""
+    finished: bool = False
+    truncated: bool = False
+
+    @property
+    def terminal(self) -> bool:
+        """A complete response, or one that exceeds the maximum length (Section 3.2)."""
+        return self.finished or self.truncated
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """R(s) = outcome + self_evaluation. `correct` is the checker's verdict at a terminal state, else None."""
+
+    outcome: float
+    self_evaluation: float
+    correct: bool | None
+
+    @property
+    def total(self) -> float:
+        return self.outcome + self.self_evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class RewardSettings:
+    """`correct`, `wrong`: O of terminal states. `progress`: scale of O before them. `weights`: of A, B, C, D."""
+
+    correct: float = 1.0
+    wrong: float = -1.0
+    progress: float = 0.5
+    weights: tuple[float, float, float, float] = (1.0, 0.1, -1.0, -2.0)
+    self_evaluation: bool = True
+
+
+def outcome(state: State, settings: RewardSettings) -> tuple[float, bool | None]:
+    """O(s): the checker's verdict at a terminal state; before it, a potential that follows the gold answer.
+
+    A truncated response is wrong: nobody could use it.
+    """
+    if state.terminal:
+        correct = state.finished and check(state.problem.example, state.text).correct
+        return (settings.correct if correct else settings.wrong), correct
+    return settings.progress * agreement(state.problem.example, state.text), None
+
+
+def expected_grade(logprobs: Sequence[float], weights: Sequence[float]) -> float:
+    """C(s) of Eq. 7: the weighted mean over the options, their probabilities renormalised to sum to one."""
+    top = max(logprobs)
+    masses = [math.exp(p - top) for p in logprobs]
+    return math.fsum(m * w for m, w in zip(masses, weights, strict=True)) / math.fsum(masses)
+
+
+def self_evaluations(states: Sequence[State], policy: Policy, settings: RewardSettings) -> list[float]:
+    """C of each state, exact (Eq. 7). States of one problem travel in one request and share its prompt."""
+    if not settings.self_evaluation:
+        return [0.0] * len(states)
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, state in enumerate(states):
+        groups.setdefault(state.problem.grade.before, []).append(i)
+    requests = [
+        ScoreRequest(before, tuple(ids for i in members for ids in _graded(states[i])))
+        for before, members in groups.items()
+    ]
+    grades = [0.0] * len(states)
+    for members, rows in zip(groups.values(), policy.score(requests), strict=True):
+        for k, i in enumerate(members):
+            grades[i] = expected_grade([row[-1] for row in rows[4 * k : 4 * k + 4]], settings.weights)
+    return grades
+
+
+def _graded(state: State) -> list[tuple[int, ...]]:
+    """The four continuations of the evaluation prompt: the candidate, the closing words, one option."""
+    grade = state.problem.grade
+    candidate = state.token_ids[:-1] if state.finished else state.token_ids
+    return [(*candidate, *grade.after, option) for option in grade.options]
+
+
+def rewards(states: Sequence[State], policy: Policy, settings: RewardSettings) -> list[Reward]:
+    """R of each state, in their order (Eq. 6)."""
+    grades = self_evaluations(states, policy, settings)
+    verdicts = [outcome(state, settings) for state in states]
+    return [Reward(value, grade, correct) for (value, correct), grade in zip(verdicts, grades, strict=True)]

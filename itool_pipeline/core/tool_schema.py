@@ -1,0 +1,33 @@
+"""Reads a tool's description: JSON Schema, BFCL's variant of it, or a bare mapping of parameters as in xLAM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Tool = Mapping[str, Any]
+
+
+def tool_names(tools: Sequence[Tool]) -> tuple[str, ...]:
+    return tuple(str(tool["name"]) for tool in tools)
+
+
+def find_tool(tools: Sequence[Tool], name: str) -> Tool | None:
+    """The first tool of this name."""
+    return next((tool for tool in tools if tool["name"] == name), None)
+
+
+def properties(tool: Tool) -> Mapping[str, Any]:
+    """The schema of each parameter by name, in the order of the description."""
+    parameters = tool.get("parameters") or {}
+    found = parameters.get("properties")
+    if isinstance(found, Mapping):
+        return found
+    bare = bool(parameters) and all(isinstance(schema, Mapping) for schema in parameters.values())
+    return parameters if bare else {}
+
+
+def required(tool: Tool) -> tuple[str, ...]:
+    """The parameters that must be given."""
+    names = (tool.get("parameters") or {}).get("required")
+    return tuple(names) if isinstance(names, list | tuple) else ()

@@ -1,0 +1,96 @@
+"""The search tree and the three rules that move values in it: PUCT (Eq. 5), V (Eq. 8) and Q (Eq. 9)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from itool_pipeline.core.policy import Fragment
+from itool_pipeline.core.reward import Problem, Reward, State
+
+
+@dataclass(slots=True)
+class Node:
+    """A state s, together with the action a that led to it.
+
+    state         the response so far
+    parent        index of the parent; -1 at the root
+    depth         number of fragments since the root
+    fragment      the action a; None at the root
+    prior         p(a | parent): in [0, 1]; 1 at the root
+    rewards       R(s) = O(s) + C(s)
+    reward        r(parent, a) = R(s) - R(parent); 0 at the root
+    visits        N(s)
+    value         V(s), Eq. 8
+    action_value  Q(parent, a), Eq. 9
+    children      indices, in the order in which they were sampled
+    """
+
+    state: State
+    parent: int
+    depth: int
+    fragment: Fragment | None
+    prior: float
+    rewards: Reward
+    reward: float = 0.0
+    visits: int = 0
+    value: float = 0.0
+    action_value: float = 0.0
+    children: list[int] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The fragment's text; empty at the root."""
+        return self.fragment.text if self.fragment else ""
+
+
+@dataclass(slots=True)
+class Tree:
+    """Nodes of one tree; index 0 is the root. A child's index is larger than its parent's."""
+
+    problem: Problem
+    nodes: list[Node]
+
+    @staticmethod
+    def rooted(problem: Problem, rewards: Reward) -> Tree:
+        return Tree(problem, [Node(State(problem), -1, 0, None, 1.0, rewards)])
+
+    def add(self, parent: int, fragment: Fragment, state: State, prior: float, rewards: Reward) -> int:
+        """Append a child. Nothing has been seen below it, so V = 0 and Q = r (Eq. 9)."""
+        above = self.nodes[parent]
+        reward = rewards.total - above.rewards.total
+        node = Node(state, parent, above.depth + 1, fragment, prior, rewards, reward, action_value=reward)
+        self.nodes.append(node)
+        above.children.append(len(self.nodes) - 1)
+        return len(self.nodes) - 1
+
+    def select_child(self, index: int, c: float) -> int:
+        """The child that maximises Q + c · p · sqrt(N(s)) / (1 + N(s')) (Eq. 5); the first of equals."""
+        node = self.nodes[index]
+        scale = c * math.sqrt(node.visits)
+
+        def puct(child: int) -> float:
+            below = self.nodes[child]
+            return below.action_value + scale * below.prior / (1 + below.visits)
+
+        return max(node.children, key=puct)
+
+    def select_leaf(self, c: float) -> int:
+        """Walk down from the root by Eq. 5 to a node without children."""
+        index = 0
+        while self.nodes[index].children:
+            index = self.select_child(index, c)
+        return index
+
+    def backup(self, index: int, gamma: float) -> None:
+        """From `index` up to the root: N += 1, then V by Eq. 8 and Q by Eq. 9."""
+        while index >= 0:
+            node = self.nodes[index]
+            node.visits += 1
+            children = [self.nodes[child] for child in node.children]
+            visits = sum(child.visits for child in children)
+            if visits:
+                node.value = math.fsum(child.visits * child.action_value for child in children) / visits
+            if node.parent >= 0:
+                node.action_value = node.reward + gamma * node.value
+            index = node.parent

@@ -1,0 +1,91 @@
+"""The nouns that every layer shares: a message, a call, an example (Section 2.1: a query q, tools T, a response y)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of the context. `role` is `system`, `user`, `assistant` or `tool`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One parsed tool call. `arguments` keeps the order in which they were written."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class GoldCall:
+    """One expected call.
+
+    `arguments` maps each known parameter to the values that are accepted for it; the empty string among them
+    means that the parameter may be left out (the convention of BFCL's possible answers).
+    """
+
+    name: str
+    arguments: Mapping[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One tool-use question with its gold answer.
+
+    id        unique within the data set
+    source    the data set, e.g. `bfcl` or `toolace`
+    category  the data set's own category, e.g. `live_multiple`
+    messages  the context, ending with the turn to be answered; the tool list is not in it
+    tools     candidate tools: dicts with `name`, `description`, `parameters` (JSON Schema, or BFCL's variant of it)
+    response  the gold response as text, `[f(a=1), g(b="x")]` or plain text
+    gold      the calls expected in the response; empty when the right answer calls no tool
+    group     examples with the same group are near-duplicates and never cross a split
+    language  `python`, `java` or `javascript`: the syntax of argument values
+    """
+
+    id: str
+    source: str
+    category: str
+    messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Any], ...]
+    response: str
+    gold: tuple[GoldCall, ...]
+    group: str
+    language: str = "python"
+
+    @property
+    def question(self) -> str:
+        """The content of the last user turn."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-serialisable dict; `from_dict` inverts it."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(row: Mapping[str, Any]) -> Example:
+        return Example(
+            **{
+                **row,
+                "messages": tuple(Message(**m) for m in row["messages"]),
+                "tools": tuple(row["tools"]),
+                "gold": tuple(
+                    GoldCall(g["name"], {k: tuple(v) for k, v in g["arguments"].items()}) for g in row["gold"]
+                ),
+            }
+        )
+
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) as long work goes on."""
+
+
+def no_progress(done: int, total: int) -> None:
+    """The default: report nothing."""

@@ -1,0 +1,194 @@
+"""Verdicts and agreement on hand-made examples, the numbers worked out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from itool_pipeline.core.outcome import agreement, check
+from itool_pipeline.core.types import Example, GoldCall, Message
+
+
+def _tool(name: str, required: list[str], **types: str) -> dict[str, Any]:
+    properties = {parameter: {"type": kind} for parameter, kind in types.items()}
+    return {"name": name, "parameters": {"type": "dict", "properties": properties, "required": required}}
+
+
+TOOLS = (
+    _tool("f", ["a", "b"], a="integer", b="string", c="float"),
+    _tool("g", ["x"], x="string"),
+)
+F = GoldCall("f", {"a": (1,), "b": ("x", "y"), "c": ("", 2.5)})
+G = GoldCall("g", {"x": ("p",)})
+
+
+def _example(category: str, *gold: GoldCall, source: str = "bfcl", tools: tuple[Any, ...] = TOOLS) -> Example:
+    return Example("id", source, category, (Message("user", "?"),), tools, "", gold, "id")
+
+
+SIMPLE = _example("simple_python", F)
+PARALLEL = _example("parallel_multiple", F, G)
+TEXT = _example("irrelevance")
+ANY_CALL = _example("live_relevance")
+
+
+@pytest.mark.parametrize(
+    ("response", "correct"),
+    [
+        ('[f(a=1, b="x")]', True),
+        ('f(b="Y ", a=1, c=2.5)', True),
+        ('[f(a=1, b="x", c=3.5)]', False),
+        ("[f(a=1)]", False),
+        ('[f(a="1", b="x")]', False),
+        ('[f(a=1, b="x", d=0)]', False),
+        ('[f(1, "x")]', False),
+        ('[f(0, a=1, b="x")]', True),
+        ('[f(a=1, b="x"), g(x="p")]', False),
+        ('[g(x="p")]', False),
+        ("[]", False),
+        ('[f(a=1, b="x"', False),
+        ("No.", False),
+    ],
+)
+def test_a_simple_question(response: str, correct: bool) -> None:
+    verdict = check(SIMPLE, response)
+    assert (verdict.correct, bool(verdict.error)) == (correct, not correct)
+
+
+@pytest.mark.parametrize(
+    ("response", "correct"),
+    [
+        ('[f(a=1, b="x"), g(x="p")]', True),
+        ('[g(x="P"), f(a=1, b="x")]', True),
+        ('[f(a=1, b="x"), f(a=1, b="x")]', False),
+        ('[f(a=1, b="x")]', False),
+        ('[f(a=1, b="x"), g(x="q")]', False),
+    ],
+)
+def test_parallel_calls_in_any_order(response: str, correct: bool) -> None:
+    assert check(PARALLEL, response).correct is correct
+
+
+def test_each_call_serves_one_gold_call() -> None:
+    twice = _example("parallel", F, F)
+    assert not check(twice, '[f(a=1, b="x"), f(a=1, b="no")]').correct
+    assert check(twice, '[f(a=1, b="x"), f(a=1, b="y")]').correct
+
+
+def test_a_simple_question_wants_one_call_whatever_the_gold() -> None:
+    two = _example("simple_python", F, G)
+    assert check(two, '[f(a=1, b="x")]').correct
+    assert not check(two, '[f(a=1, b="x"), g(x="p")]').correct
+
+
+@pytest.mark.parametrize(
+    ("response", "called"),
+    [("No tool fits.", False), ("", False), ("[]", False), ("[f(", False), ("[f(a=1)]", True), ("none()", True)],
+)
+def test_where_no_call_or_any_call_is_wanted(response: str, called: bool) -> None:
+    assert check(TEXT, response).correct is not called
+    assert check(ANY_CALL, response).correct is called
+    assert check(replace(TEXT, source="toolace", category="no_call"), response).correct is not called
+
+
+def test_other_sources_compare_by_value() -> None:
+    schema = {"n": {"type": "int"}, "unit": {"type": "str", "default": "km"}, "ids": {"type": "List[int]"}}
+    tools = ({"name": "Get It", "parameters": {"properties": schema, "required": ["n"]}},)
+    gold = GoldCall("Get It", {"n": (1.0,), "ids": ([1, 2],)})
+    example = _example("several_calls", gold, GoldCall("h", {"on": (True,)}), source="toolace", tools=tools)
+    right = ("[Get It(n=1, ids=(1, 2)), h(on=true)]", "[h(on=True), Get It(1, ids=[1, 2], unit='KM')]")
+    wrong = (
+        "[Get It(n=1, ids=[2, 1]), h(on=True)]",
+        "[Get It(n=1, ids=[1, 2], unit='m'), h(on=True)]",
+        "[Get It(n=True, ids=[1, 2]), h(on=True)]",
+        "[Get It(ids=[1, 2]), h(on=True)]",
+        "[Get It(n=1, ids=[1, 2]), h(on=1)]",
+        "[Get It(n=1, ids=[1, 2])]",
+    )
+    assert [check(example, text).correct for text in right] == [True, True]
+    assert [check(example, text).correct for text in wrong] == [False] * 6
+    spelled_out = replace(example, gold=(GoldCall("Get It", {"n": (1,), "unit": ("km",)}),))
+    assert check(spelled_out, "[Get It(n=1)]").correct
+
+
+def test_other_languages_are_refused() -> None:
+    java = replace(SIMPLE, language="java")
+    for decide in (check, agreement):
+        with pytest.raises(ValueError, match="java are decided by the official checker only"):
+            decide(java, "[f()]")
+    assert check(replace(TEXT, language="java"), "No.").correct
+
+
+@pytest.mark.parametrize(
+    ("partial", "expected"),
+    [
+        # three items: the name, a, b
+        ("", 0),
+        ("```\n", 0),
+        ("f", 0),
+        ("f(", "1/3"),
+        ("[", 0),
+        ("[f", 0),
+        ("[f(", "1/3"),
+        ("[f(a=1", "1/3"),
+        ("[f(a=1,", "2/3"),
+        ('[f(a=1, b="x, ', "2/3"),
+        ('[f(a=1, b="x")', 1),
+        ('[f(a=1, b="x")]', 1),
+        # the optional c is a fourth item once it is given
+        ("[f(a=1, c=2.5,", "3/4"),
+        ('[f(a=1, c=2.5, b="x")]', 1),
+        ("[f(a=1, c=3.5,", "1/4"),
+        # a wrong value takes away what a right one gives
+        ("[f(a=2,", 0),
+        ('[f(a=2, b="z",', "-1/3"),
+        ("[f(a=1, d=0,", "1/3"),
+        # what a closed call lacks is wrong, as are an unknown function and all its arguments
+        ("[f(a=1)", "1/3"),
+        ("[h(", "-1/3"),
+        ("[h(a=1, b=2)", -1),
+        ("[f(a=1, b='x'), f(", "2/3"),
+        # a positional argument gives nothing
+        ("[f(1,", 0),
+        # errors that no text can mend, and no call at all
+        ("[f(a=1 2", 0),
+        ("I would", -1),
+        ("[1, 2]", -1),
+    ],
+)
+def test_agreement_of_a_simple_question(partial: str, expected: Any) -> None:
+    assert agreement(SIMPLE, partial) == pytest.approx(float(Fraction(expected)))
+
+
+@pytest.mark.parametrize(
+    ("partial", "expected"),
+    [
+        # five items: f, a, b, g, x
+        ("[g(", "1/5"),
+        ('[g(x="p"), f(a=1,', "4/5"),
+        ('[g(x="p"), g(', "1/5"),
+        ('[g(x="p"), f(a=1, b="x")]', 1),
+    ],
+)
+def test_agreement_of_parallel_calls(partial: str, expected: Any) -> None:
+    assert agreement(PARALLEL, partial) == pytest.approx(float(Fraction(expected)))
+
+
+def test_a_call_is_held_against_the_gold_call_that_it_agrees_with_best() -> None:
+    example = _example("parallel", F, GoldCall("f", {"a": (7,), "b": ("z",)}))
+    # six items; the first call is the second gold call, so a=7 is right and then a=1 is right too
+    assert agreement(example, "[f(a=7,") == pytest.approx(2 / 6)
+    assert agreement(example, '[f(a=7, b="z"), f(a=1, b="x")]') == 1
+    assert agreement(example, '[f(a=7, b="z"), f(a=7,') == pytest.approx((4 - 1) / 6)
+
+
+@pytest.mark.parametrize(
+    ("partial", "called"), [("Sorry", False), ("None of [", False), ("[f", True), ("f(", True), ("[f(a=1)]", True)]
+)
+def test_agreement_where_no_call_or_any_call_is_wanted(partial: str, called: bool) -> None:
+    assert agreement(TEXT, partial) == (-1 if called else 1)
+    assert agreement(ANY_CALL, partial) == (1 if called else -1)
+    assert agreement(TEXT, " ") == agreement(ANY_CALL, "") == 0
