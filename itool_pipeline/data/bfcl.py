@@ -1,0 +1,213 @@
+"""BFCL's single-turn categories out of the unzipped wheel, and their two halves (Section 4.5: BFCL-half)."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from itool_pipeline.core.tool_calls import render_gold
+from itool_pipeline.core.tool_schema import Tool, find_tool, properties, required
+from itool_pipeline.core.types import Example, GoldCall, Message
+from itool_pipeline.data import near_duplicates
+from itool_pipeline.data.rows import Refused, RowError, Rows, excerpt, expect
+
+SOURCE = "bfcl"
+DATA_FOLDER = Path("bfcl_eval") / "data"
+FILE_PREFIX = "BFCL_v4_"
+
+LANGUAGES: Mapping[str, str] = {
+    "simple_python": "python",
+    "multiple": "python",
+    "parallel": "python",
+    "parallel_multiple": "python",
+    "irrelevance": "python",
+    "simple_java": "java",
+    "simple_javascript": "javascript",
+    "live_simple": "python",
+    "live_multiple": "python",
+    "live_parallel": "python",
+    "live_parallel_multiple": "python",
+    "live_irrelevance": "python",
+    "live_relevance": "python",
+}
+"""Every single-turn category and the language its calls are written in."""
+
+ABSTENTION = "None of the given functions can answer this."
+"""Our gold response where the right answer is to call nothing."""
+
+
+def questions_file(bfcl_dir: Path, category: str) -> Path:
+    """The file with the category's questions and tools."""
+    return bfcl_dir / DATA_FOLDER / f"{FILE_PREFIX}{category}.json"
+
+
+def answers_file(bfcl_dir: Path, category: str) -> Path:
+    """The file with the category's possible answers. Relevance and irrelevance categories have none."""
+    return bfcl_dir / DATA_FOLDER / "possible_answer" / f"{FILE_PREFIX}{category}.json"
+
+
+def load_bfcl(bfcl_dir: Path, categories: Iterable[str] = tuple(LANGUAGES)) -> Rows:
+    """The examples of the categories, in their order and the files'.
+
+    Groups are those within all single-turn categories, so they do not depend on which are asked for. Java and
+    JavaScript rows and `live_relevance` serve to evaluate: their `response` is empty, the first two because core
+    renders Python only, the last because the benchmark gives no answer. So it is for the few rows whose possible
+    answer contradicts the tool, so that no output can pass.
+
+    Raises ValueError for an unknown category and OSError when the wheel lacks a file.
+    """
+    wanted = tuple(categories)
+    if unknown := sorted(set(wanted) - set(LANGUAGES)):
+        raise ValueError(f"unknown BFCL categories {unknown}; known are {list(LANGUAGES)}")
+    rows = {category: _read_category(bfcl_dir, category) for category in LANGUAGES}
+    group = near_duplicates.groups([example for read in rows.values() for example in read.examples])
+    return Rows(
+        tuple(replace(e, group=group[e.id]) for category in wanted for e in rows[category].examples),
+        tuple(refused for category in wanted for refused in rows[category].refused),
+    )
+
+
+def _read_category(bfcl_dir: Path, category: str) -> Rows:
+    file = questions_file(bfcl_dir, category)
+    answers, refused = _read_answers(answers_file(bfcl_dir, category))
+    examples: dict[str, Example] = {}
+    for number, line in _lines(file):
+        try:
+            example = _example(_parse(line), category, answers)
+            expect(example.id not in examples, f"a second row has the id {example.id}")
+            examples[example.id] = example
+        except RowError as error:
+            refused.append(Refused(SOURCE, f"{file.name}:{number}", str(error), excerpt(line)))
+    return Rows(tuple(examples.values()), tuple(refused))
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    with file.open(encoding="utf-8") as lines:
+        yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _parse(line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise RowError(f"not JSON: {error}") from error
+    expect(isinstance(row, dict), "not a JSON object")
+    expect(isinstance(row.get("id"), str), "no id")
+    return dict(row)
+
+
+def _read_answers(file: Path) -> tuple[dict[str, tuple[GoldCall, ...]], list[Refused]]:
+    answers: dict[str, tuple[GoldCall, ...]] = {}
+    refused: list[Refused] = []
+    for number, line in _lines(file) if file.exists() else ():
+        try:
+            row = _parse(line)
+            answers[row["id"]] = tuple(_gold_call(call) for call in _list(row, "ground_truth"))
+        except RowError as error:
+            refused.append(Refused(SOURCE, f"possible_answer/{file.name}:{number}", str(error), excerpt(line)))
+    return answers, refused
+
+
+def _list(row: Mapping[str, Any], key: str) -> list[Any]:
+    expect(isinstance(row.get(key), list), f"{key} is not a list")
+    return list(row[key])
+
+
+def _gold_call(call: Any) -> GoldCall:
+    expect(isinstance(call, dict) and len(call) == 1, "an expected call is not one function with its arguments")
+    name, arguments = next(iter(call.items()))
+    expect(isinstance(arguments, dict), f"the arguments of {name} are not a mapping")
+    for key, accepted in arguments.items():
+        expect(isinstance(accepted, list), f"{name}: {key} has no list of accepted values")
+    return GoldCall(name, {key: tuple(accepted) for key, accepted in arguments.items()})
+
+
+def _example(row: Mapping[str, Any], category: str, answers: Mapping[str, tuple[GoldCall, ...]]) -> Example:
+    turns = _list(row, "question")
+    expect(len(turns) == 1 and isinstance(turns[0], list), "not a single turn")
+    messages = tuple(_message(message) for message in turns[0])
+    expect(any(message.role == "user" for message in messages), "no user message")
+    tools = tuple(_tool(tool) for tool in _list(row, "function"))
+    needs_answer = "relevance" not in category
+    expect(not needs_answer or bool(answers.get(row["id"])), "no possible answer")
+    gold = answers[row["id"]] if needs_answer else ()
+    missing = sorted({call.name for call in gold} - {str(tool["name"]) for tool in tools})
+    expect(not missing, f"the expected functions {missing} are not among the tools")
+    return Example(
+        id=row["id"],
+        source=SOURCE,
+        category=category,
+        messages=messages,
+        tools=tools,
+        response=_response(category, gold, tools),
+        gold=gold,
+        group=row["id"],
+        language=LANGUAGES[category],
+    )
+
+
+def _message(message: Any) -> Message:
+    expect(isinstance(message, dict), "a message is not an object")
+    role, content = message.get("role"), message.get("content")
+    expect(role in ("system", "user", "assistant"), f"a message has the role {role!r}")
+    expect(isinstance(content, str), "a message has no text")
+    return Message(str(role), str(content))
+
+
+def _tool(tool: Any) -> Mapping[str, Any]:
+    expect(isinstance(tool, dict) and isinstance(tool.get("name"), str), "a tool has no name")
+    expect(isinstance(tool.get("parameters"), dict), f"the tool {tool['name']} has no parameters")
+    return dict(tool)
+
+
+def _response(category: str, gold: tuple[GoldCall, ...], tools: Sequence[Tool]) -> str:
+    if "irrelevance" in category:
+        return ABSTENTION
+    python = LANGUAGES[category] == "python"
+    possible = python and bool(gold) and all(_possible(call, tools) for call in gold)
+    return render_gold([_known(call, tools) for call in gold], tools) if possible else ""
+
+
+def _possible(call: GoldCall, tools: Sequence[Tool]) -> bool:
+    """Whether the official checker takes any arguments at all for this call."""
+    tool = find_tool(tools, call.name) or {}
+    given = all(name in call.arguments for name in required(tool))
+    return given and all(
+        accepted and (name in properties(tool) or "" in accepted) for name, accepted in call.arguments.items()
+    )
+
+
+def _known(call: GoldCall, tools: Sequence[Tool]) -> GoldCall:
+    """Without parameters that the tool does not have: an output that uses one is refused."""
+    names = properties(find_tool(tools, call.name) or {})
+    return GoldCall(call.name, {name: accepted for name, accepted in call.arguments.items() if name in names})
+
+
+def halves(examples: Sequence[Example], seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """Two disjoint parts, (train, held_out), of about half of each category; a group is never divided.
+
+    Which half an example is in depends on the seed and on the set of examples, not on their order. Large groups
+    are placed first; each goes where its categories have fewer so far, and by a coin when there is no difference.
+    """
+    members: dict[str, list[Example]] = defaultdict(list)
+    for example in sorted(examples, key=lambda e: e.id):
+        members[example.group].append(example)
+    draw = random.Random(seed)
+    names = sorted(members)
+    draw.shuffle(names)
+    lead: Counter[str] = Counter()  # per category: training examples so far minus held-out ones
+    train: set[str] = set()
+    for name in sorted(names, key=lambda name: -len(members[name])):
+        sizes = Counter(example.category for example in members[name])
+        balance = sum(lead[category] * size for category, size in sizes.items())
+        to_train = draw.random() < 0.5 if balance == 0 else balance < 0
+        if to_train:
+            train.add(name)
+        for category, size in sizes.items():
+            lead[category] += size if to_train else -size
+    return tuple(e for e in examples if e.group in train), tuple(e for e in examples if e.group not in train)

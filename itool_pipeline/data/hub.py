@@ -1,0 +1,67 @@
+"""The Hugging Face hub: what may be downloaded, and what went wrong in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from itool_pipeline.data.wheels import FetchError
+
+MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "vocab.txt", "merges.txt")
+"""Weights in safetensors, tokenizer and configuration. Nothing that is unpickled or executed."""
+
+
+def download_model(name: str, revision: str) -> Path:
+    """The local snapshot of a model repository; its folder is named after the commit.
+
+    Raises FetchError when the repository, the revision or the network is missing, or access is not granted.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RevisionResolutionError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[*MODEL_FILES, "LICENSE*", "README.md"]))
+    except (OSError, EntryNotFoundError, HFValidationError, RevisionResolutionError) as error:
+        raise FetchError(explain(f"The model {name}", revision, error)) from error
+
+
+def download_dataset_file(name: str, revision: str, filename: str) -> Path:
+    """One file of a data set repository, in the hub's own cache. Raises FetchError as `download_model` does."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RevisionResolutionError
+
+    try:
+        return Path(hf_hub_download(name, filename, repo_type="dataset", revision=revision))
+    except (OSError, EntryNotFoundError, HFValidationError, RevisionResolutionError) as error:
+        raise FetchError(explain(f"The data set {name} ({filename})", revision, error)) from error
+
+
+def explain(what: str, revision: str, error: Exception) -> str:
+    """One message for a person: what failed, where, what to do."""
+    return f"{what} at revision {revision!r} could not be fetched from the Hugging Face hub: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    from huggingface_hub import errors
+
+    match error:
+        case errors.GatedRepoError():
+            return (
+                "it is gated. Accept its terms on its page while logged in, then set HF_TOKEN to an access token "
+                "of that account (or run `hf auth login`)."
+            )
+        case errors.RevisionNotFoundError():
+            return "there is no such revision. Name an existing commit, tag or branch."
+        case errors.RepositoryNotFoundError():
+            return "no such repository, or it is private. Check the name; for a private one set HF_TOKEN."
+        case errors.HFValidationError():
+            return "the name is neither an existing directory nor of the form `owner/name`."
+        case errors.RemoteEntryNotFoundError():
+            return "the repository does not hold that file."
+        case errors.LocalEntryNotFoundError() | errors.OfflineModeIsEnabled():
+            return (
+                "it cannot be reached and nothing is cached. Check the network and HF_HUB_OFFLINE, "
+                "or give the path of a local copy instead."
+            )
+        case errors.HfHubHTTPError() if error.response is not None and error.response.status_code == 401:
+            return "access was refused. Set HF_TOKEN to a valid access token."
+    return f"{type(error).__name__}: {error}"

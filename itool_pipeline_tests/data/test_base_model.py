@@ -1,0 +1,77 @@
+"""The embedded model converts, reloads and knows its chat template."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from itool_pipeline.config import HubModel
+from itool_pipeline.data.base_model import base_model_path, describe, prepare_base_model
+from itool_pipeline.data.wheels import FetchError
+
+
+def test_converted_model_is_described(base_model_dir: Path) -> None:
+    source = json.loads((base_model_dir / "source.json").read_text())
+    # tied embedding; 30 layers of attention (q, k, v, o), gated feed-forward and two norms; a last norm
+    layer = 576 * (576 + 192 + 192 + 576) + 3 * 576 * 1536 + 2 * 576
+    assert source["parameters"] == 49152 * 576 + 30 * layer + 576
+    assert source["architecture"] == "LlamaForCausalLM"
+    assert source["license"] == "apache-2.0"
+    assert base_model_path(base_model_dir) == base_model_dir
+
+
+def test_tokenizer_keeps_template_digits_and_text(base_model_dir: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base_model_dir)
+    text = '[f(a=1234, b="é x")]\n  56'
+    assert tokenizer.decode(tokenizer(text).input_ids) == text
+    assert tokenizer.tokenize("  56") == ["ĠĠ", "5", "6"]
+    rendered = tokenizer.apply_chat_template(
+        [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}],
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    assert rendered == "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert tokenizer.model_max_length == 8192
+
+
+@pytest.mark.slow
+def test_converted_model_knows_english(base_model_dir: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base_model_dir)
+    model = AutoModelForCausalLM.from_pretrained(base_model_dir)
+    ids = tokenizer("The capital of France is", return_tensors="pt").input_ids
+    with torch.no_grad():
+        best = model(ids).logits[0, -1].argmax().item()
+    assert tokenizer.decode([best]).strip() == "Paris"
+
+
+def test_local_directory_is_referenced_not_copied(tiny_model_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "artifact"
+    metadata = prepare_base_model(HubModel(type="hub", name=str(tiny_model_dir)), tmp_path / "downloads", out)
+    assert base_model_path(out) == tiny_model_dir
+    assert [path.name for path in out.iterdir()] == ["source.json"]
+    assert metadata["sha256"] == describe(tiny_model_dir)["sha256"]
+
+
+def test_reference_that_has_gone_is_explained(tiny_model_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "source.json").write_text(json.dumps({"name": "m", "path": str(tmp_path / "gone")}))
+    with pytest.raises(FetchError, match=r"was at .*gone and is not any more"):
+        base_model_path(tmp_path)
+
+
+def test_missing_directory_and_pickled_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FetchError, match="does not exist"):
+        prepare_base_model(HubModel(type="hub", name=str(tmp_path / "none")), tmp_path, tmp_path / "out")
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    (pickled / "pytorch_model.bin").write_bytes(b"")
+    (pickled / "config.json").write_text("{}")
+    with pytest.raises(FetchError, match=r"no \*\.safetensors"):
+        prepare_base_model(HubModel(type="hub", name=str(pickled)), tmp_path, tmp_path / "out")

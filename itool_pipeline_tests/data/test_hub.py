@@ -1,0 +1,69 @@
+"""The hub's errors become sentences that say what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub import errors
+
+from itool_pipeline.config import HubModel
+from itool_pipeline.data.base_model import base_model_path, prepare_base_model
+from itool_pipeline.data.hub import MODEL_FILES, download_dataset_file, download_model
+from itool_pipeline.data.wheels import FetchError
+
+RESPONSE: Any = SimpleNamespace(headers={}, request=None, status_code=403)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (errors.GatedRepoError("no", response=RESPONSE), "HF_TOKEN"),
+        (errors.RepositoryNotFoundError("no", response=RESPONSE), "no such repository"),
+        (errors.RevisionNotFoundError("no", response=RESPONSE), "no such revision"),
+        (errors.LocalEntryNotFoundError("no"), "cannot be reached"),
+        (errors.OfflineModeIsEnabled("no"), "HF_HUB_OFFLINE"),
+        (OSError(28, "No space left on device"), "No space left"),
+    ],
+)
+def test_errors_are_explained(monkeypatch: pytest.MonkeyPatch, error: Exception, words: str) -> None:
+    def fail(*_: Any, **__: Any) -> str:
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(FetchError, match=words) as caught:
+        download_model("owner/model", "v1")
+    assert "owner/model" in str(caught.value)
+    assert "'v1'" in str(caught.value)
+    with pytest.raises(FetchError, match=words):
+        download_dataset_file("owner/set", "v1", "data.json")
+
+
+def test_a_name_that_cannot_be_one_is_refused_without_asking() -> None:
+    with pytest.raises(FetchError, match="neither an existing directory nor of the form"):
+        download_model("not/a/name", "main")
+
+
+def test_a_hub_model_is_recorded_by_commit(
+    monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    snapshot = tmp_path / "snapshots" / "0123abc"
+    snapshot.parent.mkdir()
+    snapshot.symlink_to(tiny_model_dir)
+    asked: dict[str, Any] = {}
+
+    def download(name: str, **options: Any) -> str:
+        asked.update(name=name, **options)
+        return str(snapshot)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    metadata = prepare_base_model(HubModel(type="hub", name="owner/model", revision="v1"), tmp_path, tmp_path / "out")
+    assert metadata["commit"] == "0123abc"
+    assert base_model_path(tmp_path / "out") == snapshot
+    assert asked["revision"] == "v1"
+    assert not any(pattern.endswith((".bin", ".pt", ".py", "*")) for pattern in MODEL_FILES)
+    assert set(MODEL_FILES) < set(asked["allow_patterns"])

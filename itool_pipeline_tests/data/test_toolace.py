@@ -1,0 +1,167 @@
+"""ToolACE's own layout, on rows written here and on the real ones where they are at hand."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from itool_pipeline.core.tool_calls import render_gold
+from itool_pipeline.core.types import Message
+from itool_pipeline.data.rows import Rows
+from itool_pipeline.data.toolace import load_toolace
+
+REAL = Path(__file__).parents[2] / "../shared/data/toolace/data.json"
+TOOLS = [
+    {"name": "Get Time (v2)", "description": "", "parameters": {"type": "dict", "properties": {"city": {}, "at": {}}}},
+    {"name": "plan", "description": "", "parameters": {"type": "dict", "properties": {"stops": {"type": "array"}}}},
+]
+SYSTEM = (
+    "You are an expert in composing functions. You are given a question. \nIf none of the function can be used, "
+    "also point it out.\n{note}Here is a list of functions in JSON format that you can invoke:\n{tools}. \n"
+    "Should you decide to return the function call(s). \nPut it in the format of [func1(a=b), func2(params)]\n\n"
+    "NO other text MUST be included. \n"
+)
+
+
+def write(folder: Path, *conversations: list[str], note: str = "") -> Path:
+    """Rows whose turns are `u: …`, `a: …` and `t: …`."""
+    roles = {"u": "user", "a": "assistant", "t": "tool"}
+    rows = [
+        {
+            "system": SYSTEM.format(note=note, tools=json.dumps(TOOLS)),
+            "conversations": [{"from": roles[turn[0]], "value": turn[3:]} for turn in turns],
+        }
+        for turns in conversations
+    ]
+    return write_rows(folder, rows)
+
+
+def write_rows(folder: Path, rows: Any) -> Path:
+    path = folder / "data.json"
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def test_one_example_for_each_assistant_turn(tmp_path: Path) -> None:
+    path = write(tmp_path, ["u: time in Rome?", "a: [Get Time (v2)(city='Rome')]", "t: noon", "a: It is noon."])
+    rows = load_toolace(path)
+    first, second = rows.examples
+    assert rows.refused == ()
+    assert first.messages == (Message("user", "time in Rome?"),)
+    assert first.response == '[Get Time (v2)(city="Rome")]'
+    assert (first.gold[0].name, first.gold[0].arguments) == ("Get Time (v2)", {"city": ("Rome",)})
+    assert first.category == "single_call"
+    assert second.messages == (
+        *first.messages,
+        Message("assistant", "[Get Time (v2)(city='Rome')]"),
+        Message("tool", "noon"),
+    )
+    assert (second.response, second.gold, second.category) == ("It is noon.", (), "no_call")
+    assert first.group == second.group
+    assert list(first.tools) == TOOLS
+
+
+def test_what_the_system_text_adds_is_kept(tmp_path: Path) -> None:
+    path = write(tmp_path, ["u: q", "a: no"], note="Today is 2024-12-02, Monday..")
+    assert load_toolace(path).examples[0].messages == (
+        Message("system", "Today is 2024-12-02, Monday."),
+        Message("user", "q"),
+    )
+
+
+def test_literals_positions_and_dictionaries(tmp_path: Path) -> None:
+    path = write(tmp_path, ["u: q", 'a: [plan(stops=[{"a": true, "b": [1]}]), Get Time (v2)("Rome", at=null)]'])
+    (example,) = load_toolace(path).examples
+    assert example.category == "several_calls"
+    assert example.response == '[plan(stops=[{"a": True, "b": [1]}]), Get Time (v2)(city="Rome", at=None)]'
+    assert example.gold[0].arguments == {"stops": ([{"a": [True], "b": [[1]]}],)}
+    assert example.gold[1].arguments == {"city": ("Rome",), "at": (None,)}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("  ", "the answer is empty"),
+        ("[]", "an empty list of calls"),
+        ("[plan(stops=[1)]", "the calls cannot be read"),
+        ("[other(a=1)]", "calls ['other'], not among the tools"),
+        ("Sure: [plan(stops=[])]", "text and calls in one answer"),
+        ("[plan([], 3)]", "calls ['plan'] with an argument that no parameter is named for"),
+    ],
+)
+def test_turns_that_cannot_be_read_are_refused_with_the_reason(tmp_path: Path, answer: str, reason: str) -> None:
+    rows = load_toolace(write(tmp_path, ["u: q", f"a: {answer}", "u: more", "a: fine"]))
+    assert [e.response for e in rows.examples] == ["fine"]
+    (refused,) = rows.refused
+    assert refused.position == "row 0, turn 1"
+    assert refused.reason.startswith(reason)
+    assert refused.excerpt == answer.strip()
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (3, "not a JSON object"),
+        ({"conversations": []}, "no system text"),
+        ({"system": "Here are the tools you can use: f"}, "no tool list in the standard layout"),
+        ({"system": SYSTEM.format(note="", tools="[{]")}, "the tool list is not JSON"),
+        ({"system": SYSTEM.format(note="", tools="{}")}, "the tool list is not a list"),
+        ({"system": SYSTEM.format(note="", tools="[{}]")}, "a tool has no name"),
+        ({"system": SYSTEM.format(note="", tools="[]")}, "no conversation"),
+        (
+            {"system": SYSTEM.format(note="", tools="[]"), "conversations": [{"from": "god", "value": ""}]},
+            "a turn is from 'god'",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_read_are_refused_with_the_reason(tmp_path: Path, row: Any, reason: str) -> None:
+    rows = load_toolace(write_rows(tmp_path, [row]))
+    assert rows.examples == ()
+    assert rows.refused[0].position == "row 0"
+    assert rows.refused[0].reason.startswith(reason)
+
+
+def test_a_file_in_another_layout_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must hold a JSON list"):
+        load_toolace(write_rows(tmp_path, {"rows": []}))
+    (tmp_path / "data.json").write_text('{"a": 1}\n{"a": 2}\n')
+    with pytest.raises(ValueError, match=r"data\.json: not JSON"):
+        load_toolace(tmp_path / "data.json")
+
+
+@pytest.fixture(scope="module")
+def real() -> Rows:
+    if not REAL.exists():
+        pytest.skip("needs the sample of ToolACE in shared/data, which is not shipped")
+    return load_toolace(REAL)
+
+
+def test_every_real_turn_is_accounted_for(real: Rows) -> None:
+    rows = json.loads(REAL.read_text())
+    answers = Counter(
+        {f"row {i}": sum(t["from"] == "assistant" for t in r["conversations"]) for i, r in enumerate(rows)}
+    )
+    whole_rows = {refused.position for refused in real.refused if "turn" not in refused.position}
+    turns = [refused for refused in real.refused if "turn" in refused.position]
+    assert len(real.examples) + len(turns) == sum(n for row, n in answers.items() if row not in whole_rows)
+    assert len({e.id for e in real.examples}) == len(real.examples)
+
+
+def test_the_real_reasons(real: Rows) -> None:
+    assert Counter(refused.reason.partition(" (")[0] for refused in real.refused) == {
+        "no tool list in the standard layout": 43,
+        "the answer is empty": 1,
+        "text and calls in one answer": 1,
+    }
+    assert Counter(e.category for e in real.examples) == {"single_call": 462, "several_calls": 342, "no_call": 246}
+
+
+def test_real_gold_says_what_the_response_says(real: Rows) -> None:
+    for e in real.examples:
+        empty = any(value == "" for call in e.gold for (value,) in call.arguments.values())
+        if e.gold and not empty:  # the empty string means `may be left out` there
+            assert render_gold(e.gold, e.tools) == e.response
