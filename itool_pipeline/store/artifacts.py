@@ -1,0 +1,204 @@
+"""Artifacts: the output directory of a step, named by the fingerprint of what determines it.
+
+- `<root>/<asset>/<fingerprint>/` is finished and never changed again. Its `manifest.json` was written last; without a
+  whole one nothing is reused.
+- `<fingerprint>.partial/` is being made. It survives kills; `parts/` in it holds the finished parts.
+- `<fingerprint>.lock` is held by whoever makes it.
+- `<fingerprint>.damaged/` was finished and then lost or changed files: kept for a look, never used.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from itool_pipeline.store.files import (
+    Parts,
+    Say,
+    explaining_full_disk,
+    move_into_place,
+    remove_tree,
+    sync_file,
+    sync_tree,
+)
+from itool_pipeline.store.jsontext import plain, to_json
+from itool_pipeline.store.locks import file_lock
+from itool_pipeline.store.manifest import MANIFEST, PARTS, Artifact, Manifest, Origin, describe, load, problems_of
+
+logger = logging.getLogger(__name__)
+
+ASSET = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An artifact being made, under its lock. `found` is the finished artifact when there is nothing to make."""
+
+    asset: str
+    fingerprint: str
+    target: Path
+    work: Path
+    found: Artifact | None
+
+    @property
+    def parts(self) -> Parts:
+        """Finished parts, kept over kills and dropped when the artifact is finished."""
+        return Parts(self.work / PARTS)
+
+    def finish(self, origin: Origin, metadata: Mapping[str, Any], seconds: float) -> Artifact:
+        """Seals everything in `work` but the parts: manifest last, then one rename into place."""
+        if (self.work / MANIFEST).exists():
+            raise ValueError(f"{self.asset}: a step may not write a file named {MANIFEST} of its own")
+        manifest = Manifest(
+            asset=self.asset,
+            fingerprint=self.fingerprint,
+            inputs=dict(origin.inputs),
+            code_version=origin.code_version,
+            run_id=origin.run_id,
+            config=plain(origin.config),
+            metadata=plain(metadata),
+            files=describe(self.work),
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=seconds,
+        )
+        sync_tree(self.work)
+        Parts(self.work).write_text(MANIFEST, to_json(manifest, indent=2))
+        return self.put_into_place(manifest)
+
+    def put_into_place(self, manifest: Manifest) -> Artifact:
+        """Renames the sealed work directory to the artifact's name and drops the parts."""
+        move_into_place(self.work, self.target)
+        for leftover in (PARTS, ".tmp"):
+            shutil.rmtree(self.target / leftover, ignore_errors=True)
+        return Artifact(self.asset, self.fingerprint, self.target, manifest)
+
+
+class ArtifactStore:
+    """All artifacts under one root. `say` hears of waiting and of directories moved aside."""
+
+    def __init__(self, root: Path, say: Say = logger.info) -> None:
+        self.root = root
+        self._say = say
+
+    def find(self, asset: str, fingerprint: str) -> Artifact | None:
+        """The finished artifact, or None.
+
+        None also when its manifest is torn or names another artifact, or when a file is missing or has another size
+        (reported as a warning). Reading takes no lock and changes nothing; whoever makes the artifact again moves
+        the damaged directory to `<fingerprint>.damaged`.
+        """
+        path = self._place(asset, fingerprint)
+        if not path.exists():
+            return None
+        artifact = load(asset, fingerprint, path)
+        problems = self.verify(artifact) if artifact else [f"{MANIFEST} is missing or torn"]
+        if problems:
+            logger.warning("%s is damaged and not reused: %s", path, "; ".join(problems))
+            return None
+        return artifact
+
+    def verify(self, artifact: Artifact, *, deep: bool = False) -> list[str]:
+        """Problems with the artifact's files; empty when whole. `deep` reads them and compares hashes too."""
+        return problems_of(artifact, deep=deep)
+
+    @contextmanager
+    def open(self, asset: str, fingerprint: str, *, force: bool = False, say: Say | None = None) -> Iterator[Step]:
+        """A Step, under the artifact's exclusive lock; waits for another process that holds it.
+
+        `force` first removes the finished artifact and the partial one. A step that is left without `finish`, by an
+        exception or a kill, keeps its partial directory for the next. Raises StorageError on a full disk.
+        """
+        target = self._place(asset, fingerprint)
+        work = target.with_name(f"{fingerprint}.partial")
+        tell = say or self._say
+        with self._lock(asset, fingerprint, tell):
+            if force:
+                remove_tree(target)
+                remove_tree(work)
+            found = self.find(asset, fingerprint)
+            if found is None:
+                _move_aside(target, tell)
+                found = self._complete(asset, fingerprint, target, work)
+            with explaining_full_disk(f"{asset} {fingerprint}", work):
+                if found is None:
+                    work.mkdir(parents=True, exist_ok=True)
+                yield Step(asset, fingerprint, target, work, found)
+
+    @contextmanager
+    def parts(self, asset: str, fingerprint: str, *, say: Say | None = None) -> Iterator[Parts]:
+        """The parts of an artifact for one of many workers that make them side by side, before a Step gathers them.
+
+        Workers hold the lock together; a Step, `force` or `discard` waits until none works. Ask `find` first inside:
+        the artifact may have been finished meanwhile.
+        """
+        with self._lock(asset, fingerprint, say or self._say, shared=True):
+            yield Parts(self._place(asset, fingerprint).with_name(f"{fingerprint}.partial") / PARTS)
+
+    def discard(self, asset: str, fingerprint: str, *, say: Say | None = None) -> None:
+        """Removes the artifact and its parts: `force` for an artifact that many workers make."""
+        target = self._place(asset, fingerprint)
+        with self._lock(asset, fingerprint, say or self._say):
+            remove_tree(target)
+            remove_tree(target.with_name(f"{fingerprint}.partial"))
+
+    def _place(self, asset: str, fingerprint: str) -> Path:
+        if not ASSET.fullmatch(asset) or not FINGERPRINT.fullmatch(fingerprint):
+            raise ValueError(f"not an asset key and a fingerprint: {asset!r}, {fingerprint!r}")
+        return self.root / asset / fingerprint
+
+    def _lock(self, asset: str, fingerprint: str, say: Say, *, shared: bool = False) -> Any:
+        path = self._place(asset, fingerprint).with_name(f"{fingerprint}.lock")
+        return file_lock(path, f"{asset} {fingerprint}", say, shared=shared)
+
+    def _complete(self, asset: str, fingerprint: str, target: Path, work: Path) -> Artifact | None:
+        """Finishes what a kill between the manifest and the rename left: all was written, only the name is wrong."""
+        sealed = load(asset, fingerprint, work)
+        if sealed is None or self.verify(sealed):
+            (work / MANIFEST).unlink(missing_ok=True)
+            return None
+        return Step(asset, fingerprint, target, work, None).put_into_place(sealed.manifest)
+
+
+def reuse_or_make(
+    store: ArtifactStore,
+    asset: str,
+    fingerprint: str,
+    make: Callable[[Step], Mapping[str, Any]],
+    *,
+    origin: Origin,
+    force: bool = False,
+    say: Say | None = None,
+) -> tuple[Artifact, bool]:
+    """The artifact, and whether it was there already.
+
+    `make` writes the files into `step.work`, keeps finished parts in `step.parts`, and returns the metadata. It runs
+    under the artifact's lock, so of two processes that want the same artifact one makes it and the other reuses it.
+    """
+    found = None if force else store.find(asset, fingerprint)
+    if found is not None:
+        return found, True
+    with store.open(asset, fingerprint, force=force, say=say) as step:
+        if step.found is not None:
+            return step.found, True
+        start = time.monotonic()
+        metadata = make(step)
+        return step.finish(origin, metadata, time.monotonic() - start), False
+
+
+def _move_aside(target: Path, say: Say) -> None:
+    if not target.exists():
+        return
+    aside = target.with_name(f"{target.name}.damaged")
+    remove_tree(aside)
+    target.replace(aside)
+    sync_file(aside.parent)
+    say(f"{target} is damaged: moved aside to {aside.name}, making it again.")

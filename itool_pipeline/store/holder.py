@@ -1,0 +1,25 @@
+"""Who has the DuckDB file open, out of DuckDB's own message."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+def why_locked(error: Exception) -> str | None:
+    """The holder, as `process 123 (/usr/bin/duckdb)`; None when `error` is not about the file's lock."""
+    text = str(error)
+    if "Could not set lock on file" not in text:
+        return None
+    found = re.search(r"lock is held in (.+?) \(PID (\d+)\)", text)
+    return f"process {found[2]} ({found[1]})" if found else "another process"
+
+
+def locked_message(path: Path, holder: str, waited: float) -> str:
+    """What to do when the holder does not let go."""
+    return (
+        f"{path} is still open in {holder} after {waited:.0f} seconds, and DuckDB lets one process at a time write. "
+        "Close it there (in a DuckDB shell: .quit; in a notebook: connection.close()), or end that process, then run "
+        "again: finished artifacts are reused. To read beside a running pipeline, use "
+        '`python -m itool_pipeline sql "…"`, which lets go after each query.'
+    )

@@ -1,0 +1,79 @@
+"""Versions of the tables and views in the DuckDB file.
+
+The table `meta` holds the version of schema.sql and a fingerprint of views.sql. Changed views are written again.
+Changed tables start a new file: every row can be loaded again from the artifacts, so nothing is migrated, and the old
+file is kept beside the new one.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+import duckdb
+
+from itool_pipeline.store.files import StorageError
+from itool_pipeline.store.fingerprint import fingerprint
+
+SCHEMA_VERSION = 1
+"""Raised whenever a table of schema.sql changes."""
+
+
+class State(Enum):
+    EMPTY = "no tables of ours"
+    OLD_TABLES = "tables of an older version"
+    OLD_VIEWS = "today's tables, other views"
+    CURRENT = "today's tables and views"
+
+
+def state_of(connection: duckdb.DuckDBPyConnection, path: Path) -> State:
+    """Raises StorageError when the file was written by a newer version."""
+    tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE table_name = 'meta'").fetchall()
+    if not tables:
+        return State.EMPTY
+    meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+    version = int(meta["schema"])
+    if version > SCHEMA_VERSION:
+        raise StorageError(
+            f"{path} has tables of version {version}, newer than version {SCHEMA_VERSION} of this program: update "
+            "itool_pipeline, or set ITOOL_STORAGE to another directory"
+        )
+    if version < SCHEMA_VERSION:
+        return State.OLD_TABLES
+    return State.CURRENT if meta["views"] == _views_fingerprint() else State.OLD_VIEWS
+
+
+def create(connection: duckdb.DuckDBPyConnection) -> None:
+    """All tables and views, in one transaction."""
+    connection.execute("BEGIN TRANSACTION")
+    connection.execute("CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR)")
+    connection.execute("INSERT INTO meta VALUES ('schema', ?), ('views', ?)", [SCHEMA_VERSION, _views_fingerprint()])
+    connection.execute(_text("schema.sql"))
+    connection.execute(_text("views.sql"))
+    connection.execute("COMMIT")
+
+
+def write_views(connection: duckdb.DuckDBPyConnection) -> None:
+    """Today's views over the tables that are there."""
+    connection.execute("BEGIN TRANSACTION")
+    connection.execute(_text("views.sql"))
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'views'", [_views_fingerprint()])
+    connection.execute("COMMIT")
+
+
+def move_aside(connection: duckdb.DuckDBPyConnection, path: Path) -> Path:
+    """Renames the file while `connection` still keeps everyone else out; returns the new place."""
+    connection.execute("CHECKPOINT")
+    number = 1
+    while (aside := path.with_name(f"{path.stem}.old-{number}{path.suffix}")).exists():
+        number += 1
+    path.rename(aside)
+    return aside
+
+
+def _views_fingerprint() -> str:
+    return fingerprint(views=_text("views.sql"))
+
+
+def _text(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")

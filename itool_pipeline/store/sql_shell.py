@@ -1,0 +1,60 @@
+"""One SQL question to the database, answered as a text table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from itool_pipeline.store.database import Database
+from itool_pipeline.store.files import StorageError
+
+
+def run_sql(database: Path, sql: str, *, cell_width: int = 80, wait_seconds: float = 60.0) -> str:
+    """The answer to `sql`, read only; cells wider than `cell_width` characters are cut (0: never).
+
+    Raises StorageError when there is no database yet, when another process keeps it, or when DuckDB refuses `sql`.
+    """
+    if not database.exists():
+        raise StorageError(f"{database}: no database yet; run an experiment first, for example `make demo`")
+    with Database(database, wait_seconds=wait_seconds).read() as connection:
+        try:
+            cursor = connection.execute(sql)
+            names = [column[0] for column in cursor.description or ()]
+            rows = cursor.fetchall()
+        except duckdb.Error as error:
+            raise StorageError(str(error)) from error
+    return text_table(names, rows, cell_width)
+
+
+def text_table(names: list[str], rows: list[tuple[Any, ...]], cell_width: int = 80) -> str:
+    """Columns aligned (numbers to the right), a rule under the names, the number of rows at the end."""
+    cells = [[_cell(value, cell_width) for value in row] for row in rows]
+    widths = [max(len(line[i]) for line in [names, *cells]) for i in range(len(names))]
+    to_right = [any(_is_number(row[i]) for row in rows) for i in range(len(names))]
+    lines = [names, ["-" * width for width in widths], *cells]
+    body = [
+        "  ".join(
+            text.rjust(w) if right else text.ljust(w) for text, w, right in zip(line, widths, to_right, strict=True)
+        )
+        for line in lines
+    ]
+    count = f"({len(rows)} row{'' if len(rows) == 1 else 's'})"
+    return "\n".join([*(line.rstrip() for line in body), count])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _cell(value: Any, width: int) -> str:
+    if value is None:
+        text = "NULL"
+    elif isinstance(value, float):
+        text = f"{value:.6g}"
+    else:
+        text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    text = text.replace("\r", "\\r").replace("\n", "\\n").replace("\t", "\\t")
+    return text[: width - 1] + "…" if 0 < width < len(text) else text

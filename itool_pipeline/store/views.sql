@@ -1,0 +1,225 @@
+-- Views for people. Recreated whenever this file changes.
+
+-- Position of a checkpoint on the way from the base model to the last iteration, from its name or its asset key.
+CREATE OR REPLACE MACRO checkpoint_sequence(name) AS CASE
+    WHEN name IN ('base', 'base_model') THEN 0
+    WHEN name = 'warmup/easy' THEN 1
+    WHEN name = 'warmup/medium' THEN 2
+    WHEN name = 'warmup' OR name LIKE 'warmup/%' THEN 3
+    ELSE 3 + TRY_CAST(regexp_extract(name, '^iteration_(\d+)', 1) AS INTEGER)
+END;
+
+-- 95% Wilson interval of `correct` out of `total`; [0, 1] when nothing was counted, for then the middle is NULL, which
+-- greatest and least pass over.
+CREATE OR REPLACE MACRO wilson_middle(correct, total) AS
+    (correct / nullif(total, 0) + 1.96 ^ 2 / (2 * total)) / (1 + 1.96 ^ 2 / total);
+CREATE OR REPLACE MACRO wilson_half_width(correct, total) AS
+    1.96 / (1 + 1.96 ^ 2 / total)
+    * sqrt(correct / nullif(total, 0) * (1 - correct / nullif(total, 0)) / total + 1.96 ^ 2 / (4 * total ^ 2));
+CREATE OR REPLACE MACRO wilson_low(correct, total) AS
+    greatest(0.0, wilson_middle(correct, total) - wilson_half_width(correct, total));
+CREATE OR REPLACE MACRO wilson_high(correct, total) AS
+    least(1.0, wilson_middle(correct, total) + wilson_half_width(correct, total));
+
+-- What each experiment has now. `stale`: something upstream was made anew since, and this was not.
+CREATE OR REPLACE VIEW experiment_artifacts AS
+WITH RECURSIVE stale AS (
+    SELECT mine.experiment, mine.asset
+    FROM materializations AS mine
+    JOIN lineage ON lineage.artifact = mine.artifact
+    JOIN materializations AS input ON input.experiment = mine.experiment AND input.asset = lineage.input_asset
+    WHERE input.artifact <> lineage.input_artifact
+    UNION
+    SELECT mine.experiment, mine.asset
+    FROM stale
+    JOIN materializations AS mine ON mine.experiment = stale.experiment
+    JOIN lineage ON lineage.artifact = mine.artifact AND lineage.input_asset = stale.asset
+)
+SELECT m.*, stale.asset IS NOT NULL AS stale
+FROM materializations AS m
+LEFT JOIN stale ON stale.experiment = m.experiment AND stale.asset = m.asset;
+
+-- One row for each pair and each experiment that has it: where the pair comes from.
+CREATE OR REPLACE VIEW pair_lineage AS
+WITH inputs AS (SELECT DISTINCT artifact, input_artifact FROM lineage),
+searched AS (
+    SELECT inputs.artifact AS pairs_artifact, trees.*
+    FROM inputs
+    JOIN trees ON trees.artifact = inputs.input_artifact
+),
+asked AS (
+    SELECT inputs.artifact AS trees_artifact, examples.*
+    FROM inputs
+    JOIN examples ON examples.artifact = inputs.input_artifact
+)
+SELECT
+    m.experiment,
+    m.asset,
+    p.artifact,
+    p.pair_id,
+    p.kept,
+    p.reason,
+    p.prefix,
+    p.chosen,
+    p.rejected,
+    p.chosen_q,
+    p.rejected_q,
+    p.q_difference,
+    p.similarity,
+    p.tree_id,
+    p.node_id,
+    p.chosen_node,
+    p.rejected_node,
+    parent.depth AS node_depth,
+    parent.visits AS node_visits,
+    parent.value AS node_value,
+    chosen_node.visits AS chosen_visits,
+    rejected_node.visits AS rejected_visits,
+    t.artifact AS trees_artifact,
+    t.node_count,
+    t.example_id,
+    e.category,
+    e.difficulty,
+    e.question,
+    e.response AS gold_response,
+    t.policy AS policy_artifact,
+    (
+        SELECT min(lineage.input_asset)
+        FROM lineage
+        WHERE lineage.artifact = t.artifact AND lineage.input_artifact = t.policy
+    ) AS policy_asset,
+    policy.made_by_run AS policy_run,
+    m.made_by_run,
+    m.run_id,
+    m.materialized_at,
+    m.stale
+FROM experiment_artifacts AS m
+JOIN pairs AS p ON p.artifact = m.artifact
+LEFT JOIN searched AS t ON t.pairs_artifact = p.artifact AND t.tree_id = p.tree_id
+LEFT JOIN nodes AS parent
+    ON parent.artifact = t.artifact AND parent.tree_id = t.tree_id AND parent.node_id = p.node_id
+LEFT JOIN nodes AS chosen_node
+    ON chosen_node.artifact = t.artifact
+    AND chosen_node.tree_id = t.tree_id
+    AND chosen_node.node_id = p.chosen_node
+LEFT JOIN nodes AS rejected_node
+    ON rejected_node.artifact = t.artifact
+    AND rejected_node.tree_id = t.tree_id
+    AND rejected_node.node_id = p.rejected_node
+LEFT JOIN asked AS e ON e.trees_artifact = t.artifact AND e.example_id = t.example_id
+LEFT JOIN materializations AS policy ON policy.experiment = m.experiment AND policy.artifact = t.policy;
+
+CREATE OR REPLACE VIEW leaderboard_categories AS
+SELECT
+    m.experiment,
+    checkpoint_sequence(s.checkpoint) AS sequence,
+    s.checkpoint,
+    s.benchmark,
+    s.category,
+    s.accuracy,
+    s.correct,
+    s.total,
+    s.low,
+    s.high,
+    s.checkpoint_artifact,
+    m.stale
+FROM experiment_artifacts AS m
+JOIN scores AS s ON s.artifact = m.artifact
+ORDER BY m.experiment, s.benchmark, sequence, s.checkpoint, s.category;
+
+-- Every case counts once: the share of right cases over all categories.
+CREATE OR REPLACE VIEW leaderboard AS
+WITH sums AS (
+    SELECT
+        experiment,
+        sequence,
+        checkpoint,
+        benchmark,
+        checkpoint_artifact,
+        stale,
+        sum(correct)::BIGINT AS right_cases,
+        sum(total)::BIGINT AS all_cases
+    FROM leaderboard_categories
+    WHERE NOT starts_with(category, 'overall')
+    GROUP BY experiment, sequence, checkpoint, benchmark, checkpoint_artifact, stale
+)
+SELECT
+    experiment,
+    sequence,
+    checkpoint,
+    benchmark,
+    right_cases / nullif(all_cases, 0) AS accuracy,
+    right_cases AS correct,
+    all_cases AS total,
+    wilson_low(right_cases, all_cases) AS low,
+    wilson_high(right_cases, all_cases) AS high,
+    checkpoint_artifact,
+    stale
+FROM sums
+ORDER BY experiment, benchmark, sequence, checkpoint;
+
+-- `share`: of all wrong cases of that checkpoint on that benchmark.
+CREATE OR REPLACE VIEW error_types AS
+WITH wrong AS (
+    SELECT m.experiment, c.checkpoint, c.benchmark, coalesce(c.mistake, 'unclassified') AS mistake, count(*) AS cases
+    FROM materializations AS m
+    JOIN cases AS c ON c.artifact = m.artifact
+    WHERE NOT c.correct
+    GROUP BY ALL
+)
+SELECT
+    experiment,
+    checkpoint_sequence(checkpoint) AS sequence,
+    checkpoint,
+    benchmark,
+    mistake,
+    cases,
+    cases / sum(cases) OVER (PARTITION BY experiment, checkpoint, benchmark) AS share
+FROM wrong
+ORDER BY experiment, benchmark, sequence, checkpoint, cases DESC, mistake;
+
+CREATE OR REPLACE VIEW parameter_errors AS
+WITH wrong AS (
+    SELECT m.experiment, c.checkpoint, c.benchmark, c.function, c.parameter, c.mistake, count(*) AS cases
+    FROM materializations AS m
+    JOIN cases AS c ON c.artifact = m.artifact
+    WHERE NOT c.correct AND c.parameter <> ''
+    GROUP BY ALL
+)
+SELECT
+    experiment,
+    checkpoint_sequence(checkpoint) AS sequence,
+    checkpoint,
+    benchmark,
+    function,
+    parameter,
+    mistake,
+    cases
+FROM wrong
+ORDER BY experiment, benchmark, sequence, checkpoint, cases DESC, function, parameter, mistake;
+
+-- Every trained checkpoint with its losses, and every scored one with its accuracy on each benchmark.
+CREATE OR REPLACE VIEW learning_curve AS
+WITH trained AS (
+    SELECT m.experiment, m.asset, c.artifact, c.train_loss, c.validation_loss
+    FROM materializations AS m
+    JOIN checkpoints AS c ON c.artifact = m.artifact
+)
+SELECT
+    coalesce(t.experiment, l.experiment) AS experiment,
+    coalesce(checkpoint_sequence(t.asset), l.sequence) AS sequence,
+    coalesce(t.asset, l.checkpoint) AS checkpoint,
+    l.benchmark,
+    l.accuracy,
+    l.correct,
+    l.total,
+    t.train_loss,
+    t.validation_loss
+FROM trained AS t
+FULL JOIN leaderboard AS l ON l.experiment = t.experiment AND l.checkpoint_artifact = t.artifact
+ORDER BY 1, 4, 2, 3;
+
+CREATE OR REPLACE VIEW cost AS
+SELECT experiment, asset, seconds, reused, run_id AS run, made_by_run, materialized_at, stale
+FROM experiment_artifacts
+ORDER BY experiment, materialized_at, asset;

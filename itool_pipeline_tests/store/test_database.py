@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from itool_pipeline.store import schema
+from itool_pipeline.store.database import Database
+from itool_pipeline.store.files import StorageError
+from itool_pipeline.store.sql_shell import run_sql, text_table
+from itool_pipeline_tests.store.by_hand import A, B, artifact, ask, rows
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return Database(tmp_path / "folder" / "itool.duckdb")
+
+
+def buffer(*ids: str) -> list[dict[str, Any]]:
+    return [
+        {"example_id": i, "perplexity": 1.5, "response_tokens": 3, "rank": n, "selected": n == 0}
+        for n, i in enumerate(ids)
+    ]
+
+
+def ids(database: Database) -> list[tuple[Any, ...]]:
+    return ask(database, "SELECT artifact, example_id FROM buffer ORDER BY ALL")
+
+
+def test_a_rerun_neither_doubles_nor_leaves_stale_rows(database: Database) -> None:
+    assert database.replace("buffer", A, buffer("e1", "e2")) == 2
+    assert database.replace("buffer", B, buffer("e1")) == 1
+    assert database.replace("buffer", A, buffer("e1", "e2")) == 2
+    assert ids(database) == [(A, "e1"), (A, "e2"), (B, "e1")]
+    assert database.replace("buffer", A, buffer("e3")) == 1
+    assert ids(database) == [(A, "e3"), (B, "e1")]
+    assert database.replace("buffer", A, []) == 0
+    assert ids(database) == [(B, "e1")]
+
+
+def test_dicts_arrow_and_parquet_load_the_same(database: Database, tmp_path: Path) -> None:
+    one = rows(database, "nodes", {"tree_id": "t", "node_id": 0, "token_ids": [], "fragment": "", "value": 0.25})
+    two = rows(database, "nodes", {"tree_id": "t", "node_id": 1, "parent_id": 0, "token_ids": [5, 7], "correct": True})
+    table = pa.Table.from_pylist(one + two)
+    shuffled = table.select(sorted(table.column_names))
+    files = [tmp_path / "artifact=x" / "0.parquet", tmp_path / "artifact=x" / "1.parquet"]
+    files[0].parent.mkdir()
+    pq.write_table(table.slice(0, 1), files[0])
+    pq.write_table(shuffled.slice(1, 1), files[1])
+    loaded = []
+    for given in (one + two, table, shuffled, files):
+        assert database.replace("nodes", A, given) == 2
+        loaded.append(ask(database, "SELECT * FROM nodes ORDER BY node_id"))
+    assert loaded[0] == loaded[1] == loaded[2] == loaded[3]
+    columns = "artifact, tree_id, node_id, parent_id, token_ids, value, correct, terminal"
+    assert ask(database, f"SELECT {columns} FROM nodes ORDER BY node_id") == [
+        (A, "t", 0, None, [], 0.25, None, None),
+        (A, "t", 1, 0, [5, 7], None, True, None),
+    ]
+
+
+def test_json_columns(database: Database) -> None:
+    given = {"example_id": "e", "tools": [{"name": "f"}], "messages": '[{"role": "user"}]'}
+    database.replace("examples", A, rows(database, "examples", given))
+    assert ask(database, "SELECT tools->0->>'name', messages->0->>'role' FROM examples") == [("f", "user")]
+
+
+def test_several_tables_go_together_or_not_at_all(database: Database) -> None:
+    trees = rows(database, "trees", {"tree_id": "t", "example_id": "e"})
+    nodes = rows(database, "nodes", {"tree_id": "t", "node_id": 0})
+    assert database.replace_many({"trees": trees, "nodes": nodes}, A) == {"trees": 1, "nodes": 1}
+    newer = rows(database, "trees", {"tree_id": "t2", "example_id": "e"})
+    with pytest.raises(StorageError, match="two rows have the same tree_id, node_id"):
+        database.replace_many({"trees": newer, "nodes": nodes + nodes}, A)
+    assert ask(database, "SELECT tree_id FROM trees") == [("t",)]
+    assert ask(database, "SELECT count(*) FROM nodes") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": 1}, r"unknown columns \['colour'\], missing columns \[\]"),
+        ({"rank": ...}, r"unknown columns \[\], missing columns \['rank'\]"),
+        ({"artifact": A}, r"unknown columns \['artifact'\]"),
+        ({"rank": "first"}, r"column rank \(INTEGER\)"),
+        ({"rank": 2**40}, r"column rank \(INTEGER\)"),
+        ({"example_id": None}, "NOT NULL"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused_and_change_nothing(
+    database: Database, change: dict[str, Any], message: str
+) -> None:
+    database.replace("buffer", A, buffer("e1"))
+    row = {key: value for key, value in {**buffer("e2")[0], **change}.items() if value is not ...}
+    with pytest.raises(StorageError, match=message):
+        database.replace("buffer", A, [row])
+    assert ids(database) == [(A, "e1")]
+
+
+def test_files_and_tables_that_do_not_fit_are_refused(database: Database, tmp_path: Path) -> None:
+    whole = pa.Table.from_pylist(buffer("e1"))
+    pq.write_table(whole, tmp_path / "0.parquet")
+    pq.write_table(whole.drop_columns(["rank"]), tmp_path / "1.parquet")
+    with pytest.raises(StorageError, match=r"1\.parquet: .*missing columns \['rank'\]"):
+        database.replace("buffer", A, [tmp_path / "0.parquet", tmp_path / "1.parquet"])
+    with pytest.raises(StorageError, match="do not fit"):
+        database.replace("buffer", A, whole.drop_columns(["rank"]).append_column("rank", pa.array(["x"])))
+    malformed = rows(database, "examples", {"example_id": "e", "tools": "{not json"})
+    with pytest.raises(StorageError, match="Malformed JSON"):
+        database.replace("examples", A, malformed)
+    with pytest.raises(StorageError, match="no table 'experiments'"):
+        database.replace("experiments", A, [])
+    assert ids(database) == []
+
+
+def test_an_exception_rolls_back_and_closes(database: Database) -> None:
+    database.replace("buffer", A, buffer("e1"))
+    connections = []
+
+    def fail_half_way() -> None:
+        with database.transaction() as connection:
+            connections.append(connection)
+            connection.execute("DELETE FROM buffer")
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        fail_half_way()
+    assert ids(database) == [(A, "e1")]
+    with pytest.raises(duckdb.ConnectionException):
+        connections[0].execute("SELECT 1")
+
+
+def test_reading_cannot_write(database: Database) -> None:
+    with pytest.raises(duckdb.InvalidInputException, match="read-only"), database.read() as connection:
+        connection.execute("DELETE FROM buffer")
+
+
+def test_experiments_are_updated_in_place(database: Database) -> None:
+    database.record_experiment("demo", "first", {"seed": 1})
+    database.record_experiment("other", "x", {})
+    database.record_experiment("demo", "second", {"seed": 2})
+    sql = "SELECT experiment, description, config->>'seed' FROM experiments ORDER BY experiment"
+    assert ask(database, sql) == [("demo", "second", "2"), ("other", "x", None)]
+
+
+def test_materializations_are_the_latest_of_experiment_and_asset(database: Database) -> None:
+    first = artifact("pairs", A, run="run-1", seconds=2.5, trees=B)
+    database.record_materialization("demo", first, run_id="run-1", reused=False)
+    database.record_materialization("demo", first, run_id="run-2", reused=True)
+    database.record_materialization("other", first, run_id="run-3", reused=True)
+    sql = "SELECT experiment, artifact, run_id, made_by_run, reused, seconds, metadata->>'count' FROM materializations"
+    assert ask(database, f"{sql} ORDER BY 1") == [
+        ("demo", A, "run-2", "run-1", True, 2.5, "3"),
+        ("other", A, "run-3", "run-1", True, 2.5, "3"),
+    ]
+    assert ask(database, "FROM lineage") == [(A, "pairs", B, "trees")]
+
+
+def test_one_fingerprint_is_one_asset(database: Database) -> None:
+    database.record_materialization("demo", artifact("pairs", A), run_id="r", reused=False)
+    with pytest.raises(StorageError, match="already known as pairs"):
+        database.record_materialization("demo", artifact("trees", A), run_id="r", reused=False)
+
+
+def test_a_newer_file_is_refused(database: Database) -> None:
+    with database.transaction() as connection:
+        connection.execute("UPDATE meta SET value = '999' WHERE key = 'schema'")
+    for use in (database.transaction, database.read):
+        with pytest.raises(StorageError, match="version 999, newer"), use():
+            raise AssertionError("never reached")
+
+
+def test_an_older_file_is_kept_beside_a_new_one(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    database.replace("buffer", A, buffer("e1"))
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
+    said: list[str] = []
+    newer = Database(database.path, say=said.append)
+    assert ids(newer) == []
+    assert len(said) == 1
+    assert newer.replace("buffer", A, buffer("e2")) == 1
+    assert ids(newer) == [(A, "e2")]
+    assert sorted(p.name for p in database.path.parent.iterdir()) == ["itool.duckdb", "itool.old-1.duckdb"]
+    with duckdb.connect(str(database.path.with_name("itool.old-1.duckdb"))) as old:
+        assert old.execute("SELECT artifact, example_id FROM buffer").fetchall() == [(A, "e1")]
+
+
+def test_changed_views_are_written_again_and_rows_stay(database: Database) -> None:
+    database.replace("buffer", A, buffer("e1"))
+    with database.transaction() as connection:
+        connection.execute("DROP VIEW cost")
+        connection.execute("UPDATE meta SET value = 'older' WHERE key = 'views'")
+    assert ask(database, "FROM cost") == []
+    assert ids(database) == [(A, "e1")]
+
+
+def test_sql_answers_as_a_table(database: Database) -> None:
+    with pytest.raises(StorageError, match="make demo"):
+        run_sql(database.path, "SELECT 1")
+    database.replace("buffer", A, buffer("e1", "e2"))
+    answer = run_sql(database.path, "SELECT example_id AS id, rank, perplexity, selected FROM buffer ORDER BY rank")
+    assert answer.splitlines() == [
+        "id  rank  perplexity  selected",
+        "--  ----  ----------  --------",
+        "e1     0         1.5  true",
+        "e2     1         1.5  false",
+        "(2 rows)",
+    ]
+    with pytest.raises(StorageError, match="nothing_here"):
+        run_sql(database.path, "SELECT nothing_here FROM buffer")
+    with pytest.raises(StorageError, match="read-only"):
+        run_sql(database.path, "DELETE FROM buffer")
+
+
+def test_cells_are_cut_and_kept_on_one_line() -> None:
+    assert text_table(["a"], [("x\ny",), (None,), ("abcdef",)], 4).splitlines()[2:] == [
+        "x\\ny",
+        "NULL",
+        "abc…",
+        "(3 rows)",
+    ]
+    assert json.loads(text_table(["a"], [([1, 2],)], 0).splitlines()[2]) == [1, 2]
+    assert text_table([], []) == "\n\n(0 rows)"

@@ -1,0 +1,243 @@
+"""Views over rows written by hand; the expected answers were worked out on paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from itool_pipeline.store.database import Database
+from itool_pipeline.store.manifest import Artifact
+from itool_pipeline_tests.store.by_hand import artifact, ask, rows
+
+SPLITS, WARMUP, BUFFER, TREES, PAIRS, POLICY = (digit * 16 for digit in "123456")
+BASE, BFCL_BASE, BFCL_WARMUP, BFCL_POLICY, EASY, TREES_2, PAIRS_2 = (digit * 16 for digit in "789abcd")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return Database(tmp_path / "itool.duckdb")
+
+
+def record(database: Database, experiment: str, *artifacts: Artifact) -> None:
+    for one in artifacts:
+        own = one.manifest.run_id == f"run of {experiment}"
+        database.record_materialization(experiment, one, run_id=f"run of {experiment}", reused=not own)
+
+
+def made(asset: str, fingerprint: str, **inputs: str) -> Artifact:
+    return artifact(asset, fingerprint, run="run of first", seconds=2.0, **inputs)
+
+
+SEARCHED = (
+    made("splits", SPLITS),
+    made("warmup/hard", WARMUP, splits=SPLITS),
+    made("iteration_1/replay_buffer", BUFFER, splits=SPLITS, warmup__hard=WARMUP),
+    made("iteration_1/trees", TREES, splits=SPLITS, iteration_1__replay_buffer=BUFFER, warmup__hard=WARMUP),
+    made("iteration_1/pairs", PAIRS, iteration_1__trees=TREES),
+    made("iteration_1/policy", POLICY, iteration_1__pairs=PAIRS, warmup__hard=WARMUP),
+)
+
+
+def node(tree: str, number: int, parent: int | None, visits: int, value: float) -> dict[str, Any]:
+    depth = 0 if parent is None else 1
+    return {"tree_id": tree, "node_id": number, "parent_id": parent, "depth": depth, "visits": visits, "value": value}
+
+
+def pair(name: str, tree: str, chosen: int, rejected: int, reason: str) -> dict[str, Any]:
+    return {
+        "pair_id": name,
+        "tree_id": tree,
+        "node_id": 0,
+        "chosen_node": chosen,
+        "rejected_node": rejected,
+        "kept": reason == "kept",
+        "reason": reason,
+    }
+
+
+def load_search(database: Database) -> None:
+    examples = (
+        {"example_id": "e1", "question": "What is the time?", "response": "[clock()]", "difficulty": "easy"},
+        {"example_id": "e2", "question": "And the weather?", "response": "[sky()]", "difficulty": "hard"},
+    )
+    trees = (
+        {"tree_id": "t1", "example_id": "e1", "policy": WARMUP, "node_count": 3},
+        {"tree_id": "t2", "example_id": "e2", "policy": WARMUP, "node_count": 3},
+    )
+    nodes = [node(t, *rest) for t in ("t1", "t2") for rest in ((0, None, 9, 0.5), (1, 0, 6, 0.75), (2, 0, 3, -0.5))]
+    pairs = (pair("p1", "t1", 1, 2, "kept"), pair("p2", "t2", 1, 2, "close"))
+    database.replace("examples", SPLITS, rows(database, "examples", *examples))
+    database.replace_many({"trees": rows(database, "trees", *trees), "nodes": rows(database, "nodes", *nodes)}, TREES)
+    database.replace("pairs", PAIRS, rows(database, "pairs", *pairs))
+
+
+def test_a_pair_leads_back_to_question_policy_and_run(database: Database) -> None:
+    load_search(database)
+    record(database, "first", *SEARCHED)
+    columns = """experiment, asset, pair_id, kept, tree_id, node_visits, node_value, chosen_visits, rejected_visits,
+        example_id, question, gold_response, policy_artifact, policy_asset, policy_run, made_by_run, stale"""
+    policy = (WARMUP, "warmup/hard", "run of first", "run of first", False)
+    shared = (9, 0.5, 6, 3)
+    assert ask(database, f"SELECT {columns} FROM pair_lineage ORDER BY pair_id") == [
+        ("first", "iteration_1/pairs", "p1", True, "t1", *shared, "e1", "What is the time?", "[clock()]", *policy),
+        ("first", "iteration_1/pairs", "p2", False, "t2", *shared, "e2", "And the weather?", "[sky()]", *policy),
+    ]
+
+
+def test_shared_pairs_appear_once_for_each_experiment(database: Database) -> None:
+    load_search(database)
+    record(database, "first", *SEARCHED)
+    record(database, "second", *SEARCHED)
+    sql = "SELECT experiment, pair_id, run_id, made_by_run FROM pair_lineage ORDER BY ALL"
+    assert ask(database, sql) == [
+        ("first", "p1", "run of first", "run of first"),
+        ("first", "p2", "run of first", "run of first"),
+        ("second", "p1", "run of second", "run of first"),
+        ("second", "p2", "run of second", "run of first"),
+    ]
+
+
+def test_iterations_with_the_same_tree_names_do_not_mix(database: Database) -> None:
+    load_search(database)
+    tree = {"tree_id": "t1", "example_id": "e2", "policy": POLICY}
+    nodes = rows(database, "nodes", node("t1", 0, None, 4, 0.0))
+    database.replace_many({"trees": rows(database, "trees", tree), "nodes": nodes}, TREES_2)
+    database.replace("pairs", PAIRS_2, rows(database, "pairs", pair("p1", "t1", 1, 2, "low")))
+    second = made("iteration_2/trees", TREES_2, splits=SPLITS, iteration_1__policy=POLICY)
+    record(database, "first", *SEARCHED, second, made("iteration_2/pairs", PAIRS_2, iteration_2__trees=TREES_2))
+    sql = "SELECT asset, pair_id, example_id, policy_asset, node_visits, chosen_visits FROM pair_lineage ORDER BY ALL"
+    assert ask(database, sql) == [
+        ("iteration_1/pairs", "p1", "e1", "warmup/hard", 9, 6),
+        ("iteration_1/pairs", "p2", "e2", "warmup/hard", 9, 6),
+        ("iteration_2/pairs", "p1", "e2", "iteration_1/policy", 4, None),
+    ]
+
+
+def test_a_pair_without_its_tree_is_still_shown(database: Database) -> None:
+    database.replace("pairs", PAIRS, rows(database, "pairs", pair("p1", "t1", 1, 2, "kept")))
+    record(database, "first", SEARCHED[4])
+    assert ask(database, "SELECT pair_id, example_id, policy_asset FROM pair_lineage") == [("p1", None, None)]
+
+
+def score(checkpoint: str, of: str, category: str, correct: int, total: int) -> dict[str, Any]:
+    return {
+        "checkpoint": checkpoint,
+        "checkpoint_artifact": of,
+        "benchmark": "bfcl",
+        "category": category,
+        "correct": correct,
+        "total": total,
+        "accuracy": correct / total if total else None,
+        "low": 0.0,
+        "high": 1.0,
+    }
+
+
+SCORED = (
+    made("base_model", BASE),
+    made("warmup/easy", EASY, splits=SPLITS, base_model=BASE),
+    made("bfcl/base", BFCL_BASE, base_model=BASE),
+    made("bfcl/warmup", BFCL_WARMUP, warmup__hard=WARMUP),
+    made("bfcl/iteration_1", BFCL_POLICY, iteration_1__policy=POLICY),
+)
+
+
+def load_scores(database: Database) -> None:
+    loads = {
+        BFCL_BASE: [score("base", BASE, "simple", 0, 8), score("base", BASE, "multiple", 0, 2)],
+        BFCL_WARMUP: [score("warmup", WARMUP, "simple", 7, 8), score("warmup", WARMUP, "multiple", 1, 2)],
+        BFCL_POLICY: [score("iteration_1", POLICY, "simple", 8, 8), score("iteration_1", POLICY, "multiple", 2, 2)],
+    }
+    loads[BFCL_WARMUP].append(score("warmup", WARMUP, "overall_v3", 0, 1))
+    for name, given in loads.items():
+        database.replace("scores", name, rows(database, "scores", *given))
+
+
+def test_leaderboard(database: Database) -> None:
+    load_scores(database)
+    record(database, "first", *SCORED)
+    record(database, "second", *SCORED[:3])
+    sql = """SELECT experiment, checkpoint, benchmark, correct, total, accuracy, round(low, 4), round(high, 4)
+        FROM leaderboard"""
+    # Wilson 95% for 0, 8 and 10 of 10, from published tables.
+    assert ask(database, sql) == [
+        ("first", "base", "bfcl", 0, 10, 0.0, 0.0, 0.2775),
+        ("first", "warmup", "bfcl", 8, 10, 0.8, 0.4902, 0.9433),
+        ("first", "iteration_1", "bfcl", 10, 10, 1.0, 0.7225, 1.0),
+        ("second", "base", "bfcl", 0, 10, 0.0, 0.0, 0.2775),
+    ]
+    sql = "SELECT checkpoint, category, correct FROM leaderboard_categories WHERE experiment = 'first'"
+    assert ask(database, sql) == [
+        ("base", "multiple", 0),
+        ("base", "simple", 0),
+        ("warmup", "multiple", 1),
+        ("warmup", "overall_v3", 0),
+        ("warmup", "simple", 7),
+        ("iteration_1", "multiple", 2),
+        ("iteration_1", "simple", 8),
+    ]
+
+
+def test_a_score_over_no_cases_says_nothing(database: Database) -> None:
+    database.replace("scores", BFCL_BASE, rows(database, "scores", score("base", BASE, "simple", 0, 0)))
+    record(database, "first", SCORED[2])
+    assert ask(database, "SELECT total, accuracy, low, high FROM leaderboard") == [(0, None, 0.0, 1.0)]
+
+
+def test_learning_curve(database: Database) -> None:
+    load_scores(database)
+    for name, train, held in ((EASY, 3.0, 3.5), (WARMUP, 1.0, 1.5), (POLICY, 0.25, 0.5)):
+        row = {"stage": "x", "train_loss": train, "validation_loss": held}
+        database.replace("checkpoints", name, rows(database, "checkpoints", row))
+    record(database, "first", *SEARCHED, *SCORED)
+    record(database, "second", SEARCHED[1])
+    columns = "experiment, sequence, checkpoint, accuracy, train_loss, validation_loss"
+    assert ask(database, f"SELECT {columns} FROM learning_curve ORDER BY 1, 2") == [
+        ("first", 0, "base", 0.0, None, None),
+        ("first", 1, "warmup/easy", None, 3.0, 3.5),
+        ("first", 3, "warmup/hard", 0.8, 1.0, 1.5),
+        ("first", 4, "iteration_1/policy", 1.0, 0.25, 0.5),
+        ("second", 3, "warmup/hard", None, 1.0, 1.5),
+    ]
+
+
+def test_errors(database: Database) -> None:
+    def case(number: int, mistake: str | None, function: str | None = None, parameter: str | None = None) -> Any:
+        base = {"checkpoint": "warmup", "benchmark": "bfcl", "case_id": f"c{number}", "correct": False}
+        return {**base, "mistake": mistake, "function": function, "parameter": parameter}
+
+    given = [
+        case(1, "parameter_value", "book", "day"),
+        case(2, "parameter_value", "book", "day"),
+        case(3, "parameter_name", "book", "hour"),
+        case(4, None),
+        {**case(5, None), "correct": True},
+    ]
+    database.replace("cases", BFCL_WARMUP, rows(database, "cases", *given))
+    record(database, "first", SCORED[3])
+    record(database, "second", SCORED[3])
+    sql = "SELECT checkpoint, mistake, cases, share FROM error_types WHERE experiment = "
+    expected = [
+        ("warmup", "parameter_value", 2, 0.5),
+        ("warmup", "parameter_name", 1, 0.25),
+        ("warmup", "unclassified", 1, 0.25),
+    ]
+    assert ask(database, sql + "'first'") == ask(database, sql + "'second'") == expected
+    sql = "SELECT function, parameter, mistake, cases FROM parameter_errors WHERE experiment = 'second'"
+    assert ask(database, sql) == [("book", "day", "parameter_value", 2), ("book", "hour", "parameter_name", 1)]
+
+
+def test_cost_and_what_is_stale(database: Database) -> None:
+    record(database, "first", *SEARCHED)
+    assert ask(database, "SELECT count(*), sum(seconds), bool_or(reused), bool_or(stale) FROM cost") == [
+        (6, 12.0, False, False)
+    ]
+    record(database, "first", made("iteration_1/trees", TREES_2, splits=SPLITS, warmup__hard=WARMUP))
+    record(database, "second", *SEARCHED)
+    stale = "SELECT experiment, asset FROM cost WHERE stale ORDER BY ALL"
+    assert ask(database, stale) == [("first", "iteration_1/pairs"), ("first", "iteration_1/policy")]
+    assert ask(database, "SELECT DISTINCT reused, run FROM cost WHERE experiment = 'second'") == [
+        (True, "run of second")
+    ]
