@@ -1,0 +1,80 @@
+"""One sampled branch, and the drawing of its next token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from itool_pipeline.core.fragments import FragmentRule
+from itool_pipeline.core.policy import Fragment, SampleRequest
+
+if TYPE_CHECKING:
+    from itool_pipeline.engines.transformers_engine import Sampling
+
+_INCOMPLETE = "\ufffd"
+"""What tokenizers decode the beginning of a multi-byte character to."""
+
+
+def draw(logits: torch.Tensor, uniforms: Any, sampling: Sampling) -> tuple[list[int], list[float]]:
+    """One token for each row of `logits` [M, V] by inverse CDF from `uniforms` [M] in [0, 1).
+
+    Returns token ids, and their natural log-probabilities at temperature 1 over the whole vocabulary.
+    """
+    top, ids = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1)
+    weights = torch.softmax((top / sampling.temperature).double(), dim=-1)
+    before = weights.cumsum(-1) - weights
+    weights = torch.where(before < sampling.top_p, weights, torch.zeros_like(weights))
+    cumulative = weights.cumsum(-1)
+    targets = torch.as_tensor(uniforms, device=logits.device)[:, None] * cumulative[:, -1:]
+    choice = torch.searchsorted(cumulative, targets, right=True).clamp(max=weights.shape[-1] - 1)
+    chosen = ids.gather(-1, choice)
+    logprobs = logits.gather(-1, chosen)[:, 0] - logits.logsumexp(-1)
+    return chosen[:, 0].tolist(), logprobs.tolist()
+
+
+class Branch:
+    """A fragment in the making. `uniforms` [max_fragment_tokens] decide its tokens."""
+
+    def __init__(self, request: SampleRequest, uniforms: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+        self._request = request
+        self.uniforms = uniforms
+        self.done = False
+        self._finished = False
+        self._token_ids: list[int] = []
+        self._logprobs: list[float] = []
+        self._text = ""
+
+    def append(
+        self, token: int, logprob: float, tokenizer: Any, rule: FragmentRule, end_tokens: frozenset[int], last: bool
+    ) -> None:
+        """Take a token; the branch is done at a termination character, the end of the turn, or the `last` token."""
+        self._token_ids.append(token)
+        self._logprobs.append(logprob)
+        if token in end_tokens:
+            self.done = self._finished = True
+            return
+        self._text = self._decode(tokenizer)
+        start = len(self._request.response_text)
+        whole = not self._text.endswith(_INCOMPLETE)
+        self.done = last or (whole and rule.ends_within(self._text, start))
+        if self.done:
+            self._drop_incomplete(tokenizer)
+
+    def _decode(self, tokenizer: Any) -> str:
+        ids = [*self._request.response, *self._token_ids]
+        text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text
+
+    def _drop_incomplete(self, tokenizer: Any) -> None:
+        """Cut the tokens of a character that was not completed, so that texts and tokens stay in step."""
+        while self._token_ids and self._text.endswith(_INCOMPLETE):
+            self._token_ids.pop()
+            self._logprobs.pop()
+            self._text = self._decode(tokenizer)
+
+    def fragment(self) -> Fragment:
+        """What was sampled; without tokens if nothing of it could be kept."""
+        text = self._text[len(self._request.response_text) :] if self._text else ""
+        return Fragment(tuple(self._token_ids), text, tuple(self._logprobs), self._finished)

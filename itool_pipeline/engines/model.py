@@ -1,0 +1,199 @@
+"""Loading a causal language model with its tokenizer, in the precision the machine is fast at.
+
+The model is a directory as transformers saves it, weights in safetensors. A LoRA adapter, a directory as peft saves
+it, can be kept beside the base weights (training) or merged into them (inference). Code from a model's directory is
+never run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import safe_open
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from itool_pipeline.config import ComputeConfig
+from itool_pipeline.data.quiet import quieten_libraries
+from itool_pipeline.engines.memory import keep_freed_memory
+
+Quantization = Literal["none", "nf4"]
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_PEFT_PREFIX = "base_model.model."
+_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+"""Names in `torch.cpu.get_capabilities()`, of x86-64 and of ARM."""
+
+
+class ModelError(RuntimeError):
+    """A model or an adapter cannot be loaded. The message says which, why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model in evaluation mode, without gradients unless its adapter was loaded as trainable.
+
+    model      transformers' model, or peft's around it when an adapter is kept unmerged
+    tokenizer  its tokenizer, with the chat template
+    device     where the weights are
+    dtype      the dtype of the base weights' arithmetic
+    """
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+    dtype: torch.dtype
+
+
+def resolve_device(compute: ComputeConfig) -> torch.device:
+    """`auto` is the GPU where torch sees one. Raises ModelError when a GPU is asked for and there is none."""
+    available = torch.cuda.is_available()
+    if compute.device == "cuda" and not available:
+        raise ModelError("compute.device is cuda, but torch sees no GPU; install torch's CUDA build or say auto")
+    return torch.device("cuda" if available and compute.device != "cpu" else "cpu")
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bf16; without them bf16 is slower than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in _BF16_INSTRUCTIONS)
+
+
+def resolve_dtype(compute: ComputeConfig, device: torch.device) -> torch.dtype:
+    """The configured dtype, or for `auto` bf16 where it is fast and fp32 elsewhere."""
+    if compute.dtype == "auto":
+        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+    return torch.bfloat16 if compute.dtype == "bfloat16" else torch.float32
+
+
+def load_model(
+    directory: Path,
+    compute: ComputeConfig,
+    *,
+    adapter: Path | None = None,
+    quantization: Quantization = "none",
+    merge: bool = False,
+    trainable: bool = False,
+) -> LoadedModel:
+    """The model in `directory`, with `adapter` if one is given.
+
+    merge      fold the adapter into the weights, in fp32 before they are rounded to the working dtype, because one
+               by one the small updates would be rounded away. Needs unquantised weights.
+    trainable  give the adapter's weights gradients; they are fp32 whatever the base is.
+
+    Raises ModelError when a directory or its safetensors are missing, when the adapter belongs to another model, or
+    when nf4 was asked for and some linear layer is not in 4 bits. Raises ValueError for options that exclude each
+    other.
+    """
+    if merge and (trainable or quantization != "none"):
+        raise ValueError("merge is for inference on unquantised weights: it excludes trainable and quantization")
+    quieten_libraries()
+    device = resolve_device(compute)
+    dtype = resolve_dtype(compute, device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    merging = merge and adapter is not None
+    model = _load_base(directory, device, torch.float32 if merging else dtype, quantization)
+    model.requires_grad_(False)
+    if adapter is not None:
+        model = attach_adapter(model, adapter, trainable=trainable)
+    if merging:
+        model = model.merge_and_unload().to(dtype)
+    return LoadedModel(model.eval(), load_tokenizer(directory), device, dtype)
+
+
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer saved in `directory`. Raises ModelError when there is none."""
+    _require(directory, "tokenizer_config.json", "tokenizer")
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    return tokenizer
+
+
+def attach_adapter(model: PreTrainedModel, adapter: Path, *, trainable: bool) -> Any:
+    """peft's model: `model` with the LoRA weights of the directory `adapter`, in fp32.
+
+    Raises ModelError when the adapter is incomplete or was trained on a model of other layers or sizes.
+    """
+    from peft import PeftModel  # slow to import, and only needed with an adapter
+
+    _require(adapter, ADAPTER_CONFIG, "adapter")
+    _require(adapter, ADAPTER_WEIGHTS, "adapter")
+    _check_adapter_fits(model, adapter)
+    return PeftModel.from_pretrained(model, str(adapter), is_trainable=trainable, local_files_only=True)
+
+
+def _load_base(directory: Path, device: torch.device, dtype: torch.dtype, quantization: Quantization) -> Any:
+    _require(directory, "config.json", "model")
+    _require(directory, "*.safetensors", "model")
+    options: dict[str, Any] = {}
+    if quantization == "nf4":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    model = AutoModelForCausalLM.from_pretrained(
+        str(directory),
+        dtype=dtype,
+        device_map={"": device},
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        local_files_only=True,
+        **options,
+    )
+    if quantization == "nf4":
+        _check_four_bits(model)
+    return model
+
+
+def _check_four_bits(model: PreTrainedModel) -> None:
+    from bitsandbytes.nn import Params4bit
+
+    head = model.get_output_embeddings()
+    wide = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head and not isinstance(module.weight, Params4bit)
+    ]
+    if wide:
+        raise ModelError(f"nf4 was asked for, but these layers are not in 4 bits: {', '.join(wide[:5])}")
+
+
+def _check_adapter_fits(model: PreTrainedModel, adapter: Path) -> None:
+    modules = dict(model.named_modules())
+    for name, kind, shape in _adapter_shapes(adapter / ADAPTER_WEIGHTS):
+        module = modules.get(name)
+        if module is None:
+            raise ModelError(f"{adapter} is an adapter of another model: this one has no layer {name}")
+        features, axis = (module.in_features, 1) if kind == "lora_A" else (module.out_features, 0)
+        if shape[axis] != features:
+            raise ModelError(
+                f"{adapter} is an adapter of another model: its {kind} at {name} is made for {shape[axis]} features, "
+                f"this layer has {features}"
+            )
+
+
+def _adapter_shapes(weights: Path) -> Iterator[tuple[str, str, list[int]]]:
+    """(module, `lora_A` or `lora_B`, shape) of each tensor of an adapter file."""
+    with safe_open(str(weights), framework="pt") as tensors:
+        for key in tensors.keys():  # noqa: SIM118 - not a mapping
+            module, _, kind = key.removeprefix(_PEFT_PREFIX).removesuffix(".weight").rpartition(".")
+            if kind not in ("lora_A", "lora_B"):
+                raise ModelError(f"{weights}: {key} is not a LoRA weight")
+            yield module, kind, tensors.get_slice(key).get_shape()
+
+
+def _require(directory: Path, pattern: str, what: str) -> None:
+    if not directory.is_dir():
+        raise ModelError(f"{directory}: no such {what} directory")
+    if not any(directory.glob(pattern)):
+        raise ModelError(f"{directory}: not a complete {what}: it has no {pattern}; save it again as safetensors")

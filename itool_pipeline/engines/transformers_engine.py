@@ -1,0 +1,244 @@
+"""The search's policy on transformers: CPU or one GPU, prompts kept as KV (see core/policy.py for what is asked)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from itool_pipeline.core.fragments import FragmentRule
+from itool_pipeline.core.policy import Fragment, SampleRequest, ScoreRequest
+from itool_pipeline.core.token_trie import ancestor_mask, pack
+from itool_pipeline.engines.branches import Branch, draw
+from itool_pipeline.engines.model import LoadedModel
+from itool_pipeline.engines.tree_attention import NAME, PrefillCache, TreeCache
+
+_LOGIT_ROWS = 512
+"""Rows of logits computed at once; a vocabulary of 128k in fp32 makes that 256 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How fragments are drawn. Log-probabilities are always those at temperature 1 over the whole vocabulary."""
+
+    temperature: float = 1.5
+    top_k: int = 50
+    top_p: float = 1.0
+    max_fragment_tokens: int = 32
+
+
+class TransformersEngine:
+    """Implements `core.policy.Policy`.
+
+    batch_tokens  bound on prompt tokens of one forward pass
+    cache_bytes   bound on the prompts' keys and values; the prompts used longest ago are dropped first
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        rule: FragmentRule,
+        sampling: Sampling,
+        *,
+        end_tokens: frozenset[int],
+        batch_tokens: int = 8192,
+        cache_bytes: int = 2 << 30,
+    ) -> None:
+        self._model = loaded.model
+        self._model.set_attn_implementation(NAME)
+        self._decoder: Any = loaded.model.get_decoder()
+        self._head: Any = loaded.model.get_output_embeddings()
+        self._tokenizer = loaded.tokenizer
+        self._device = loaded.device
+        self._rule, self._sampling, self._end_tokens = rule, sampling, end_tokens
+        self._batch_tokens, self._cache_bytes = batch_tokens, cache_bytes
+        self._prefixes: OrderedDict[tuple[int, ...], torch.Tensor] = OrderedDict()
+
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
+    def score(self, requests: Sequence[ScoreRequest]) -> list[list[tuple[float, ...]]]:
+        """Log-probabilities of each continuation's tokens. Raises ValueError for an empty prompt."""
+        answers: list[list[tuple[float, ...]]] = [[] for _ in requests]
+        for chunk in self._chunks([r.prompt for r in requests], [sum(map(len, r.continuations)) for r in requests]):
+            for index, answer in zip(chunk, self._score([requests[i] for i in chunk]), strict=True):
+                answers[index] = answer
+        return answers
+
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
+    def sample(self, requests: Sequence[SampleRequest]) -> list[list[Fragment]]:
+        """`count` fragments for each request. Raises ValueError for an empty prompt."""
+        answers: list[list[Fragment]] = [[] for _ in requests]
+        costs = [len(r.response) + r.count * self._sampling.max_fragment_tokens for r in requests]
+        for chunk in self._chunks([r.prompt for r in requests], costs):
+            for index, answer in zip(chunk, self._sample([requests[i] for i in chunk]), strict=True):
+                answers[index] = answer
+        return answers
+
+    def _chunks(self, prompts: Sequence[tuple[int, ...]], extra: Sequence[int]) -> Iterator[list[int]]:
+        """Indices in batches of similar length, each within `batch_tokens` once padded."""
+        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]) + extra[i], i))
+        chunk: list[int] = []
+        for index in order:
+            if not prompts[index]:
+                raise ValueError("a prompt must have at least one token")
+            longest = len(prompts[index]) + extra[index]
+            if chunk and (len(chunk) + 1) * longest > self._batch_tokens:
+                yield chunk
+                chunk = []
+            chunk.append(index)
+        if chunk:
+            yield chunk
+
+    def _score(self, requests: Sequence[ScoreRequest]) -> list[list[tuple[float, ...]]]:
+        # A continuation's last token predicts nothing that is asked for, so it is not computed.
+        rows = [pack(r.prompt[-1:], [c[:-1] for c in r.continuations], len(r.prompt) - 1) for r in requests]
+        width = max(len(row) for row in rows)
+        tokens, positions = np.zeros((2, len(rows), width), dtype=np.int64)
+        mask = np.zeros((len(rows), width, width), dtype=np.bool_)
+        mask[:, np.arange(width), np.arange(width)] = True
+        for i, row in enumerate(rows):
+            tokens[i, : len(row)], positions[i, : len(row)] = row.tokens, row.positions
+            mask[i, : len(row), : len(row)] |= ancestor_mask(row.parents)
+        cache = TreeCache(self._prefix_kv([r.prompt for r in requests]), width)
+        hidden = self._forward(cache, tokens, positions, torch.from_numpy(mask).to(self._device))
+        wanted = [
+            (i, int(at), token)
+            for i, (request, row) in enumerate(zip(requests, rows, strict=True))
+            for c, span in zip(request.continuations, row.spans, strict=True)
+            for at, token in zip([0, *span], c, strict=True)
+        ]
+        values = iter(self._logprobs(hidden, wanted))
+        return [[tuple(next(values) for _ in c) for c in request.continuations] for request in requests]
+
+    def _logprobs(self, hidden: torch.Tensor, wanted: Sequence[tuple[int, int, int]]) -> list[float]:
+        """Log-probability of each (row, column, token): the token after that column."""
+        places = sorted({(row, column) for row, column, _ in wanted})
+        slot = {place: i for i, place in enumerate(places)}
+        by_slot: list[list[int]] = [[] for _ in places]
+        for i, (row, column, _) in enumerate(wanted):
+            by_slot[slot[row, column]].append(i)
+        values = [0.0] * len(wanted)
+        for start in range(0, len(places), _LOGIT_ROWS):
+            part = places[start : start + _LOGIT_ROWS]
+            rows, columns = (torch.tensor(axis, device=self._device) for axis in zip(*part, strict=True))
+            logits = self._head(hidden[rows, columns]).float()
+            norms = logits.logsumexp(-1)
+            members = [(k, i) for k in range(len(part)) for i in by_slot[start + k]]
+            at = torch.tensor([k for k, _ in members], device=self._device)
+            ids = torch.tensor([wanted[i][2] for _, i in members], device=self._device)
+            for (_, i), value in zip(members, (logits[at, ids] - norms[at]).tolist(), strict=True):
+                values[i] = value
+        return values
+
+    def _forward(self, cache: TreeCache, tokens: Any, positions: Any, mask: torch.Tensor) -> torch.Tensor:
+        """Hidden states [B, Q, H] of query tokens [B, Q]; `mask` [B, Q, own columns so far] says what they see."""
+        prefix = cache.prefix_mask().expand(-1, mask.shape[1], -1)
+        result = self._decoder(
+            input_ids=torch.as_tensor(tokens, device=self._device),
+            position_ids=torch.as_tensor(positions, device=self._device),
+            attention_mask=torch.cat([prefix, mask], dim=-1)[:, None],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        cache.advance(mask.shape[1])
+        hidden: torch.Tensor = result.last_hidden_state
+        return hidden
+
+    def _sample(self, requests: Sequence[SampleRequest]) -> list[list[Fragment]]:
+        branches = [[Branch(request, self._uniforms(request)[b]) for b in range(request.count)] for request in requests]
+        count = max(r.count for r in requests)
+        chains = [(r.prompt[-1], *r.response) for r in requests]
+        width = max(map(len, chains))
+        limit = self._sampling.max_fragment_tokens
+        cache = TreeCache(self._prefix_kv([r.prompt for r in requests]), width + (limit - 1) * count)
+        logits = self._chain_logits(cache, chains, [len(r.prompt) - 1 for r in requests], width)
+        logits = logits[:, None].expand(-1, count, -1)
+        live = list(range(len(requests)))
+        seen = torch.zeros(len(requests), count, width, dtype=torch.bool, device=self._device)
+        for row, chain in enumerate(chains):
+            seen[row, :, : len(chain)] = True
+        own = torch.eye(count, dtype=torch.bool, device=self._device)
+        for step in range(limit):
+            tokens = self._extend([branches[row] for row in live], logits, step, limit)
+            still = [i for i, row in enumerate(live) if any(not b.done for b in branches[row])]
+            if not still or step + 1 == limit:
+                break
+            if len(still) <= len(live) // 2:  # dropping rows copies the cache, so not for every row
+                rows = torch.tensor(still, device=self._device)
+                live, tokens, seen = [live[i] for i in still], tokens[still], seen[rows]
+                cache.keep_rows(rows)
+            seen = torch.cat([seen, own.expand(len(live), -1, -1)], dim=-1)
+            first = np.array([[len(requests[row].prompt) + len(requests[row].response)] for row in live])
+            positions = np.broadcast_to(first + step, tokens.shape).copy()
+            hidden = self._forward(cache, tokens, positions, seen)
+            logits = self._head(hidden).float()
+        return [[branch.fragment() for branch in row] for row in branches]
+
+    def _chain_logits(
+        self, cache: TreeCache, chains: Sequence[tuple[int, ...]], offsets: Sequence[int], width: int
+    ) -> torch.Tensor:
+        """Logits [B, V] after the last token of each chain."""
+        tokens = np.zeros((len(chains), width), dtype=np.int64)
+        for row, chain in enumerate(chains):
+            tokens[row, : len(chain)] = chain
+        positions = np.array(offsets)[:, None] + np.arange(width)
+        causal = torch.ones(width, width, dtype=torch.bool, device=self._device).tril()
+        hidden = self._forward(cache, tokens, positions, causal.expand(len(chains), -1, -1))
+        last = torch.tensor([len(chain) - 1 for chain in chains], device=self._device)
+        logits: torch.Tensor = self._head(hidden[torch.arange(len(chains), device=self._device), last]).float()
+        return logits
+
+    def _extend(
+        self, rows: Sequence[Sequence[Branch]], logits: torch.Tensor, step: int, limit: int
+    ) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Draw one token for every unfinished branch; [B, count] ids, 0 where there is none to draw."""
+        tokens = np.zeros(logits.shape[:2], dtype=np.int64)
+        places = [(i, j) for i, row in enumerate(rows) for j, branch in enumerate(row) if not branch.done]
+        if not places:
+            return tokens
+        uniforms = np.array([rows[i][j].uniforms[step] for i, j in places])
+        at = tuple(torch.tensor(axis, device=self._device) for axis in zip(*places, strict=True))
+        ids, logprobs = draw(logits[at], uniforms, self._sampling)
+        for (i, j), token, logprob in zip(places, ids, logprobs, strict=True):
+            tokens[i, j] = token
+            rows[i][j].append(token, logprob, self._tokenizer, self._rule, self._end_tokens, step + 1 == limit)
+        return tokens
+
+    def _uniforms(self, request: SampleRequest) -> Any:
+        """[count, max_fragment_tokens] numbers in [0, 1) that depend on the request's seed alone."""
+        rng = np.random.Generator(np.random.Philox(key=request.seed))
+        return rng.random((request.count, self._sampling.max_fragment_tokens))
+
+    def _prefix_kv(self, prompts: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
+        """Keys and values of each prompt but for its last token, from the cache or computed now."""
+        missing = sorted({p for p in prompts if p not in self._prefixes}, key=lambda p: (len(p), p))
+        sizes = [0] * len(missing)
+        computed: dict[tuple[int, ...], torch.Tensor] = {}
+        for chunk in self._chunks(missing, sizes):
+            computed.update(self._prefill([missing[i] for i in chunk]))
+        for prompt in prompts:
+            self._prefixes[prompt] = self._prefixes.pop(prompt) if prompt in self._prefixes else computed[prompt]
+        found = [self._prefixes[prompt] for prompt in prompts]
+        held = sum(p.nbytes for p in self._prefixes.values())
+        while held > self._cache_bytes and self._prefixes:
+            held -= self._prefixes.popitem(last=False)[1].nbytes
+        return found
+
+    def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], torch.Tensor]:
+        """[layers, 2, kv_heads, length - 1, d] for each prompt. Padding stands behind, unseen by causal attention."""
+        width = max(max(map(len, prompts)) - 1, 1)
+        tokens = np.zeros((len(prompts), width), dtype=np.int64)
+        for row, prompt in enumerate(prompts):
+            tokens[row, : len(prompt) - 1] = prompt[:-1]
+        cache = PrefillCache()
+        self._decoder(
+            input_ids=torch.as_tensor(tokens, device=self._device),
+            position_ids=torch.arange(width, device=self._device)[None],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        stacked = torch.stack(cache.collected)
+        return {p: stacked[:, :, row, :, : len(p) - 1].clone() for row, p in enumerate(prompts)}
