@@ -1,0 +1,124 @@
+"""The two parts of a transformer's forward and backward pass that are slow where plain PyTorch writes them out.
+
+`use_fused_lora` computes each LoRA layer as one autograd function in the dtype of its input: about ten passes over
+the activations and all their fp32 copies are saved. `DENSE_ATTENTION` is attention by two batched matrix products,
+for CPUs, where the backward pass of `scaled_dot_product_attention` is several times slower than its forward pass.
+Both compute what they replace, up to rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.nn import Params4bit
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+DENSE_ATTENTION = "itool_dense"
+_DENSE_LIMIT = 1024
+"""Longest row whose attention weights are kept for the backward pass: [heads, T, T] in every layer."""
+
+
+def dense_weight(layer: nn.Module, dtype: torch.dtype) -> Tensor:
+    """[out, in]: the layer's weight, decoded if it is in 4 bits."""
+    weight: Any = layer.weight
+    if isinstance(weight, Params4bit):
+        return dequantize_4bit(weight.data, weight.quant_state).to(dtype)
+    return weight.to(dtype)
+
+
+class _LoraLinear(torch.autograd.Function):  # type: ignore[misc]
+    """y = x Wᵀ + s (z Aᵀ) Bᵀ with gradients for x, z, A and B. z is x, or x after dropout."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, z: Tensor, a: Tensor, b: Tensor, scaling: float, base: nn.Linear) -> Tensor:
+        flat, dropped = x.flatten(0, -2), z.flatten(0, -2)
+        a_low, b_low = a.to(x.dtype), (b * scaling).to(x.dtype)
+        inner = dropped @ a_low.t()
+        y = flat @ dense_weight(base, x.dtype).t()
+        y.addmm_(inner, b_low.t())
+        if base.bias is not None:
+            y += base.bias.to(x.dtype)
+        ctx.save_for_backward(dropped, inner, a_low, b_low)
+        ctx.base, ctx.scaling, ctx.same = base, scaling, x is z
+        return y.view(*x.shape[:-1], y.shape[-1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        dropped, inner, a_low, b_low = ctx.saved_tensors
+        flat = grad.flatten(0, -2)
+        grad_inner = flat @ b_low
+        grad_b = (flat.t() @ inner).float().mul_(ctx.scaling)
+        grad_a = (grad_inner.t() @ dropped).float()
+        shape = (*grad.shape[:-1], dropped.shape[-1])
+        grad_x = grad_z = None
+        if ctx.needs_input_grad[0]:
+            grad_x = flat @ dense_weight(ctx.base, grad.dtype)
+            if ctx.same:
+                grad_x.addmm_(grad_inner, a_low)
+            grad_x = grad_x.view(shape)
+        if ctx.needs_input_grad[1] and not ctx.same:
+            grad_z = (grad_inner @ a_low).view(shape)
+        return grad_x, grad_z, grad_a, grad_b, None, None
+
+
+def use_fused_lora(model: nn.Module) -> int:
+    """Let every linear LoRA layer of peft's `model` compute by `_LoraLinear`; returns how many there are.
+
+    The parameters stay peft's, so that saving, loading and switching the adapter off work as before.
+    """
+    layers = [m for m in model.modules() if isinstance(m, LoraLayer) and isinstance(m.get_base_layer(), nn.Linear)]
+    for layer in layers:
+        layer.forward = _fused_forward(layer)
+    return len(layers)
+
+
+def _fused_forward(layer: Any) -> Any:
+    base, name = layer.get_base_layer(), layer.active_adapters[0]
+    a, b, dropout = layer.lora_A[name], layer.lora_B[name], layer.lora_dropout[name]
+    scaling = layer.scaling[name]
+
+    def forward(x: Tensor) -> Tensor:
+        if layer.disable_adapters:
+            bias = None if base.bias is None else base.bias.to(x.dtype)
+            return F.linear(x, dense_weight(base, x.dtype), bias)
+        y: Tensor = _LoraLinear.apply(x, dropout(x), a.weight, b.weight, scaling, base)
+        return y
+
+    return forward
+
+
+def dense_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    scaling: float,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """softmax(s q kᵀ + mask) v for transformers' attention interface.
+
+    query [B, heads, T, d]; key, value [B, kv_heads, T, d]; attention_mask additive, [1 or B, 1, T, T]. Returns
+    [B, T, heads, d]. Above _DENSE_LIMIT it is PyTorch's own, which keeps no attention weights.
+    """
+    batch, heads, length, width = query.shape
+    if key.shape[1] != heads:
+        key = key.repeat_interleave(heads // key.shape[1], dim=1)
+        value = value.repeat_interleave(heads // value.shape[1], dim=1)
+    if length > _DENSE_LIMIT:
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling)
+        return out.transpose(1, 2).contiguous(), None
+    rows = batch * heads
+    mask = attention_mask.expand(batch, heads, length, length).reshape(rows, length, length)
+    q, k, v = (t.reshape(rows, length, width) for t in (query, key, value))
+    weights = torch.softmax(torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scaling), dim=-1)
+    out = torch.bmm(weights, v).view(batch, heads, length, width)
+    return out.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(DENSE_ATTENTION, dense_attention)

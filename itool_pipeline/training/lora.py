@@ -1,0 +1,78 @@
+"""The LoRA adapter that is trained: made, continued, counted and saved.
+
+One adapter goes through all stages: each starts from the weights of the stage before, and every checkpoint is one
+self-contained adapter on the untouched base model (App. B.1: rank 16, alpha 32).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig as PeftLoraConfig
+from peft import get_peft_model, get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import nn
+
+from itool_pipeline.config import LoraConfig
+from itool_pipeline.engines.model import ADAPTER_CONFIG, ADAPTER_WEIGHTS, attach_adapter
+
+
+def fresh_adapter(model: Any, config: LoraConfig, seed: int) -> Any:
+    """peft's model: `model` frozen, with a new trainable adapter in fp32 that does not change its outputs yet.
+
+    `all-linear` is every linear layer but the output head. The same seed gives the same weights.
+    Raises ValueError when no layer matches `config.targets`.
+    """
+    settings = PeftLoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=config.targets if isinstance(config.targets, str) else list(config.targets),
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return get_peft_model(model, settings)
+
+
+def continued_adapter(model: Any, directory: Path) -> Any:
+    """peft's model: `model` frozen, with the adapter of `directory` to be trained on. Raises ModelError."""
+    return attach_adapter(model, directory, trainable=True)
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Name → parameter, for all that have gradients, in the model's order."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def count_trainable(model: nn.Module) -> int:
+    """Number of trained scalars."""
+    return sum(parameter.numel() for parameter in trainable_parameters(model).values())
+
+
+def save_adapter(model: Any, directory: Path) -> None:
+    """Write the adapter as peft reads it, weights in safetensors; `directory` appears whole or not at all.
+
+    The file is the same byte for byte for the same weights: neither time nor the base model's path is in it.
+    """
+    partial = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    weights = {
+        name: tensor.detach().to("cpu", torch.float32).contiguous()
+        for name, tensor in sorted(get_peft_model_state_dict(model, save_embedding_layers=False).items())
+    }
+    save_file(weights, str(partial / ADAPTER_WEIGHTS), metadata={"format": "pt"})
+    (partial / ADAPTER_CONFIG).write_text(json.dumps(_settings(model), indent=2, sort_keys=True) + "\n")
+    shutil.rmtree(directory, ignore_errors=True)
+    partial.rename(directory)
+
+
+def _settings(model: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = model.peft_config[model.active_adapter].to_dict()
+    settings.update(base_model_name_or_path=None, inference_mode=True, auto_mapping=None)
+    return {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}

@@ -1,0 +1,68 @@
+"""Log-probabilities of packed and padded rows against transformers' own forward pass on separate rows, in fp32."""
+
+from itertools import chain
+from typing import Any
+
+import pytest
+import torch
+
+from itool_pipeline.core.token_trie import pack
+from itool_pipeline.engines.model import ModelError
+from itool_pipeline.training.log_probs import prepare_for_training, token_log_probs
+from itool_pipeline.training.lora import trainable_parameters
+from itool_pipeline_tests.training.conftest import AdaptedModel
+
+PROMPTS = ([11, 12, 13, 14, 15], [21, 22])
+BRANCHES = ([[31, 32, 33], [31, 34], [35, 36, 37, 38]], [[41], [42, 43]])
+
+
+def plain_log_probs(model: Any, prompt: list[int], continuation: list[int]) -> torch.Tensor:
+    ids = torch.tensor([prompt + continuation])
+    log_probs = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
+    return log_probs.gather(1, ids[0, 1:, None])[len(prompt) - 1 :, 0]
+
+
+def test_packed_rows_give_what_separate_rows_give(adapted_model: AdaptedModel) -> None:
+    model = adapted_model()
+    parameters = list(trainable_parameters(model).values())
+    want = [[plain_log_probs(model, p, b) for b in bs] for p, bs in zip(PROMPTS, BRANCHES, strict=True)]
+    score = sum((k + 1) * lp.sum() for lps in want for k, lp in enumerate(lps))
+    want_gradients = torch.autograd.grad(score, parameters)
+
+    prepare_for_training(model)
+    rows = [pack(p, bs) for p, bs in zip(PROMPTS, BRANCHES, strict=True)]
+    wanted = [torch.unique(torch.cat([torch.from_numpy(s) for s in row.spans])).numpy() for row in rows]
+    flat = token_log_probs(model, rows, wanted)
+    parts = flat.split([len(w) for w in wanted])
+    values = [dict(zip(w.tolist(), part, strict=True)) for w, part in zip(wanted, parts, strict=True)]
+    got = [[torch.stack([v[i] for i in s.tolist()]) for s in row.spans] for v, row in zip(values, rows, strict=True)]
+    for a, b in zip(chain(*got), chain(*want), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    score = sum((k + 1) * lp.sum() for lps in got for k, lp in enumerate(lps))
+    for a, b in zip(torch.autograd.grad(score, parameters), want_gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_padding_changes_nothing(adapted_model: AdaptedModel) -> None:
+    model = adapted_model()
+    prepare_for_training(model)
+    rows = [pack([5, 6, 7], [[8, 9]]), pack([1, 2, 3, 4, 5, 6], [[7, 8, 9]])]
+    wanted = [row.spans[0] for row in rows]
+    together = token_log_probs(model, rows, wanted)
+    alone = torch.cat([token_log_probs(model, [r], [w]) for r, w in zip(rows, wanted, strict=True)])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_models_that_change_their_logits_are_refused(adapted_model: AdaptedModel) -> None:
+    model = adapted_model()
+    causal = model.get_base_model()
+    forward = causal.forward
+
+    def doubled(**inputs: Any) -> Any:
+        output = forward(**inputs)
+        output.logits = output.logits * 2
+        return output
+
+    causal.forward = doubled
+    with pytest.raises(ModelError, match="LlamaForCausalLM changes its logits"):
+        prepare_for_training(model)

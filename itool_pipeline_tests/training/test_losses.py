@@ -1,0 +1,149 @@
+"""Losses against TRL's own loss functions, value and gradient, and against values worked out by hand."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from math import exp, log
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from itool_pipeline.training import losses
+
+CHOSEN_LENGTH = torch.tensor([3.0, 1.0, 12.0, 7.0])
+REJECTED_LENGTH = torch.tensor([5.0, 2.0, 4.0, 7.0])
+SUMS = torch.tensor([[-4.0, -9.0], [-0.2, -0.1], [-30.0, -2.5], [-7.0, -7.0]])
+REFERENCE = torch.tensor([[-5.0, -8.0], [-0.4, -0.3], [-31.0, -2.0], [-6.5, -7.5]])
+CPU = SimpleNamespace(device="cpu", gather_for_metrics=lambda x: x, gather=lambda x: x)
+LN2 = log(2.0)
+
+
+def value_and_gradient(loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    sums = SUMS.clone().requires_grad_()
+    value = loss(sums[:, 0], sums[:, 1])
+    return value.detach(), torch.autograd.grad(value.sum(), sums)[0]
+
+
+def assert_equal(ours: Callable[[Tensor, Tensor], Tensor], trls: Callable[[Tensor, Tensor], Tensor]) -> None:
+    for got, want in zip(value_and_gradient(ours), value_and_gradient(trls), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("beta", "gamma"), [(2.5, 0.5), (2.0, 0.0), (10.0, 3.0)])
+def test_simpo_equals_trl(beta: float, gamma: float) -> None:
+    cpo = pytest.importorskip("trl.experimental.cpo", reason="TRL is a development dependency")
+    trainer = SimpleNamespace(
+        alpha=0.0, beta=beta, simpo_gamma=gamma, loss_type="simpo", label_smoothing=0.0, accelerator=CPU
+    )
+    assert_equal(
+        lambda c, r: losses.simpo(c, r, CHOSEN_LENGTH, REJECTED_LENGTH, beta, gamma),
+        lambda c, r: cpo.CPOTrainer.cpo_loss(trainer, c / CHOSEN_LENGTH, r / REJECTED_LENGTH)[0],
+    )
+
+
+def trl_dpo_loss(chosen: Tensor, rejected: Tensor, loss_type: str, beta: float, pair: int) -> Tensor:
+    """TRL's DPO loss of one pair: a fake model spreads the given sums evenly over the completion's tokens."""
+    trl = pytest.importorskip("trl", reason="TRL is a development dependency")
+    lengths = (int(CHOSEN_LENGTH[pair]), int(REJECTED_LENGTH[pair]))
+    width = max(lengths)
+    mask = torch.tensor([[0] + [1] * n + [0] * (width - n) for n in lengths])
+    rows = [
+        torch.cat([s / n * torch.ones(n), torch.zeros(width - n)])
+        for s, n in zip((chosen, rejected), lengths, strict=True)
+    ]
+    figures = {key: torch.zeros(2, width) for key in ("entropy", "mean_logits", "is_top1")}
+    figures["is_top1"] = figures["is_top1"].bool()
+    trainer = SimpleNamespace(
+        model=SimpleNamespace(training=True),
+        accelerator=CPU,
+        aux_loss_enabled=False,
+        ld_alpha=None,
+        precompute_ref_logps=True,
+        f_divergence_type="reverse_kl",
+        loss_types=[loss_type],
+        loss_weights=[1.0],
+        beta=beta,
+        use_weighting=False,
+        _metrics={"train": defaultdict(list)},
+        _total_train_tokens=0,
+        _tp_size=1,
+    )
+    inputs = {
+        "input_ids": torch.ones_like(mask),
+        "attention_mask": torch.ones_like(mask),
+        "completion_mask": mask,
+        "ref_chosen_logps": REFERENCE[pair, :1],
+        "ref_rejected_logps": REFERENCE[pair, 1:],
+    }
+    output = SimpleNamespace(log_probs=torch.stack(rows), **figures)
+    loss: Tensor = trl.DPOTrainer._compute_loss(trainer, lambda **_: output, inputs, False)
+    return loss
+
+
+def trl_dpo_losses(loss_type: str, beta: float) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda c, r: torch.stack([trl_dpo_loss(c[i], r[i], loss_type, beta, i) for i in range(len(c))])
+
+
+@pytest.mark.parametrize("beta", [0.1, 2.5])
+def test_dpo_equals_trl(beta: float) -> None:
+    assert_equal(lambda c, r: losses.dpo(c, r, REFERENCE[:, 0], REFERENCE[:, 1], beta), trl_dpo_losses("sigmoid", beta))
+
+
+@pytest.mark.parametrize("beta", [0.1, 2.5])
+def test_ipo_equals_trl(beta: float) -> None:
+    assert_equal(
+        lambda c, r: losses.ipo(c, r, REFERENCE[:, 0], REFERENCE[:, 1], CHOSEN_LENGTH, REJECTED_LENGTH, beta),
+        trl_dpo_losses("ipo", beta),
+    )
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0])
+def test_orpo_equals_trl(beta: float) -> None:
+    orpo = pytest.importorskip("trl.experimental.orpo", reason="TRL is a development dependency")
+    trainer = SimpleNamespace(beta=beta, accelerator=CPU)
+
+    def trls(chosen: Tensor, rejected: Tensor) -> Tensor:
+        odds: Tensor = orpo.ORPOTrainer.odds_ratio_loss(trainer, chosen / CHOSEN_LENGTH, rejected / REJECTED_LENGTH)[0]
+        return -chosen / CHOSEN_LENGTH - odds
+
+    assert_equal(lambda c, r: losses.orpo(c, r, CHOSEN_LENGTH, REJECTED_LENGTH, beta), trls)
+
+
+def one(value: float) -> Tensor:
+    return torch.tensor([value], dtype=torch.float64)
+
+
+def test_simpo_by_hand() -> None:
+    # β/|y| sums: 2 × -3/3 = -2 and 2 × -8/2 = -8; margin 6 - γ 5 = 1; -log σ(1) = log(1 + e⁻¹).
+    assert losses.simpo(one(-3), one(-8), one(3), one(2), 2.0, 5.0).item() == pytest.approx(log(1 + exp(-1)))
+    # Equal means per token: the margin is -γ. Without γ the loss is log 2 whatever the lengths are.
+    assert losses.simpo(one(-3), one(-6), one(3), one(6), 2.0, 0.5).item() == pytest.approx(log(1 + exp(0.5)))
+    assert losses.simpo(one(-3), one(-6), one(3), one(6), 2.0, 0.0).item() == pytest.approx(LN2)
+
+
+def test_dpo_by_hand() -> None:
+    # log ratios: -3 + 4 = 1 and -8 + 6 = -2; margin 3; β 0.5: -log σ(1.5).
+    assert losses.dpo(one(-3), one(-8), one(-4), one(-6), 0.5).item() == pytest.approx(log(1 + exp(-1.5)))
+    assert losses.dpo(one(-3), one(-8), one(-3), one(-8), 0.5).item() == pytest.approx(LN2)
+
+
+def test_ipo_by_hand() -> None:
+    # means of log ratios: 1/2 and -2/4; margin 1; target 1/(2 × 0.25) = 2; (1 - 2)² = 1.
+    assert losses.ipo(one(-3), one(-8), one(-4), one(-6), one(2), one(4), 0.25).item() == pytest.approx(1.0)
+
+
+def test_orpo_by_hand() -> None:
+    # Per-token p: e^(-2 ln 2 / 2) = 1/2 and e^(-4 ln 2 / 2) = 1/4; odds 1 and 1/3; log odds ratio ln 3;
+    # -log σ(ln 3) = ln(4/3). Likelihood term ln 2.
+    got = losses.orpo(one(-2 * LN2), one(-4 * LN2), one(2), one(2), 0.5).item()
+    assert got == pytest.approx(LN2 + 0.5 * log(4 / 3))
+
+
+def test_orpo_stays_finite_for_a_certain_response() -> None:
+    chosen = torch.tensor([0.0], requires_grad=True)
+    loss = losses.orpo(chosen, torch.tensor([-20.0]), torch.tensor([1.0]), torch.tensor([1.0]), 0.1)
+    loss.sum().backward()
+    assert torch.isfinite(loss).all()
+    assert chosen.grad is not None
+    assert torch.isfinite(chosen.grad).all()

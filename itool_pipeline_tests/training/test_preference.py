@@ -1,0 +1,218 @@
+"""Preference training: log-probabilities of packed pairs, splitting, refusals, references, and 4-bit training."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bitsandbytes.nn import Params4bit
+from hypothesis import given
+from hypothesis import strategies as st
+
+from itool_pipeline.config import OptimizerConfig, PreferenceConfig
+from itool_pipeline.training.log_probs import prepare_for_training
+from itool_pipeline.training.lora import trainable_parameters
+from itool_pipeline.training.preference import (
+    PreferenceRow,
+    TokenPair,
+    batches_of_pairs,
+    branch_log_probs,
+    fit,
+    pair_losses,
+    preference_loss,
+    train_preference,
+    with_reference,
+)
+from itool_pipeline.training.trainer import TrainingData
+from itool_pipeline_tests.training.conftest import AdaptedModel
+
+ROWS = (
+    PreferenceRow(
+        "a",
+        (5, 6, 7, 8),
+        (
+            TokenPair((), (100, 101), (100, 102, 103)),
+            TokenPair((100, 101), (104,), (105, 106)),
+            TokenPair((100, 101), (104, 107), (2,)),
+        ),
+    ),
+    PreferenceRow("b", (9, 10), (TokenPair((108,), (109,), (110,)),)),
+)
+FAST = OptimizerConfig(learning_rate=0.01, epochs=2, batch_size=2, checkpoint_every=1)
+PAIRS = st.builds(
+    TokenPair,
+    st.lists(st.integers(0, 3), max_size=3).map(tuple),
+    st.lists(st.integers(0, 3), min_size=1, max_size=3).map(tuple),
+    st.lists(st.integers(0, 3), min_size=1, max_size=3).map(tuple),
+)
+SOME_ROWS = st.lists(
+    st.builds(
+        PreferenceRow,
+        st.sampled_from("abc"),
+        st.lists(st.integers(0, 3), min_size=1, max_size=4).map(tuple),
+        st.lists(PAIRS, min_size=1, max_size=5).map(tuple),
+    ),
+    max_size=5,
+)
+
+
+def plain_log_probs(model: Any, rows: tuple[PreferenceRow, ...]) -> torch.Tensor:
+    """[pairs, 2], each sequence alone through transformers' own forward pass."""
+
+    def log_prob(prompt: tuple[int, ...], branch: tuple[int, ...]) -> torch.Tensor:
+        ids = torch.tensor([prompt + branch])
+        log_probs = model(input_ids=ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])
+        total: torch.Tensor = log_probs[len(prompt) - 1 :].sum()
+        return total
+
+    return torch.stack(
+        [
+            torch.stack([log_prob(row.prompt + pair.path, branch) for branch in (pair.chosen, pair.rejected)])
+            for row in rows
+            for pair in row.pairs
+        ]
+    )
+
+
+def test_packed_pairs_equal_separate_rows(adapted_model: AdaptedModel) -> None:
+    model = adapted_model()
+    parameters = list(trainable_parameters(model).values())
+    weight = torch.arange(1.0, 9.0).view(4, 2)
+    want = plain_log_probs(model, ROWS)
+    want_gradients = torch.autograd.grad((want * weight).sum(), parameters)
+    prepare_for_training(model)
+    got = branch_log_probs(model, ROWS)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+    for a, b in zip(torch.autograd.grad((got * weight).sum(), parameters), want_gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_a_row_holds_each_prefix_once() -> None:
+    # prompt 4; 100 101, 102 103 beside 101; after the path 104, 105 106, 107 after 104, 2.
+    assert ROWS[0].length == 4 + 2 + 2 + 1 + 2 + 1 + 1
+
+
+def test_simpo_over_a_batch_is_eq_11(adapted_model: AdaptedModel) -> None:
+    model = adapted_model()
+    log_probs = plain_log_probs(model, ROWS).detach()
+    prepare_for_training(model)
+    loss = preference_loss(model, ROWS, PreferenceConfig(beta=2.0, gamma=0.5))
+    lengths = torch.tensor([[2.0, 3.0], [1.0, 2.0], [2.0, 1.0], [1.0, 1.0]])
+    rewards = 2.0 * log_probs / lengths
+    margin = rewards[:, 0] - rewards[:, 1]
+    assert loss.count == 4
+    assert loss.total.item() == pytest.approx(float(torch.log1p(torch.exp(0.5 - margin)).sum()), rel=1e-4)
+    assert loss.sums["accuracy"] == int((margin > 0).sum())
+    assert loss.sums["margin"] == pytest.approx(float(margin.sum()), rel=1e-3, abs=1e-3)
+
+
+@given(SOME_ROWS, st.integers(1, 4))
+def test_steps_hold_exactly_so_many_pairs_in_order(rows: list[PreferenceRow], size: int) -> None:
+    steps = batches_of_pairs(rows, size)
+    counts = [sum(len(row.pairs) for row in step) for step in steps]
+    assert all(count == size for count in counts[:-1])
+    assert all(0 < count <= size for count in counts)
+    flat = [(row.name, row.prompt, pair) for step in steps for row in step for pair in row.pairs]
+    assert flat == [(row.name, row.prompt, pair) for row in rows for pair in row.pairs]
+
+
+@given(SOME_ROWS, st.integers(1, 8), st.sampled_from(["refuse", "cut_left"]))
+def test_nothing_too_long_is_left_and_all_is_counted(rows: list[PreferenceRow], limit: int, overlong: Any) -> None:
+    fitted = fit(rows, limit, overlong)
+    before = [pair for row in rows for pair in row.pairs]
+    after = [pair for row in fitted.rows for pair in row.pairs]
+    assert len(after) + fitted.refused == len(before)
+    assert all(len(row.prompt) + pair.depth <= limit for row in fitted.rows for pair in row.pairs)
+    assert all(pair in before for pair in after)  # completions are whole
+    if overlong == "refuse":
+        assert fitted.cut == 0
+        kept = [pair for row in rows for pair in row.pairs if len(row.prompt) + pair.depth <= limit]
+        assert after == kept
+
+
+def test_cutting_keeps_the_end_of_the_prompt() -> None:
+    fitted = fit(ROWS[:1], 6, "cut_left")
+    assert [row.prompt for row in fitted.rows] == [(7, 8)]
+    assert (fitted.refused, fitted.cut) == (0, 3)
+
+
+def test_no_completion_can_be_empty() -> None:
+    with pytest.raises(ValueError, match="at least one token"):
+        TokenPair((1,), (), (2,))
+    with pytest.raises(ValueError, match="a row needs a prompt and a pair"):
+        PreferenceRow("x", (), (TokenPair((), (1,), (2,)),))
+
+
+@pytest.mark.parametrize("reference", ["start", "base"])
+def test_references_are_the_start_or_the_base_model(adapted_model: AdaptedModel, reference: Any) -> None:
+    model = adapted_model()
+    if reference == "base":
+        with model.disable_adapter():
+            want = plain_log_probs(model, ROWS).detach()
+    else:
+        want = plain_log_probs(model, ROWS).detach()
+    prepare_for_training(model)
+    rows = with_reference(model, ROWS, PreferenceConfig(reference=reference, optimizer=FAST))
+    got = torch.tensor([pair.reference for row in rows for pair in row.pairs])
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+    assert [row.name for row in rows] == ["a", "b"]
+
+
+@pytest.mark.parametrize("loss", ["simpo", "dpo", "ipo", "orpo"])
+def test_each_loss_moves_preferences(adapted_model: AdaptedModel, tmp_path: Path, loss: Any) -> None:
+    model = adapted_model()
+    config = PreferenceConfig(loss=loss, beta=0.5, optimizer=FAST.model_copy(update={"epochs": 6}))
+    data = TrainingData(ROWS, ROWS)
+    result = train_preference(model, data, config, 0, tmp_path / "parts", tmp_path / "out")
+    before, after = result.validation[0], result.validation[-1]
+    assert after.loss < before.loss
+    assert after.metrics["margin"] > before.metrics["margin"] + 0.01
+    if loss in ("dpo", "ipo"):
+        assert before.metrics["margin"] == pytest.approx(0, abs=1e-4)  # the policy is its own reference
+    assert result.steps == 12
+
+
+def test_losses_with_a_reference_need_one() -> None:
+    ones = torch.ones(1, 2)
+    with pytest.raises(ValueError, match="dpo needs reference"):
+        pair_losses(-ones, ones, None, PreferenceConfig(loss="dpo"))
+
+
+def test_a_killed_dpo_run_ends_like_an_undisturbed_one(adapted_model: AdaptedModel, tmp_path: Path) -> None:
+    config = PreferenceConfig(loss="dpo", beta=0.5, optimizer=FAST)
+    data = TrainingData(ROWS, ROWS[1:])
+
+    def stop(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    undisturbed = train_preference(adapted_model(), data, config, 0, tmp_path / "parts0", tmp_path / "out0")
+    with pytest.raises(KeyboardInterrupt):
+        train_preference(adapted_model(), data, config, 0, tmp_path / "parts1", tmp_path / "out1", stop)
+    resumed = train_preference(adapted_model(), data, config, 0, tmp_path / "parts1", tmp_path / "out1")
+    assert resumed == undisturbed
+    name = "adapter_model.safetensors"
+    assert (tmp_path / "out0" / name).read_bytes() == (tmp_path / "out1" / name).read_bytes()
+
+
+def test_qlora_trains_on_four_bits(adapted_model: AdaptedModel, tmp_path: Path) -> None:
+    model = adapted_model(quantization="nf4", dtype="bfloat16")
+    packed = [p for p in model.parameters() if isinstance(p, Params4bit)]
+    before = [p.data.clone() for p in packed]
+    adapter = [p.detach().clone() for p in trainable_parameters(model).values()]
+    config = PreferenceConfig(optimizer=FAST.model_copy(update={"epochs": 1}))
+    result = train_preference(model, TrainingData(ROWS), config, 0, tmp_path / "parts", tmp_path / "out")
+    assert result.steps == 2
+    assert len(packed) == 14
+    assert all(torch.equal(p.data, old) for p, old in zip(packed, before, strict=True))
+    assert all(not torch.equal(p, old) for p, old in zip(trainable_parameters(model).values(), adapter, strict=True))
+    wide = [m.weight for m in adapted_model(dtype="bfloat16").modules() if type(m) is torch.nn.Linear]
+    in_layers = [w for w in wide if not w.requires_grad and w.shape[0] < 1000]
+    assert sum(p.nbytes for p in packed) * 4 == sum(w.nbytes for w in in_layers)
+
+
+def test_qlora_log_probs_equal_bitsandbytes_own(adapted_model: AdaptedModel) -> None:
+    model = adapted_model(quantization="nf4")
+    want = plain_log_probs(model.train(), ROWS)
+    prepare_for_training(model)
+    torch.testing.assert_close(branch_log_probs(model, ROWS), want, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,205 @@
+"""The loop against a plain one written out here, its schedule by hand, and kills that must leave no trace."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from itool_pipeline.config import OptimizerConfig
+from itool_pipeline.core.types import Progress, no_progress
+from itool_pipeline.training.log_probs import prepare_for_training
+from itool_pipeline.training.lora import trainable_parameters
+from itool_pipeline.training.sft import SftItem, sft_objective, train_sft
+from itool_pipeline.training.trainer import (
+    Loss,
+    Objective,
+    TrainingData,
+    TrainingError,
+    TrainingResult,
+    learning_rate_factor,
+    train,
+)
+from itool_pipeline_tests.training.conftest import AdaptedModel
+
+ITEMS = tuple(SftItem(f"item{i}", tuple(range(5, 8 + i)), (100 + i, 200 + i, 2)) for i in range(5))
+HELD_OUT = (SftItem("held_out", (5, 6, 7), (104, 204, 2)),)
+CONFIG = OptimizerConfig(learning_rate=0.01, epochs=3, batch_size=2, checkpoint_every=2, micro_batch_tokens=16)
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_after(step: int) -> Progress:
+    def progress(done: int, total: int) -> None:
+        if done == step:
+            raise Killed
+
+    return progress
+
+
+def sft(model: Any, root: Path, config: OptimizerConfig = CONFIG, progress: Progress = no_progress) -> TrainingResult:
+    data = TrainingData(ITEMS, HELD_OUT)
+    return train_sft(model, data, config, 7, root / "parts", root / "out", progress)
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    return load_file(directory / "adapter_model.safetensors")
+
+
+def test_schedule_by_hand() -> None:
+    factors = [learning_rate_factor(step, 6, 1 / 3) for step in range(6)]
+    # Two steps up; then half a cosine over the remaining four: cos 0, 45, 90, 135 degrees.
+    root = math.sqrt(0.5)
+    assert factors == pytest.approx([0.5, 1.0, 1.0, 0.5 * (1 + root), 0.5, 0.5 * (1 - root)])
+    assert learning_rate_factor(0, 1, 0.0) == 1.0
+    assert learning_rate_factor(0, 1, 1.0) == 1.0
+
+
+def plain_training(model: Any, order: Sequence[Sequence[SftItem]], config: OptimizerConfig) -> list[float]:
+    """Whole batches, transformers' forward pass, unfused AdamW; returns the steps' losses."""
+    parameters = list(trainable_parameters(model).values())
+    optimizer = torch.optim.AdamW(parameters, weight_decay=config.weight_decay, fused=False, foreach=False)
+    losses = []
+    for step, items in enumerate(order):
+        total = torch.zeros(())
+        for item in items:
+            ids = torch.tensor([item.prompt + item.response])
+            log_probs = model(input_ids=ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])
+            total = total - log_probs[len(item.prompt) - 1 :].sum()
+        loss = total / sum(len(item.response) for item in items)
+        optimizer.param_groups[0]["lr"] = config.learning_rate * learning_rate_factor(
+            step, len(order), config.warmup_ratio
+        )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+def test_steps_equal_a_plain_loop(adapted_model: AdaptedModel, tmp_path: Path) -> None:
+    model = adapted_model()
+    objective = sft_objective(model)
+    seen: list[list[SftItem]] = []
+
+    def remember(items: Sequence[SftItem], size: int) -> list[list[SftItem]]:
+        steps = objective.steps(items, size)
+        seen.extend(steps)
+        return steps
+
+    config = OptimizerConfig(learning_rate=0.01, epochs=2, batch_size=2, micro_batch_tokens=16, weight_decay=0.1)
+    recorder = Objective(objective.loss, objective.length, remember)
+    data = TrainingData(ITEMS)
+    prepare_for_training(model)
+    result = train(model, data, recorder, config, 7, tmp_path / "parts", tmp_path / "out")
+    plain = adapted_model()
+    expected = plain_training(plain, seen[3:], config)  # the first three were only counted
+    assert list(result.losses) == pytest.approx(expected, rel=1e-4)
+    for a, b in zip(trainable_parameters(model).values(), trainable_parameters(plain).values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    assert [sorted(i.name for step in seen[n : n + 3] for i in step) for n in (3, 6)] == [[i.name for i in ITEMS]] * 2
+    assert seen[3:6] != seen[6:9]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("step", [1, 3, 4, 9])
+def test_a_killed_run_ends_like_an_undisturbed_one(
+    adapted_model: AdaptedModel, tmp_path: Path, step: int, dropout: float
+) -> None:
+    undisturbed = sft(adapted_model(dropout=dropout), tmp_path / "undisturbed")
+    root = tmp_path / "killed"
+    with pytest.raises(Killed):
+        sft(adapted_model(dropout=dropout), root, progress=kill_after(step))
+    (root / "parts" / ".step_99999999.partial").mkdir(parents=True, exist_ok=True)  # killed while writing
+    torch.rand(step)  # the state of the global generator must not matter
+    resumed: list[int] = []
+    result = sft(adapted_model(dropout=dropout), root, progress=lambda done, total: resumed.append(done))
+    assert result == undisturbed
+    assert resumed == list(range(step - step % 2 + 1, 10)) if step < 9 else resumed == []
+    want, got = weights(tmp_path / "undisturbed" / "out"), weights(root / "out")
+    assert want.keys() == got.keys()
+    assert all(torch.equal(want[name], got[name]) for name in want)
+
+
+def test_seeds_decide_the_result(adapted_model: AdaptedModel, tmp_path: Path) -> None:
+    data = TrainingData(ITEMS)
+    results = [
+        train_sft(adapted_model(), data, CONFIG, seed, tmp_path / f"parts{i}", tmp_path / f"out{i}")
+        for i, seed in enumerate([1, 1, 2])
+    ]
+    assert results[0] == results[1]
+    assert results[0].losses != results[2].losses
+
+
+def test_checkpoints_hold_no_pickle_and_replace_each_other(adapted_model: AdaptedModel, tmp_path: Path) -> None:
+    sft(adapted_model(), tmp_path)
+    (checkpoint,) = (tmp_path / "parts").iterdir()
+    assert checkpoint.name == "step_00000009"
+    assert {path.suffix for path in checkpoint.iterdir()} == {".safetensors", ".json"}
+    assert json.loads((checkpoint / "state.json").read_text())["step"] == 9
+
+
+def test_the_best_on_the_validation_set_is_kept(adapted_model: AdaptedModel, tmp_path: Path) -> None:
+    """Training lowers the weights' mean without end; the held-out loss wants it two steps below the start."""
+    model = adapted_model()
+    parameters = list(trainable_parameters(model).values())
+
+    def mean() -> torch.Tensor:
+        return torch.cat([p.flatten() for p in parameters]).mean()
+
+    target = mean().item() - 2 * CONFIG.learning_rate
+    objective = sft_objective(model)
+
+    def loss(items: Sequence[SftItem]) -> Loss:
+        value = (mean() - target).square() if items[0].name == "held_out" else mean()
+        return Loss(value * len(items), len(items))
+
+    data = TrainingData(ITEMS, HELD_OUT)
+    recorder = Objective(loss, objective.length, objective.steps)
+    result = train(model, data, recorder, CONFIG, 7, tmp_path / "parts", tmp_path / "out")
+    assert [v.step for v in result.validation] == [0, 2, 3, 4, 6, 8, 9]
+    assert result.best_step == 2
+    best = torch.cat([tensor.flatten() for tensor in weights(tmp_path / "out").values()]).mean().item()
+    # Adam's first steps have the size of the learning rate; the second follows the cosine over nine.
+    moved = CONFIG.learning_rate * (1 + 0.5 * (1 + math.cos(0)))
+    assert best == pytest.approx(target + 2 * CONFIG.learning_rate - moved, abs=1e-4)
+    assert mean().item() == pytest.approx(best, abs=1e-6)
+
+
+def test_without_validation_the_last_is_kept(adapted_model: AdaptedModel, tmp_path: Path) -> None:
+    result = train_sft(adapted_model(), TrainingData(ITEMS), CONFIG, 7, tmp_path / "parts", tmp_path / "out")
+    assert (result.best_step, result.validation) == (9, ())
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_examples(adapted_model: AdaptedModel, tmp_path: Path) -> None:
+    model = adapted_model()
+    calls: list[int] = []
+
+    def loss(items: Sequence[SftItem]) -> Loss:
+        calls.append(len(items))
+        total = sum(p.sum() for p in trainable_parameters(model).values())
+        return Loss(total * (math.nan if len(calls) > 1 else 1.0), len(items))
+
+    objective = Objective(loss, lambda item: item.length, lambda items, size: [[item] for item in items])
+    data = TrainingData(ITEMS[:1])
+    with pytest.raises(TrainingError, match=r"step 2 of 3: loss nan, .* examples item0"):
+        train(model, data, objective, CONFIG, 7, tmp_path / "parts", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_checkpoints_of_another_training_are_refused(adapted_model: AdaptedModel, tmp_path: Path) -> None:
+    sft(adapted_model(), tmp_path)
+    with pytest.raises(TrainingError, match="another training"):
+        sft(adapted_model(), tmp_path, CONFIG.model_copy(update={"learning_rate": 0.02}))
+
+
+def test_nothing_to_train_on(adapted_model: AdaptedModel, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="training set is empty"):
+        train_sft(adapted_model(), TrainingData(()), CONFIG, 7, tmp_path / "parts", tmp_path / "out")
