@@ -1,0 +1,103 @@
+"""The small command line for what Dagster's own does not cover.
+
+python -m itool_pipeline run demo        one experiment from data to report, then its leaderboard
+python -m itool_pipeline check           validate every experiment file
+python -m itool_pipeline sql "FROM …"    ask the database, read-only
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from itool_pipeline.config import ConfigError, experiment_names, load_experiment
+from itool_pipeline.store.files import StorageError
+from itool_pipeline.store.paths import storage_paths
+from itool_pipeline.store.sql_shell import run_sql
+
+LEADERBOARD = """
+SELECT checkpoint, correct, total, printf('%.1f%%', 100 * accuracy) AS accuracy,
+       printf('%.1f-%.1f%%', 100 * low, 100 * high) AS interval_95
+FROM leaderboard WHERE experiment = '{experiment}' ORDER BY sequence
+"""
+CATEGORIES = """
+PIVOT (SELECT sequence, checkpoint, category, printf('%d/%d (%.0f-%.0f%%)', correct, total, 100 * low, 100 * high) AS s
+       FROM leaderboard_categories WHERE experiment = '{experiment}' AND NOT starts_with(category, 'overall'))
+ON category USING first(s) GROUP BY sequence, checkpoint ORDER BY sequence
+"""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Execute the job `itool` on one partition in this process, recorded in the Dagster instance."""
+    experiment = load_experiment(arguments.experiment)
+    storage = storage_paths().root
+    os.environ.setdefault("DAGSTER_HOME", str(storage))
+
+    import dagster as dg  # slow to import, and the other commands do without
+
+    from itool_pipeline.definitions import defs
+
+    start = time.monotonic()
+    config: dict[str, Any] = {
+        "resources": {"options": {"config": {"force": arguments.force}}},
+        "loggers": {"console": {"config": {}}},
+    }
+    with dg.DagsterInstance.get() as instance:
+        result = defs.resolve_job_def("itool").execute_in_process(
+            partition_key=experiment.name, instance=instance, run_config=config, raise_on_error=False
+        )
+    seconds = time.monotonic() - start
+    if not result.success:
+        print(f"\nThe run failed after {seconds:.0f} s; what is finished is kept. Start it again to go on.")
+        return 1
+    for query in (LEADERBOARD, CATEGORIES):
+        print("\n" + run_sql(storage_paths().database, query.format(experiment=experiment.name)))
+    print(f"\n{experiment.name}: finished in {seconds:.0f} s. `make ui` shows every artifact of run {result.run_id}.")
+    return 0
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Validate every experiment file, and print what is wrong with those that are not valid."""
+    failed = 0
+    for name in experiment_names():
+        try:
+            print(f"ok  {name}: {load_experiment(name).description}")
+        except ConfigError as error:
+            failed += 1
+            print(f"bad {name}\n{error}")
+    return 1 if failed else 0
+
+
+def sql(arguments: argparse.Namespace) -> int:
+    """Print the result of one query."""
+    print(run_sql(storage_paths().database, arguments.query))
+    return 0
+
+
+def main() -> int:
+    """Parse the command line; errors that a person can act on are printed without a trace."""
+    parser = argparse.ArgumentParser(prog="python -m itool_pipeline", description=(__doc__ or "").split("\n")[0])
+    commands = parser.add_subparsers(required=True)
+    runner = commands.add_parser("run", help="run one experiment from data to report")
+    runner.add_argument("experiment", help=f"one of: {', '.join(experiment_names())}")
+    runner.add_argument("--force", action="store_true", help="make everything again even where it is there")
+    runner.set_defaults(command=run)
+    commands.add_parser("check", help="validate every experiment file").set_defaults(command=check)
+    asker = commands.add_parser("sql", help="ask the database, read-only")
+    asker.add_argument("query")
+    asker.set_defaults(command=sql)
+    arguments = parser.parse_args()
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except (ConfigError, StorageError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

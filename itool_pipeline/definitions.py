@@ -1,0 +1,22 @@
+"""Everything that Dagster loads: `dagster dev -m itool_pipeline.definitions`."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from itool_pipeline.defs import automation
+from itool_pipeline.defs.assets import all_step_assets
+from itool_pipeline.defs.checks import all_checks
+from itool_pipeline.defs.graphs import all_graph_assets
+from itool_pipeline.defs.logs import console
+from itool_pipeline.defs.resources import RunOptions
+
+defs = dg.Definitions(
+    assets=[*all_step_assets(), *all_graph_assets()],
+    asset_checks=all_checks(),
+    jobs=[automation.itool, automation.evaluate, automation.report],
+    schedules=[automation.weekly],
+    sensors=[automation.local_data],
+    resources={"options": RunOptions()},
+    loggers={"console": console},
+)

@@ -1,0 +1,116 @@
+"""The asset graph: one asset for each step of an experiment, iterations unrolled.
+
+Assets depend on each other for order and lineage only; a step finds its inputs by fingerprint. An experiment with
+fewer iterations yields nothing for the later ones, and Dagster skips what is downstream of them.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+
+from itool_pipeline.config import MAX_ITERATIONS
+from itool_pipeline.defs.metadata import shown
+from itool_pipeline.defs.partitions import experiments
+from itool_pipeline.defs.resources import GPU_POOL, GPU_TAGS, RunOptions, workspace
+from itool_pipeline.steps import bfcl, pairs, prepare, replay_buffer, training
+from itool_pipeline.steps.plan import CODE_VERSIONS, STAGES, checkpoints, inputs_of, kind
+from itool_pipeline.steps.workspace import Produced, Workspace
+
+Body = Callable[[Workspace], Produced]
+
+
+def asset_key(asset: str) -> dg.AssetKey:
+    """`iteration_1/pairs` → AssetKey(["iteration_1", "pairs"])."""
+    return dg.AssetKey(asset.split("/"))
+
+
+def group_of(asset: str) -> str:
+    """The group that the UI shows the asset in."""
+    return asset.partition("/")[0] if "/" in asset or asset == "report" else "data"
+
+
+def step_asset(asset: str, body: Body, description: str, *, uses_model: bool = False) -> dg.AssetsDefinition:
+    """An asset whose body is one step."""
+
+    @dg.asset(
+        key=asset_key(asset),
+        deps=[asset_key(name) for name in inputs_of(asset)],
+        partitions_def=experiments,
+        group_name=group_of(asset),
+        description=description,
+        code_version=CODE_VERSIONS[kind(asset)],
+        output_required=False,
+        pool=GPU_POOL if uses_model else None,
+        op_tags=GPU_TAGS if uses_model else {},
+        kinds={"python", "torch"} if uses_model else {"python", "duckdb"},
+    )
+    def made(context: dg.AssetExecutionContext, options: RunOptions) -> Iterator[dg.MaterializeResult[Any]]:
+        ws = workspace(context, options)
+        if ws.has(asset):
+            yield dg.MaterializeResult(metadata=shown(body(ws)))
+        else:
+            context.log.info(f"experiment {ws.experiment.name} has {ws.experiment.iterations} iterations: no {asset}")
+
+    return made
+
+
+def _warmup(stage: str) -> dg.AssetsDefinition:
+    return step_asset(
+        f"warmup/{stage}",
+        lambda ws: training.warmup(ws, stage),
+        f"LoRA adapter after supervised fine-tuning on the {stage} examples (Section 3.1, Eq. 2).",
+        uses_model=True,
+    )
+
+
+def _iteration(k: int) -> list[dg.AssetsDefinition]:
+    """All of iteration k but its trees, which fan out (see `trees.py`)."""
+    return [
+        step_asset(
+            f"iteration_{k}/replay_buffer",
+            lambda ws: replay_buffer.replay_buffer(ws, k),
+            "Perplexity of the buffer's gold responses under the newest policy; the hardest are searched (Eq. 4).",
+            uses_model=True,
+        ),
+        step_asset(
+            f"iteration_{k}/pairs",
+            lambda ws: pairs.pairs(ws, k),
+            "Best and worst child of each node, and the three filters (Section 3.2, App. B.1).",
+        ),
+        step_asset(
+            f"iteration_{k}/policy",
+            lambda ws: training.policy(ws, k),
+            "LoRA adapter after preference optimisation on the pairs (Eq. 10 and 11).",
+            uses_model=True,
+        ),
+    ]
+
+
+def _score(checkpoint: str) -> dg.AssetsDefinition:
+    return step_asset(
+        f"bfcl/{checkpoint}",
+        lambda ws: bfcl.bfcl(ws, checkpoint),
+        f"Held-out BFCL cases answered by the model at {checkpoints()[checkpoint]}, decided by the official checkers.",
+        uses_model=True,
+    )
+
+
+def all_step_assets() -> list[dg.AssetsDefinition]:
+    """Every asset but the trees and the report."""
+    return [
+        step_asset("base_model", prepare.base_model, "The base model in safetensors, with its tokenizer."),
+        step_asset(
+            "examples",
+            prepare.examples,
+            "Examples to train on and BFCL cases to be scored; rows left out, with reasons.",
+        ),
+        step_asset(
+            "splits",
+            prepare.splits,
+            "Training and validation parts, difficulty (Eq. 1), and the replay buffer's random part.",
+        ),
+        *(_warmup(stage) for stage in STAGES),
+        *(asset for k in range(1, MAX_ITERATIONS + 1) for asset in _iteration(k)),
+        *(_score(name) for name in checkpoints()),
+    ]

@@ -1,0 +1,48 @@
+"""Jobs, the weekly schedule, and the sensor on local data. Schedule and sensor are off until someone turns them on."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from itool_pipeline.config import experiment_names, load_experiment
+from itool_pipeline.defs.assets import asset_key
+from itool_pipeline.defs.partitions import experiments
+from itool_pipeline.steps.plan import checkpoints, data_content
+
+_ONE_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
+"""The model's libraries are loaded once for a run. For steps side by side choose `multiprocess` in the launchpad."""
+
+_SCORES = dg.AssetSelection.assets(*(asset_key(f"bfcl/{name}") for name in checkpoints()))
+_REPORT = dg.AssetSelection.assets(asset_key("report"))
+
+
+def _job(name: str, selection: dg.AssetSelection, description: str) -> Any:
+    return dg.define_asset_job(
+        name, selection=selection, partitions_def=experiments, description=description, config=_ONE_PROCESS
+    )
+
+
+itool = _job("itool", dg.AssetSelection.all(), "One experiment from data to report.")
+evaluate = _job("evaluate", _SCORES | _REPORT, "Score the checkpoints of an experiment and write its report.")
+report = _job("report", _REPORT, "Write an experiment's report again.")
+
+
+@dg.schedule(job=itool, cron_schedule="0 3 * * 0", description="Sundays: every experiment that says `scheduled: true`.")
+def weekly(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+    when = context.scheduled_execution_time.isoformat()
+    for name in experiment_names():
+        if load_experiment(name).scheduled:
+            yield dg.RunRequest(run_key=f"{name}/{when}", partition_key=name)
+
+
+@dg.sensor(
+    job=itool, minimum_interval_seconds=60, description="Runs an experiment when the content of its local data changes."
+)
+def local_data(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    watched = {name: data_content(load_experiment(name)) for name in experiment_names()}
+    found = {name: content for name, content in watched.items() if content}
+    if not found:
+        yield dg.SkipReason("No experiment has a local data file.")
+    for name, content in found.items():
+        yield dg.RunRequest(run_key=f"{name}/{content}", partition_key=name)

@@ -1,0 +1,54 @@
+"""Asset checks: what must hold after an asset is made. They read artifacts only, and are cheap."""
+
+from collections.abc import Callable, Iterator
+
+import dagster as dg
+
+from itool_pipeline.config import MAX_ITERATIONS
+from itool_pipeline.defs.assets import asset_key
+from itool_pipeline.defs.resources import RunOptions, workspace
+from itool_pipeline.steps import checks
+from itool_pipeline.steps.plan import checkpoints
+from itool_pipeline.steps.workspace import Workspace
+
+_SHOWN = 20
+"""Problems listed in the UI; all are counted."""
+
+
+def step_check(asset: str, name: str, find: Callable[[Workspace], checks.Finding]) -> dg.AssetChecksDefinition:
+    """A check of `asset`. An experiment that lacks the asset has nothing to check, and yields nothing."""
+    key = asset_key(asset)
+
+    @dg.multi_asset_check(
+        name=f"{name}__{asset.replace('/', '__')}",
+        specs=[dg.AssetCheckSpec(name, asset=key, description=(find.__doc__ or "").strip())],
+        can_subset=True,
+    )
+    def checked(context: dg.AssetCheckExecutionContext, options: RunOptions) -> Iterator[dg.AssetCheckResult]:
+        ws = workspace(context.op_execution_context, options)
+        if ws.has(asset):
+            found = find(ws)
+            metadata = {**found.counts, "problems": len(found.problems), "first_problems": found.problems[:_SHOWN]}
+            yield dg.AssetCheckResult(passed=not found.problems, asset_key=key, check_name=name, metadata=metadata)
+
+    return checked
+
+
+def all_checks() -> list[dg.AssetChecksDefinition]:
+    """Checks of splits, pairs, policies and scores."""
+    iterations = range(1, MAX_ITERATIONS + 1)
+    return [
+        step_check("splits", "disjoint", checks.splits_are_disjoint),
+        step_check("splits", "no_leak", checks.no_question_leaks),
+        *(step_check(f"iteration_{k}/pairs", "filters", _of(checks.pairs_respect_filters, k)) for k in iterations),
+        *(step_check(f"iteration_{k}/policy", "finite", _of(checks.held_out_loss_is_finite, k)) for k in iterations),
+        *(step_check(f"bfcl/{name}", "complete", _of(checks.scores_cover_every_case, name)) for name in checkpoints()),
+    ]
+
+
+def _of(find: Callable[..., checks.Finding], which: int | str) -> Callable[[Workspace], checks.Finding]:
+    def bound(ws: Workspace) -> checks.Finding:
+        return find(ws, which)
+
+    bound.__doc__ = find.__doc__
+    return bound

@@ -1,0 +1,89 @@
+"""The two assets that are more than one op: the trees, which fan out over shards, and the report, which fans in."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+
+from itool_pipeline.config import MAX_ITERATIONS
+from itool_pipeline.defs.assets import asset_key, group_of
+from itool_pipeline.defs.metadata import shown
+from itool_pipeline.defs.partitions import experiments
+from itool_pipeline.defs.resources import GPU_POOL, GPU_TAGS, RunOptions, workspace
+from itool_pipeline.steps import report, trees
+from itool_pipeline.steps.plan import CODE_VERSIONS, inputs_of, kind
+from itool_pipeline.steps.workspace import Produced
+
+
+def graph_of(asset: str, compose: Callable[..., Any], description: str, kinds: tuple[str, ...]) -> dg.AssetsDefinition:
+    """An asset made by a graph of ops. `compose` takes one list with a Nothing input for each input asset."""
+    keys = {name.replace("/", "__"): asset_key(name) for name in inputs_of(asset)}
+
+    def body(**inputs: Any) -> Any:
+        return compose(list(inputs.values()))
+
+    parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in keys]
+    body.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    # The graph's own name, because a job and a graph may not share one, and there is a job `report`.
+    graph = dg.graph(
+        name=f"make_{asset.replace('/', '__')}", ins={key: dg.GraphIn() for key in keys}, out=dg.GraphOut()
+    )
+    return dg.AssetsDefinition.from_graph(
+        graph(body),
+        keys_by_input_name=keys,
+        keys_by_output_name={"result": asset_key(asset)},
+        partitions_def=experiments,
+        group_name=group_of(asset),
+        descriptions_by_output_name={"result": description},
+        code_versions_by_output_name={"result": CODE_VERSIONS[kind(asset)]},
+        tags_by_output_name={"result": {f"dagster/kind/{name}": "" for name in kinds}},
+    )
+
+
+def _output(produced: Produced) -> dg.Output[None]:
+    return dg.Output(None, metadata=shown(produced))
+
+
+def trees_asset(k: int) -> dg.AssetsDefinition:
+    """iteration_k/trees: plan the shards, search each in an op of its own, gather."""
+    asset, prefix = f"iteration_{k}/trees", f"iteration_{k}_"
+
+    @dg.op(name=f"{prefix}plan_shards", ins={"start": dg.In(dg.Nothing)}, out=dg.DynamicOut(int))
+    def plan_shards(context: dg.OpExecutionContext, options: RunOptions) -> Iterator[dg.DynamicOutput[int]]:
+        ws = workspace(context, options)
+        for index in trees.plan_shards(ws, k) if ws.has(asset) else []:
+            yield dg.DynamicOutput(index, mapping_key=f"shard_{index:05d}")
+
+    @dg.op(name=f"{prefix}search_shard", pool=GPU_POOL, tags=GPU_TAGS)
+    def search_shard(context: dg.OpExecutionContext, options: RunOptions, shard: int) -> int:
+        trees.search_shard(workspace(context, options), k, shard)
+        return shard
+
+    @dg.op(name=f"{prefix}gather", out=dg.Out(dg.Nothing, is_required=False))
+    def gather(context: dg.OpExecutionContext, options: RunOptions, shards: list[int]) -> Iterator[dg.Output[None]]:
+        ws = workspace(context, options)
+        if ws.has(asset):
+            yield _output(trees.gather(ws, k))
+
+    def compose(inputs: list[Any]) -> Any:
+        return gather(plan_shards(start=inputs).map(search_shard).collect())
+
+    description = "Step-wise Monte Carlo search over fragments, one tree for each selected example (Section 3.2)."
+    return graph_of(asset, compose, description, ("python", "torch"))
+
+
+def report_asset() -> dg.AssetsDefinition:
+    """The report waits for what the experiment scores; iterations that it lacks are skipped and do not stop it."""
+
+    @dg.op(name="write_report", ins={"scores": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
+    def write_report(context: dg.OpExecutionContext, options: RunOptions) -> Iterator[dg.Output[None]]:
+        yield _output(report.report(workspace(context, options)))
+
+    description = "Leaderboard, errors by type and what the search found, on one page."
+    return graph_of("report", lambda inputs: write_report(scores=inputs), description, ("markdown",))
+
+
+def all_graph_assets() -> list[dg.AssetsDefinition]:
+    """The trees of every iteration, and the report."""
+    return [*(trees_asset(k) for k in range(1, MAX_ITERATIONS + 1)), report_asset()]

@@ -1,0 +1,34 @@
+"""A step's metadata as the UI shows it."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import dagster as dg
+
+from itool_pipeline.steps.display import IMAGE, MARKDOWN
+from itool_pipeline.steps.workspace import Produced
+from itool_pipeline.store.manifest import Artifact
+
+
+def shown(produced: Produced) -> dict[str, Any]:
+    """The manifest's metadata with tables and pictures drawn, and where the artifact is from."""
+    artifact = produced.artifact
+    own = {key: _value(artifact, value) for key, value in artifact.manifest.metadata.items() if value is not None}
+    return {
+        **own,
+        "fingerprint": artifact.fingerprint,
+        "reused": produced.reused,
+        "seconds": artifact.manifest.seconds,
+        "artifact": dg.MetadataValue.path(str(artifact.path)),
+    }
+
+
+def _value(artifact: Artifact, value: Any) -> Any:
+    if isinstance(value, dict) and set(value) == {MARKDOWN}:
+        return dg.MetadataValue.md(value[MARKDOWN])
+    if isinstance(value, dict) and set(value) == {IMAGE}:
+        picture = base64.b64encode(artifact.file(value[IMAGE]).read_bytes()).decode()
+        return dg.MetadataValue.md(f"![{value[IMAGE]}](data:image/png;base64,{picture})")
+    return dg.MetadataValue.json(value) if isinstance(value, dict | list) else value

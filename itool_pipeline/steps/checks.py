@@ -1,0 +1,88 @@
+"""What must hold of finished artifacts. Each check returns what it found wrong, and what it counted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from itool_pipeline.data.near_duplicates import normalised
+from itool_pipeline.steps import bfcl
+from itool_pipeline.steps.pairs import PAIRS
+from itool_pipeline.steps.prepare import cases, split_rows, training_examples
+from itool_pipeline.steps.training import CHECKPOINT
+from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.store.files import Parts
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`problems` is empty when the check passes."""
+
+    problems: list[str]
+    counts: dict[str, Any] = field(default_factory=dict)
+
+
+def splits_are_disjoint(ws: Workspace) -> Finding:
+    """No example is in two parts, and no near-duplicate of a training example validates."""
+    rows, examples = split_rows(ws), training_examples(ws)
+    held_out = set(cases(ws))
+    problems = [f"{key} is both trained on and scored" for key in sorted(held_out & set(rows))]
+    groups = {
+        split: {examples[k].group for k, r in rows.items() if r["split"] == split} for split in ("train", "validation")
+    }
+    problems += [f"group {g} is in training and validation" for g in sorted(groups["train"] & groups["validation"])]
+    problems += [
+        f"{key} is buffered and not trained on" for key, r in rows.items() if r["in_buffer"] and r["split"] != "train"
+    ]
+    return Finding(problems, {"examples": len(rows), "held_out": len(held_out)})
+
+
+def no_question_leaks(ws: Workspace) -> Finding:
+    """No held-out question appears in training, compared without case, punctuation and spacing."""
+    trained = {normalised(x.question): x.id for x in training_examples(ws).values()}
+    held_out = cases(ws).values()
+    problems = [
+        f"case {x.id} asks what training example {trained[normalised(x.question)]} asks"
+        for x in held_out
+        if normalised(x.question) in trained
+    ]
+    return Finding(problems, {"training_questions": len(trained), "held_out_questions": len(held_out)})
+
+
+def pairs_respect_filters(ws: Workspace, k: int) -> Finding:
+    """Every kept pair passes the three exclusions of App. B.1, and prefers the higher Q."""
+    rows, bounds = pq.read_table(ws.input(f"iteration_{k}/pairs").file(PAIRS)).to_pylist(), ws.experiment.pairs
+    kept = [row for row in rows if row["kept"]]
+    problems = [
+        f"pair {row['pair_id']}: similarity {row['similarity']:.3f}, Q {row['chosen_q']:.3f}, {row['rejected_q']:.3f}"
+        for row in kept
+        if row["similarity"] > bounds.max_similarity
+        or row["chosen_q"] - row["rejected_q"] < bounds.min_q_difference
+        or row["chosen_q"] < bounds.min_chosen_q
+        or row["chosen"] == row["rejected"]
+    ]
+    return Finding(problems, {"pairs": len(rows), "kept": len(kept)})
+
+
+def held_out_loss_is_finite(ws: Workspace, k: int) -> Finding:
+    """The policy's loss on validation pairs; with too few pairs to hold any back, its training loss."""
+    row = Parts(ws.input(f"iteration_{k}/policy").path).read_json(CHECKPOINT)
+    losses = [loss for _, loss in row["losses"]["validation"]] or row["losses"]["train"]
+    problems = [f"loss {loss}" for loss in losses if not math.isfinite(loss)]
+    return Finding(problems, {"validation_loss": row["validation_loss"], "steps": row["steps"]})
+
+
+def scores_cover_every_case(ws: Workspace, checkpoint: str) -> Finding:
+    """Every held-out case was decided once, and the scores count the same cases."""
+    artifact = ws.input(f"bfcl/{checkpoint}")
+    decided = [row["case_id"] for row in pq.read_table(artifact.file(bfcl.CASES)).to_pylist()]
+    counted = sum(row["total"] for row in pq.read_table(artifact.file(bfcl.SCORES)).to_pylist())
+    expected = set(cases(ws))
+    problems = [f"case {key} was not decided" for key in sorted(expected - set(decided))]
+    problems += [f"case {key} is no held-out case" for key in sorted(set(decided) - expected)]
+    if len(decided) != len(set(decided)) or counted != len(decided):
+        problems.append(f"{len(decided)} decisions on {len(set(decided))} cases, {counted} in the scores")
+    return Finding(problems, {"cases": len(decided)})

@@ -1,0 +1,66 @@
+"""The model at a checkpoint, as the steps use it.
+
+Torch is imported where it is used: it takes seconds, and Dagster loads the steps' modules to draw the graph.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from itool_pipeline.core.fragments import FragmentRule
+from itool_pipeline.data.base_model import base_model_path
+from itool_pipeline.engines.chat import Chat
+from itool_pipeline.steps.workspace import Workspace
+
+if TYPE_CHECKING:
+    from itool_pipeline.engines.model import LoadedModel
+    from itool_pipeline.engines.transformers_engine import TransformersEngine
+
+ADAPTER = "adapter"
+"""Directory of the LoRA adapter in a checkpoint's artifact. A checkpoint that nothing was trained for has none."""
+
+
+def chat(ws: Workspace) -> Chat:
+    """The chat template of the experiment's model."""
+    from itool_pipeline.engines.model import load_tokenizer
+
+    return Chat(load_tokenizer(base_dir(ws)))
+
+
+def base_dir(ws: Workspace) -> Path:
+    """The directory that transformers loads the base model from."""
+    return base_model_path(ws.input("base_model").path)
+
+
+def adapter_dir(ws: Workspace, checkpoint: str) -> Path | None:
+    """The adapter of a checkpoint's asset; None for the base model."""
+    if checkpoint == "base_model":
+        return None
+    directory = ws.input(checkpoint).path / ADAPTER
+    return directory if directory.is_dir() else None
+
+
+def inference_model(ws: Workspace, checkpoint: str) -> LoadedModel:
+    """The model at `checkpoint`, its adapter merged."""
+    from itool_pipeline.engines.model import load_model
+
+    ws.say(f"loading the model at {checkpoint}")
+    return load_model(base_dir(ws), ws.experiment.compute, adapter=adapter_dir(ws, checkpoint), merge=True)
+
+
+def search_engine(ws: Workspace, checkpoint: str) -> tuple[TransformersEngine, Chat]:
+    """The policy at `checkpoint` as the search asks for it, and the chat template that renders its prompts."""
+    from itool_pipeline.engines.transformers_engine import Sampling, TransformersEngine
+
+    loaded, e = inference_model(ws, checkpoint), ws.experiment
+    template, s = Chat(loaded.tokenizer), e.search
+    engine = TransformersEngine(
+        loaded,
+        FragmentRule(s.terminators),
+        Sampling(s.temperature, s.top_k, s.top_p, s.max_fragment_tokens),
+        end_tokens=frozenset({template.end_token}),
+        batch_tokens=e.compute.batch_tokens,
+        cache_bytes=int(e.compute.prefix_cache_gib * 2**30),
+    )
+    return engine, template

@@ -1,0 +1,138 @@
+"""iteration_k/pairs: the best and the worst child of each node, and which of these pairs are good enough."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from itool_pipeline.core.preference_pairs import Candidate, Filters, Pair, Verdict, limit, pair_of
+from itool_pipeline.steps.display import table
+from itool_pipeline.steps.prepare import training_examples
+from itool_pipeline.steps.trees import read_nodes
+from itool_pipeline.steps.workspace import Produced, Workspace
+from itool_pipeline.store.artifacts import Step
+
+PAIRS, TOKENS = "pairs.parquet", "tokens.parquet"
+"""PAIRS has every pair with its verdict; TOKENS the token ids of the kept ones."""
+
+PAIR_SCHEMA = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("tree_id", pa.string()),
+        ("node_id", pa.int32()),
+        ("chosen_node", pa.int32()),
+        ("rejected_node", pa.int32()),
+        ("prefix", pa.string()),
+        ("chosen", pa.string()),
+        ("rejected", pa.string()),
+        ("chosen_q", pa.float64()),
+        ("rejected_q", pa.float64()),
+        ("q_difference", pa.float64()),
+        ("similarity", pa.float64()),
+        ("kept", pa.bool_()),
+        ("reason", pa.string()),
+    ]
+)
+_IDS = pa.list_(pa.int32())
+TOKEN_SCHEMA = pa.schema(
+    [("pair_id", pa.string()), ("tree_id", pa.string()), ("path", _IDS), ("chosen", _IDS), ("rejected", _IDS)]
+)
+
+Nodes = Mapping[tuple[str, int], Mapping[str, Any]]
+"""Rows of the table `nodes` by tree and node."""
+
+
+def pairs(ws: Workspace, k: int) -> Produced:
+    """Preference pairs of iteration k (Section 3.2), each with the filter that refused it (App. B.1)."""
+
+    def make(step: Step) -> dict[str, Any]:
+        nodes: Nodes = {(row["tree_id"], row["node_id"]): row for row in read_nodes(ws, k)}
+        config = ws.experiment.pairs
+        filters = Filters(config.max_similarity, config.min_q_difference, config.min_chosen_q)
+        found = limit(_all_pairs(nodes, filters), config.max_pairs)
+        rows = [_row(pair, nodes) for pair in found]
+        kept = [pair for pair in found if pair.verdict is Verdict.KEPT]
+        pq.write_table(pa.Table.from_pylist(rows, PAIR_SCHEMA), step.work / PAIRS)
+        tokens = [_token_row(pair, nodes) for pair in kept]
+        pq.write_table(pa.Table.from_pylist(tokens, TOKEN_SCHEMA), step.work / TOKENS)
+        counts = Counter(pair.verdict for pair in found)
+        questions = {key: example.question for key, example in training_examples(ws).items()}
+        top = sorted((r for r in rows if r["kept"]), key=lambda r: -r["q_difference"])[:8]
+        return {
+            "candidates": len(found),
+            "kept": counts[Verdict.KEPT],
+            **{f"refused_{verdict}": counts[verdict] for verdict in Verdict if verdict is not Verdict.KEPT},
+            "trees_with_pairs": len({pair.tree_id for pair in kept}),
+            "largest_difference": table(_shown(row, questions) for row in top),
+        }
+
+    return ws.produce(f"iteration_{k}/pairs", make, lambda artifact: {"pairs": [artifact.file(PAIRS)]})
+
+
+def _all_pairs(nodes: Nodes, filters: Filters) -> list[Pair]:
+    children: dict[tuple[str, int], list[Candidate]] = defaultdict(list)
+    for (tree_id, node_id), row in nodes.items():
+        if row["parent_id"] is not None:
+            children[tree_id, row["parent_id"]].append(Candidate(node_id, row["fragment"], row["action_value"]))
+    found = (pair_of(tree_id, node, candidates, filters) for (tree_id, node), candidates in children.items())
+    return [pair for pair in found if pair is not None]
+
+
+def _pair_id(pair: Pair) -> str:
+    return f"{pair.tree_id}/{pair.node}"
+
+
+def _row(pair: Pair, nodes: Nodes) -> dict[str, Any]:
+    chosen, rejected = nodes[pair.tree_id, pair.chosen], nodes[pair.tree_id, pair.rejected]
+    return {
+        "pair_id": _pair_id(pair),
+        "tree_id": pair.tree_id,
+        "node_id": pair.node,
+        "chosen_node": pair.chosen,
+        "rejected_node": pair.rejected,
+        "prefix": chosen["prefix"],
+        "chosen": chosen["fragment"],
+        "rejected": rejected["fragment"],
+        "chosen_q": pair.chosen_q,
+        "rejected_q": pair.rejected_q,
+        "q_difference": pair.q_difference,
+        "similarity": pair.similarity,
+        "kept": pair.verdict is Verdict.KEPT,
+        "reason": str(pair.verdict),
+    }
+
+
+def _token_row(pair: Pair, nodes: Nodes) -> dict[str, Any]:
+    return {
+        "pair_id": _pair_id(pair),
+        "tree_id": pair.tree_id,
+        "path": _path(pair.tree_id, pair.node, nodes),
+        "chosen": nodes[pair.tree_id, pair.chosen]["token_ids"],
+        "rejected": nodes[pair.tree_id, pair.rejected]["token_ids"],
+    }
+
+
+def _path(tree_id: str, node: int, nodes: Nodes) -> list[int]:
+    """Token ids from the root to `node`, as they were sampled."""
+    fragments: list[Sequence[int]] = []
+    at: int | None = node
+    while at is not None:
+        row = nodes[tree_id, at]
+        fragments.append(row["token_ids"])
+        at = row["parent_id"]
+    return [token for fragment in reversed(fragments) for token in fragment]
+
+
+def _shown(row: Mapping[str, Any], questions: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "question": questions[row["tree_id"]],
+        "prefix": row["prefix"],
+        "chosen": row["chosen"],
+        "rejected": row["rejected"],
+        "Q chosen": row["chosen_q"],
+        "Q rejected": row["rejected_q"],
+    }

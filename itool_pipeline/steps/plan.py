@@ -1,0 +1,142 @@
+"""The asset graph of one experiment, and the fingerprint of everything in it before anything runs.
+
+A fingerprint is made from the step's config section, its code version and its inputs' fingerprints, so it is known
+from the config alone: steps find their inputs by it, and experiments that agree up to a step share the artifact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from itool_pipeline.config import MAX_ITERATIONS, Experiment, ToolAceData
+from itool_pipeline.data.wheels import BFCL, SMOLLM2
+from itool_pipeline.store.manifest import Origin
+
+STAGES = ("easy", "medium", "hard")
+"""Warm-up stages in their order (Section 3.1)."""
+
+CODE_VERSIONS = {
+    "base_model": "1",
+    "examples": "1",
+    "splits": "1",
+    "warmup": "1",
+    "replay_buffer": "1",
+    "trees": "1",
+    "pairs": "1",
+    "policy": "1",
+    "bfcl": "1",
+    "report": "1",
+}
+"""Raised by hand when a change of code changes what a step produces; the artifacts made before are then not reused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One asset of an experiment: its inputs (asset → fingerprint), code version and config, and its fingerprint."""
+
+    asset: str
+    origin: Origin
+    fingerprint: str
+
+
+def checkpoints(iterations: int = MAX_ITERATIONS) -> dict[str, str]:
+    """Name → asset of each checkpoint that is scored, first to last."""
+    trained = {f"iteration_{k}": f"iteration_{k}/policy" for k in range(1, iterations + 1)}
+    return {"base": "base_model", "warmup": "warmup/hard", **trained}
+
+
+def policy_before(k: int) -> str:
+    """The asset of the policy that iteration k starts from."""
+    return "warmup/hard" if k == 1 else f"iteration_{k - 1}/policy"
+
+
+def kind(asset: str) -> str:
+    """Key of CODE_VERSIONS: what kind of step makes the asset."""
+    return asset.split("/")[0] if asset.startswith(("warmup/", "bfcl/")) else asset.split("/")[-1]
+
+
+def inputs_of(asset: str, iterations: int = MAX_ITERATIONS) -> tuple[str, ...]:
+    """The assets that `asset` is made from; the edges of the graph in DESIGN's order."""
+    group, _, name = asset.partition("/")
+    if group == "warmup":
+        before = STAGES[: STAGES.index(name)][-1:]
+        return ("base_model", "splits", *(f"warmup/{stage}" for stage in before))
+    if group == "bfcl":
+        checkpoint = checkpoints(MAX_ITERATIONS)[name]
+        return ("base_model", "examples", *({checkpoint} - {"base_model"}))
+    if group.startswith("iteration_"):
+        k = int(group.removeprefix("iteration_"))
+        policy = policy_before(k)
+        return {
+            "replay_buffer": ("base_model", "splits", policy),
+            "trees": ("base_model", "splits", policy, f"{group}/replay_buffer"),
+            "pairs": ("base_model", "splits", f"{group}/trees"),
+            "policy": ("base_model", "splits", policy, f"{group}/pairs"),
+        }[name]
+    return {
+        "base_model": (),
+        "examples": ("base_model",),
+        "splits": ("examples",),
+        "report": tuple(f"bfcl/{name}" for name in checkpoints(iterations)),
+    }[asset]
+
+
+def assets_of(iterations: int = MAX_ITERATIONS) -> tuple[str, ...]:
+    """All assets of an experiment with so many iterations, every one after its inputs."""
+    steps = ("replay_buffer", "trees", "pairs", "policy")
+    unrolled = [f"iteration_{k}/{step}" for k in range(1, iterations + 1) for step in steps]
+    scored = [f"bfcl/{name}" for name in checkpoints(iterations)]
+    return ("base_model", "examples", "splits", *(f"warmup/{s}" for s in STAGES), *unrolled, *scored, "report")
+
+
+def plan(experiment: Experiment) -> dict[str, Planned]:
+    """Every asset of the experiment with its fingerprint, inputs first."""
+    planned: dict[str, Planned] = {}
+    for asset in assets_of(experiment.iterations):
+        inputs = {name: planned[name].fingerprint for name in inputs_of(asset, experiment.iterations)}
+        origin = Origin(inputs=inputs, code_version=CODE_VERSIONS[kind(asset)], config=_section(experiment, asset))
+        planned[asset] = Planned(asset, origin, origin.fingerprint(asset))
+    return planned
+
+
+def _section(experiment: Experiment, asset: str) -> Mapping[str, Any]:
+    """The part of the config that decides what `asset` is."""
+    seed, e = experiment.seed, experiment
+    numerics = {"device": e.compute.device, "dtype": e.compute.dtype, "batch_tokens": e.compute.batch_tokens}
+    sections: dict[str, Mapping[str, Any]] = {
+        "base_model": {"model": e.model, "wheel": SMOLLM2.sha256 if e.model.type == "smollm2_wheel" else ""},
+        "examples": {
+            "data": e.data,
+            "content": data_content(e),
+            "wheel": BFCL.sha256,
+            "bfcl": e.evaluation.bfcl.model_dump(include={"categories", "cases_per_category", "max_prompt_tokens"}),
+            "seed": seed,
+        },
+        "splits": {"split": e.split, "buffer_fraction": e.replay_buffer.fraction, "seed": seed},
+        "warmup": {"warmup": e.warmup, "seed": seed, "compute": numerics},
+        "replay_buffer": {"replay_buffer": e.replay_buffer, "seed": seed, "compute": numerics},
+        "trees": {"search": e.search, "seed": seed, "compute": numerics},
+        "pairs": {"pairs": e.pairs},
+        "policy": {"preference": e.preference, "lora": e.warmup.lora, "seed": seed, "compute": numerics},
+        "bfcl": {
+            "bfcl": e.evaluation.bfcl.model_dump(include={"max_new_tokens", "batch_size"}),
+            "compute": numerics,
+        },
+        "report": {"experiment": e.name, "description": e.description},
+    }
+    return sections[kind(asset)]
+
+
+def data_content(experiment: Experiment) -> str:
+    """sha256 of a local data file, so that a changed file is new data; empty for data that its revision names."""
+    if not isinstance(experiment.data, ToolAceData) or experiment.data.path is None:
+        return ""
+    path = Path(experiment.data.path).expanduser()
+    if not path.is_file():
+        return ""  # reading it will say so, with what to do
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

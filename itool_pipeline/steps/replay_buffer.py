@@ -1,0 +1,84 @@
+"""iteration_k/replay_buffer: the buffer's perplexities under the newest policy, and the hardest of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from itool_pipeline.core.perplexity import perplexity
+from itool_pipeline.core.policy import Policy, ScoreRequest
+from itool_pipeline.core.replay_buffer import Ranked, select
+from itool_pipeline.core.seeds import derive_seed
+from itool_pipeline.core.types import Example
+from itool_pipeline.engines.chat import Chat
+from itool_pipeline.steps.display import histogram, table
+from itool_pipeline.steps.models import search_engine
+from itool_pipeline.steps.plan import policy_before
+from itool_pipeline.steps.prepare import split_rows, training_examples
+from itool_pipeline.steps.progress import Timed
+from itool_pipeline.steps.workspace import Produced, Workspace
+from itool_pipeline.store.artifacts import Step
+
+BUFFER = "buffer.parquet"
+_BATCH = 32
+
+
+def replay_buffer(ws: Workspace, k: int) -> Produced:
+    """Refresh the buffer with the newest policy and mark what iteration k searches (Section 3.2, Eq. 4)."""
+    asset = f"iteration_{k}/replay_buffer"
+
+    def make(step: Step) -> dict[str, Any]:
+        examples, settings = training_examples(ws), ws.experiment.replay_buffer
+        buffered = [examples[key] for key, row in split_rows(ws).items() if row["in_buffer"]]
+        engine, template = search_engine(ws, policy_before(k))
+        scored = _score(buffered, engine, template, ws.progress("buffered examples scored"))
+        seed = derive_seed(ws.experiment.seed, asset)
+        ranking = select(
+            {key: h for key, (h, _) in scored.items()}, settings.top_fraction, by=settings.select_by, seed=seed
+        )
+        rows = [
+            {
+                "example_id": r.example_id,
+                "perplexity": r.perplexity,
+                "response_tokens": scored[r.example_id][1],
+                "rank": r.rank,
+                "selected": r.selected,
+            }
+            for r in ranking
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), step.work / BUFFER)
+        values = sorted(r.perplexity for r in ranking)
+        return {
+            "examples": len(ranking),
+            "selected": sum(r.selected for r in ranking),
+            "median_perplexity": values[len(values) // 2],
+            "highest_perplexity": values[-1],
+            "perplexities": histogram(
+                step.work / "perplexity.png", values, "Perplexity of gold responses", "perplexity"
+            ),
+            "hardest": table(_shown(r, examples[r.example_id]) for r in ranking[:8]),
+        }
+
+    return ws.produce(asset, make, lambda artifact: {"buffer": [artifact.file(BUFFER)]})
+
+
+def _score(examples: list[Example], policy: Policy, template: Chat, progress: Timed) -> dict[str, tuple[float, int]]:
+    """Perplexity of each gold response (Eq. 4), and its length in tokens with the end-of-turn token."""
+    scored: dict[str, tuple[float, int]] = {}
+    for start in range(0, len(examples), _BATCH):
+        batch = examples[start : start + _BATCH]
+        answers = policy.score([ScoreRequest(template.prompt(x), (template.response(x.response),)) for x in batch])
+        scored |= {x.id: (perplexity(row), len(row)) for x, (row,) in zip(batch, answers, strict=True)}
+        progress(len(scored), len(examples))
+    return scored
+
+
+def _shown(ranked: Ranked, example: Example) -> dict[str, Any]:
+    return {
+        "perplexity": ranked.perplexity,
+        "category": example.category,
+        "question": example.question,
+        "answer": example.response,
+    }

@@ -1,0 +1,198 @@
+"""The assets that train: warmup/easy → medium → hard (Section 3.1), and iteration_k/policy (Section 3.2).
+
+Torch is imported where it is used: it takes seconds, and Dagster loads the steps' modules to draw the graph.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from itool_pipeline.core.seeds import derive_seed
+from itool_pipeline.core.splits import validation_ids
+from itool_pipeline.engines.chat import Chat
+from itool_pipeline.steps.display import loss_plot
+from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir
+from itool_pipeline.steps.pairs import TOKENS
+from itool_pipeline.steps.plan import STAGES, policy_before
+from itool_pipeline.steps.prepare import split_rows, training_examples
+from itool_pipeline.steps.workspace import Produced, Workspace
+from itool_pipeline.store.artifacts import Step
+from itool_pipeline.store.files import Parts
+from itool_pipeline.store.manifest import Artifact
+
+if TYPE_CHECKING:
+    from itool_pipeline.training.preference import PreferenceRow, TokenPair
+    from itool_pipeline.training.sft import SftItem
+    from itool_pipeline.training.trainer import TrainingData, TrainingResult
+
+CHECKPOINT = "checkpoint.json"
+"""The row of the table `checkpoints`, without its seconds."""
+
+
+def warmup(ws: Workspace, stage: str) -> Produced:
+    """Fine-tune on one difficulty, from where the stage before ended (Eq. 2 and 3)."""
+    asset = f"warmup/{stage}"
+    before = f"warmup/{STAGES[STAGES.index(stage) - 1]}" if stage != STAGES[0] else "base_model"
+
+    def make(step: Step) -> dict[str, Any]:
+        from itool_pipeline.training.sft import train_sft
+
+        config = ws.experiment.warmup
+        model, template = _trainable(ws, before, "none")
+        data = _sft_data(ws, stage, template)
+        if not data.train:
+            return _unchanged(ws, asset, before, step, "no training example has this difficulty")
+        ws.say(f"fine-tuning on {len(data.train)} {stage} examples")
+        result = train_sft(
+            model,
+            data,
+            config.optimizer,
+            derive_seed(ws.experiment.seed, asset) % 2**32,
+            step.parts.directory,
+            step.work / ADAPTER,
+            ws.progress("optimizer steps"),
+        )
+        return _finish(ws, asset, before, step, result)
+
+    return ws.produce(asset, make, _tables)
+
+
+def policy(ws: Workspace, k: int) -> Produced:
+    """Preference optimisation on the pairs of iteration k, from the newest policy (Eq. 10 and 11)."""
+    asset, before = f"iteration_{k}/policy", policy_before(k)
+
+    def make(step: Step) -> dict[str, Any]:
+        from itool_pipeline.training.preference import fit, train_preference
+        from itool_pipeline.training.trainer import TrainingData
+
+        config = ws.experiment.preference
+        model, template = _trainable(ws, before, config.quantization)
+        fitted = fit(_rows(ws, k, template), config.max_tokens, config.overlong)
+        if not fitted.rows:
+            return _unchanged(ws, asset, before, step, "the search gave no pair that could be trained on")
+        held_back = validation_ids(
+            {row.name: row.name for row in fitted.rows}, ws.experiment.split.validation_fraction, ws.experiment.seed
+        )
+        data = TrainingData(
+            [row for row in fitted.rows if row.name not in held_back],
+            [row for row in fitted.rows if row.name in held_back],
+        )
+        counts = {
+            name: sum(len(r.pairs) for r in rows)
+            for name, rows in (("pairs", data.train), ("validation_pairs", data.validation))
+        }
+        ws.say(f"optimising preferences on {counts['pairs']} pairs of {len(data.train)} trees")
+        result = train_preference(
+            model,
+            data,
+            config,
+            derive_seed(ws.experiment.seed, asset) % 2**32,
+            step.parts.directory,
+            step.work / ADAPTER,
+            ws.progress("optimizer steps"),
+        )
+        measured = {f"{name}_{when}": v.sums[name] for when, v in _ends(result) for name in v.sums}
+        own = {**counts, "overlong_refused": fitted.refused, "overlong_cut": fitted.cut, **measured}
+        return {**_finish(ws, asset, before, step, result), **own}
+
+    return ws.produce(asset, make, _tables)
+
+
+def _ends(result: TrainingResult) -> list[tuple[str, Any]]:
+    """Validation before the first step and at the step whose weights were kept."""
+    kept = [v for v in result.validation if v.step == result.best_step]
+    return [*(("before", v) for v in result.validation[:1]), *(("after", v) for v in kept[:1])]
+
+
+def _trainable(ws: Workspace, checkpoint: str, quantization: Any) -> tuple[Any, Chat]:
+    """The model at `checkpoint` with its adapter to be trained on; a fresh adapter if it has none."""
+    from itool_pipeline.engines.model import load_model
+    from itool_pipeline.training.lora import continued_adapter, fresh_adapter
+
+    ws.say(f"loading the model at {checkpoint}")
+    loaded = load_model(base_dir(ws), ws.experiment.compute, quantization=quantization)
+    adapter = adapter_dir(ws, checkpoint)
+    if adapter is not None:
+        return continued_adapter(loaded.model, adapter), Chat(loaded.tokenizer)
+    seed = derive_seed(ws.experiment.seed, "adapter") % 2**32
+    return fresh_adapter(loaded.model, ws.experiment.warmup.lora, seed), Chat(loaded.tokenizer)
+
+
+def _sft_data(ws: Workspace, stage: str, template: Chat) -> TrainingData[SftItem]:
+    from itool_pipeline.training.sft import SftItem
+    from itool_pipeline.training.trainer import TrainingData
+
+    examples, rows = training_examples(ws), split_rows(ws)
+    parts: dict[str, list[SftItem]] = {"train": [], "validation": []}
+    for key, row in rows.items():
+        # Every stage is validated on all difficulties, so that the stages' losses can be compared.
+        if row["split"] == "validation" or row["difficulty"] == stage:
+            example = examples[key]
+            item = SftItem(key, template.prompt(example), template.response(example.response))
+            parts[row["split"]].append(item)
+    return TrainingData(parts["train"], parts["validation"])
+
+
+def _rows(ws: Workspace, k: int, template: Chat) -> list[PreferenceRow]:
+    from itool_pipeline.training.preference import PreferenceRow, TokenPair
+
+    examples = training_examples(ws)
+    pairs: dict[str, list[TokenPair]] = defaultdict(list)
+    for row in pq.read_table(ws.input(f"iteration_{k}/pairs").file(TOKENS)).to_pylist():
+        pairs[row["tree_id"]].append(TokenPair(tuple(row["path"]), tuple(row["chosen"]), tuple(row["rejected"])))
+    return [PreferenceRow(key, template.prompt(examples[key]), tuple(found)) for key, found in pairs.items()]
+
+
+def _unchanged(ws: Workspace, asset: str, before: str, step: Step, why: str) -> dict[str, Any]:
+    """A checkpoint equal to the one before: there was nothing to train on."""
+    ws.say(f"{asset}: {why}; the checkpoint stays as it was at {before}")
+    previous = adapter_dir(ws, before)
+    if previous is not None:
+        shutil.copytree(previous, step.work / ADAPTER, dirs_exist_ok=True)
+    _write(ws, asset, before, step, None)
+    return {"unchanged": why, "optimizer_steps": 0}
+
+
+def _finish(ws: Workspace, asset: str, before: str, step: Step, result: TrainingResult) -> dict[str, Any]:
+    _write(ws, asset, before, step, result)
+    points = [(v.step, v.loss) for v in result.validation]
+    best = [v.loss for v in result.validation if v.step == result.best_step]
+    plot = loss_plot(step.work / "loss.png", result.losses, points, asset)
+    return {
+        "examples": result.examples,
+        "optimizer_steps": result.steps,
+        "best_step": result.best_step,
+        "first_loss": result.losses[0],
+        "last_loss": result.losses[-1],
+        **({"validation_loss_before": points[0][1], "validation_loss": best[0]} if best else {}),
+        "trainable_parameters": result.trainable_parameters,
+        "loss": plot,
+    }
+
+
+def _write(ws: Workspace, asset: str, before: str, step: Step, result: TrainingResult | None) -> None:
+    best = [v.loss for v in result.validation if v.step == result.best_step] if result else []
+    row = {
+        "stage": asset,
+        "parent_artifact": ws.planned[before].fingerprint,
+        "examples": result.examples if result else 0,
+        "steps": result.steps if result else 0,
+        "train_loss": result.losses[-1] if result else None,
+        "validation_loss": best[0] if best else None,
+        "best_step": result.best_step if result else 0,
+        "trainable_parameters": result.trainable_parameters if result else 0,
+        "losses": {
+            "train": list(result.losses) if result else [],
+            "validation": [[v.step, v.loss] for v in result.validation] if result else [],
+        },
+    }
+    Parts(step.work).write_json(CHECKPOINT, row)
+
+
+def _tables(artifact: Artifact) -> dict[str, Any]:
+    row = Parts(artifact.path).read_json(CHECKPOINT)
+    return {"checkpoints": [{**row, "seconds": artifact.manifest.seconds}]}

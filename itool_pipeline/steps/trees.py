@@ -1,0 +1,221 @@
+"""iteration_k/trees: one search tree for each selected example, in shards that can run side by side."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from itool_pipeline.config import SearchConfig
+from itool_pipeline.core.reward import RewardSettings
+from itool_pipeline.core.search import SearchSettings, search
+from itool_pipeline.core.seeds import derive_seed
+from itool_pipeline.core.tree import Node, Tree
+from itool_pipeline.steps.display import table
+from itool_pipeline.steps.models import search_engine
+from itool_pipeline.steps.plan import policy_before
+from itool_pipeline.steps.prepare import training_examples
+from itool_pipeline.steps.replay_buffer import BUFFER
+from itool_pipeline.steps.workspace import Produced, Workspace
+from itool_pipeline.store.artifacts import Step
+
+NODE_SCHEMA = pa.schema(
+    [
+        ("tree_id", pa.string()),
+        ("node_id", pa.int32()),
+        ("parent_id", pa.int32()),
+        ("depth", pa.int32()),
+        ("fragment", pa.string()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("prefix", pa.string()),
+        ("prior", pa.float64()),
+        ("visits", pa.int32()),
+        ("value", pa.float64()),
+        ("action_value", pa.float64()),
+        ("reward", pa.float64()),
+        ("outcome", pa.float64()),
+        ("self_evaluation", pa.float64()),
+        ("terminal", pa.bool_()),
+        ("correct", pa.bool_()),
+    ]
+)
+
+
+def shards(ws: Workspace, k: int) -> list[tuple[str, ...]]:
+    """The selected examples in shards; what is in a shard depends on the config alone."""
+    rows = pq.read_table(ws.input(f"iteration_{k}/replay_buffer").file(BUFFER)).to_pylist()
+    selected = sorted(row["example_id"] for row in rows if row["selected"])
+    # Prompts of similar length pad each other least.
+    examples = training_examples(ws)
+    selected.sort(key=lambda key: (len(str(examples[key].tools)), key))
+    count = ws.experiment.search.shard_size
+    return [tuple(selected[start : start + count]) for start in range(0, len(selected), count)]
+
+
+def plan_shards(ws: Workspace, k: int) -> list[int]:
+    """Indices of the shards to search: none when the trees are there already. With `force`, what is there goes."""
+    asset = f"iteration_{k}/trees"
+    fingerprint = ws.planned[asset].fingerprint
+    if ws.force:
+        ws.artifacts.discard(asset, fingerprint, say=ws.say)
+    return [] if ws.artifacts.find(asset, fingerprint) else list(range(len(shards(ws, k))))
+
+
+def search_shard(ws: Workspace, k: int, index: int) -> None:
+    """Search the trees of one shard and keep them as a part; a part that is there is left as it is."""
+    asset = f"iteration_{k}/trees"
+    fingerprint = ws.planned[asset].fingerprint
+    with ws.artifacts.parts(asset, fingerprint, say=ws.say) as parts:
+        if ws.artifacts.find(asset, fingerprint) or parts.has(_tree_part(index)):
+            return
+        trees = _search(ws, k, shards(ws, k)[index])
+        nodes = [row for tree in trees for row in _node_rows(tree)]
+        # The trees come last: a shard that has them is whole.
+        parts.write(_node_part(index), lambda path: pq.write_table(pa.Table.from_pylist(nodes, NODE_SCHEMA), path))
+        policy = ws.planned[policy_before(k)].fingerprint
+        rows = [_tree_row(tree, policy, ws.experiment.search.iterations) for tree in trees]
+        parts.write(_tree_part(index), lambda path: pq.write_table(pa.Table.from_pylist(rows), path))
+
+
+def gather(ws: Workspace, k: int) -> Produced:
+    """All shards as one artifact. A shard that no worker has searched is searched here, so none can be skipped."""
+    asset = f"iteration_{k}/trees"
+    for index in plan_shards(ws, k) if not ws.force else []:
+        search_shard(ws, k, index)
+
+    def make(step: Step) -> dict[str, Any]:
+        count = len(shards(ws, k))
+        for index in range(count):
+            for part in (_node_part(index), _tree_part(index)):
+                shutil.copyfile(step.parts.path(part), step.work / part)
+        nodes = _read([step.work / _node_part(i) for i in range(count)])
+        trees = _read([step.work / _tree_part(i) for i in range(count)])
+        terminal = [n for n in nodes if n["terminal"]]
+        best = sorted((n for n in terminal if n["correct"]), key=lambda n: -n["action_value"])[:3]
+        worst = sorted((n for n in terminal if not n["correct"]), key=lambda n: n["action_value"])[:3]
+        return {
+            "trees": len(trees),
+            "nodes": len(nodes),
+            "distinct_nodes": len({(n["tree_id"], n["prefix"], n["fragment"], n["terminal"]) for n in nodes}),
+            "terminal_nodes": len(terminal),
+            "correct_terminal_nodes": sum(bool(n["correct"]) for n in terminal),
+            "trees_with_a_correct_answer": len({n["tree_id"] for n in terminal if n["correct"]}),
+            "deepest": max((n["depth"] for n in nodes), default=0),
+            "shards": count,
+            "some_answers": table(_shown(n) for n in [*best, *worst]),
+        }
+
+    def tables(artifact: Any) -> dict[str, Any]:
+        count = artifact.manifest.metadata["shards"]
+        return {
+            "trees": [artifact.file(_tree_part(i)) for i in range(count)],
+            "nodes": [artifact.file(_node_part(i)) for i in range(count)],
+        }
+
+    return ws.produce(asset, make, tables, force=False)
+
+
+def read_nodes(ws: Workspace, k: int) -> list[dict[str, Any]]:
+    """All nodes of an iteration's trees, tree by tree, parents before children."""
+    artifact = ws.input(f"iteration_{k}/trees")
+    return _read([artifact.file(_node_part(i)) for i in range(artifact.manifest.metadata["shards"])])
+
+
+def search_settings(config: SearchConfig) -> SearchSettings:
+    """The part of the config that the search core knows."""
+    return SearchSettings(
+        depth=config.depth,
+        width=config.width,
+        iterations=config.iterations,
+        simulation=config.simulation,
+        c=config.c,
+        gamma=config.gamma,
+        samples=config.samples,
+        max_response_tokens=config.max_response_tokens,
+        prior=config.prior,
+    )
+
+
+def reward_settings(config: SearchConfig) -> RewardSettings:
+    """The part of the config that the reward knows."""
+    o, s = config.outcome, config.self_evaluation
+    return RewardSettings(o.correct, o.wrong, o.progress, s.weights, s.enabled)
+
+
+def _search(ws: Workspace, k: int, ids: Sequence[str]) -> list[Tree]:
+    engine, template = search_engine(ws, policy_before(k))
+    examples, config = training_examples(ws), ws.experiment.search
+    return search(
+        [template.problem(examples[key]) for key in ids],
+        engine,
+        search_settings(config),
+        reward_settings(config),
+        seed=derive_seed(ws.experiment.seed, f"iteration_{k}/trees"),
+        progress=ws.progress(f"rounds of expansion, {len(ids)} trees side by side"),
+    )
+
+
+def _node_part(index: int) -> str:
+    return f"nodes_{index:05d}.parquet"
+
+
+def _tree_part(index: int) -> str:
+    return f"trees_{index:05d}.parquet"
+
+
+def _read(paths: Sequence[Any]) -> list[dict[str, Any]]:
+    return [row for path in paths for row in pq.read_table(path).to_pylist()]
+
+
+def _node_rows(tree: Tree) -> list[dict[str, Any]]:
+    return [_node_row(tree, index, node) for index, node in enumerate(tree.nodes)]
+
+
+def _node_row(tree: Tree, index: int, node: Node) -> dict[str, Any]:
+    return {
+        "tree_id": tree.problem.example.id,
+        "node_id": index,
+        "parent_id": node.parent if node.parent >= 0 else None,
+        "depth": node.depth,
+        "fragment": node.text,
+        "token_ids": list(node.fragment.token_ids) if node.fragment else [],
+        "prefix": tree.nodes[node.parent].state.text if node.parent >= 0 else "",
+        "prior": node.prior,
+        "visits": node.visits,
+        "value": node.value,
+        "action_value": node.action_value,
+        "reward": node.reward,
+        "outcome": node.rewards.outcome,
+        "self_evaluation": node.rewards.self_evaluation,
+        "terminal": node.state.terminal,
+        "correct": node.rewards.correct,
+    }
+
+
+def _tree_row(tree: Tree, policy: str, iterations: int) -> dict[str, Any]:
+    root = tree.nodes[0]
+    return {
+        "tree_id": tree.problem.example.id,
+        "example_id": tree.problem.example.id,
+        "policy": policy,
+        "root_outcome": root.rewards.outcome,
+        "root_self_evaluation": root.rewards.self_evaluation,
+        "node_count": len(tree.nodes),
+        "iterations": iterations,
+        "max_depth": max(node.depth for node in tree.nodes),
+        "terminal_count": sum(node.state.terminal for node in tree.nodes),
+        "best_value": max((tree.nodes[child].action_value for child in root.children), default=None),
+    }
+
+
+def _shown(node: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "tree": node["tree_id"],
+        "correct": node["correct"],
+        "Q": node["action_value"],
+        "visits": node["visits"],
+        "response": node["prefix"] + node["fragment"],
+    }

@@ -1,0 +1,113 @@
+"""What every step works with: the experiment, its plan, the store, and one way to make or reuse an artifact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from itool_pipeline.config import Experiment, load_experiment
+from itool_pipeline.core.types import Example
+from itool_pipeline.steps.plan import Planned, plan
+from itool_pipeline.steps.progress import Say, Timed
+from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
+from itool_pipeline.store.database import Database
+from itool_pipeline.store.manifest import Artifact
+from itool_pipeline.store.paths import StoragePaths, storage_paths
+from itool_pipeline.store.rows import Rows
+
+Make = Callable[[Step], Mapping[str, Any]]
+Tables = Callable[[Artifact], Mapping[str, Rows]]
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """An asset's artifact, and whether it was there already."""
+
+    artifact: Artifact
+    reused: bool
+
+
+class MissingInput(RuntimeError):
+    """A step was asked for before what it is made from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """One experiment in one run. `say` takes lines for people; `force` makes again what is asked for."""
+
+    experiment: Experiment
+    planned: Mapping[str, Planned]
+    artifacts: ArtifactStore
+    database: Database
+    paths: StoragePaths
+    say: Say
+    run_id: str = ""
+    force: bool = False
+
+    @staticmethod
+    def of(name: str, *, say: Say, run_id: str = "", force: bool = False) -> Workspace:
+        """The workspace of the experiment `name`. Raises ConfigError when its file is not valid."""
+        experiment, paths = load_experiment(name), storage_paths()
+        store, database = ArtifactStore(paths.artifacts, say), Database(paths.database, say=say)
+        return Workspace(experiment, plan(experiment), store, database, paths, say, run_id, force)
+
+    def has(self, asset: str) -> bool:
+        """Whether the experiment has this asset; one with fewer iterations has not those of the later."""
+        return asset in self.planned
+
+    def input(self, asset: str) -> Artifact:
+        """A finished input. Raises MissingInput when it has not been made, with the way to make it."""
+        planned = self.planned[asset]
+        found = self.artifacts.find(asset, planned.fingerprint)
+        if found is None:
+            raise MissingInput(
+                f"{asset} of experiment {self.experiment.name} (fingerprint {planned.fingerprint}) is not there; "
+                f"materialize it first, or run it all: python -m itool_pipeline run {self.experiment.name}"
+            )
+        return found
+
+    def produce(self, asset: str, make: Make, tables: Tables | None = None, *, force: bool | None = None) -> Produced:
+        """Make or reuse the artifact, load its rows, and record that this run of this experiment has it."""
+        planned = self.planned[asset]
+        origin = replace(planned.origin, run_id=self.run_id)
+        force = self.force if force is None else force
+        artifact, reused = reuse_or_make(
+            self.artifacts, asset, planned.fingerprint, make, origin=origin, force=force, say=self.say
+        )
+        self.record(artifact, reused=reused, tables=tables)
+        how = "reused" if reused else f"made in {artifact.manifest.seconds:.0f} s"
+        self.say(f"{asset} {planned.fingerprint}: {how}")
+        return Produced(artifact, reused)
+
+    def record(self, artifact: Artifact, *, reused: bool, tables: Tables | None = None) -> None:
+        """Load an artifact's rows and say that this experiment has it. Doing it twice changes nothing."""
+        if tables is not None:
+            self.database.replace_many(tables(artifact), artifact.fingerprint)
+        e = self.experiment
+        self.database.record_experiment(e.name, e.description, e)
+        self.database.record_materialization(e.name, artifact, run_id=self.run_id, reused=reused)
+
+    def progress(self, unit: str) -> Timed:
+        """A progress callback that says from time to time how far the work is and how long it will take."""
+        return Timed(unit, self.say)
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """One JSON document in a line."""
+    with path.open("w") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_jsonl(path: Path) -> Iterator[Any]:
+    with path.open() as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def read_examples(path: Path) -> dict[str, Example]:
+    """Examples by id, in the file's order."""
+    return {row["id"]: Example.from_dict(row) for row in read_jsonl(path)}
