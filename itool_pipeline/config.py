@@ -43,7 +43,7 @@ class ConfigError(ValueError):
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class WheelModel(Section):
@@ -263,7 +263,14 @@ def experiment_names() -> list[str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML takes `1e-6` for a string; people who write it mean a number."""
+    """PyYAML takes `1e-6` for a string where people mean a number, and the last of two equal keys without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -271,12 +278,13 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, asked_by: Path | None = None) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_text(), Loader=_Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
-        raise ConfigError(f"{path}: no such experiment; there are: {known}") from None
+        where = f"{asked_by}: extends: " if asked_by else ""
+        raise ConfigError(f"{where}{path}: no such experiment; there are: {known}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
@@ -299,7 +307,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _resolve(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path in seen:
         raise ConfigError(f"{path}: extends: goes round in a circle: {' → '.join(p.stem for p in (*seen, path))}")
-    content = _read(path)
+    content = _read(path, seen[-1] if seen else None)
     base = content.pop("extends", None)
     if base is None:
         return content

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 _OPEN, _CLOSE, _QUOTES = "([{", ")]}", "'\""
+_LENIENT = " \n\t`"
+"""What may stand before the list of calls: the checkers' decoder strips it."""
 _CALL_DEPTH = 2
 """Bracket depth inside `[f(`: the list and the argument list. Anything deeper is a nested value."""
 
@@ -28,7 +30,7 @@ class FragmentRule:
 
         Depends only on what precedes an offset, so it may be asked of an unfinished response.
         """
-        if not text.lstrip().startswith("["):
+        if not text.lstrip(_LENIENT).startswith("["):
             yield from (i + 1 for i, char in enumerate(text) if char in self.terminators)
             return
         depth, quote, escaped = 0, "", False
@@ -41,7 +43,7 @@ class FragmentRule:
                 elif char == quote:
                     quote = ""
                 continue
-            if char in _QUOTES:
+            if char in _QUOTES and depth >= _CALL_DEPTH:  # before its arguments, a name may hold an apostrophe
                 quote = char
                 continue
             outer = depth

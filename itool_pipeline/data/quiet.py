@@ -7,9 +7,13 @@ import warnings
 
 
 def quieten_libraries() -> None:
-    """No bars of transformers, no hints about kernels on a hub, no warnings meant for the libraries' makers."""
+    """No progress bars of transformers, no warnings that are meant for its makers."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+def quieten_imports() -> None:
+    """No hints of bitsandbytes, when it is imported, about kernels on a hub."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -71,7 +71,8 @@ def held_out_loss_is_finite(ws: Workspace, k: int) -> Finding:
     """The policy's loss on validation pairs; with too few pairs to hold any back, its training loss."""
     row = Parts(ws.input(f"iteration_{k}/policy").path).read_json(CHECKPOINT)
     losses = [loss for _, loss in row["losses"]["validation"]] or row["losses"]["train"]
-    problems = [f"loss {loss}" for loss in losses if not math.isfinite(loss)]
+    # JSON has no NaN: such a loss is a text there
+    problems = [f"loss {loss}" for loss in map(float, losses) if not math.isfinite(loss)]
     return Finding(problems, {"validation_loss": row["validation_loss"], "steps": row["steps"]})
 
 

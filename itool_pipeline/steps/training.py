@@ -25,6 +25,7 @@ from itool_pipeline.store.files import Parts
 from itool_pipeline.store.manifest import Artifact
 
 if TYPE_CHECKING:
+    from itool_pipeline.training.checkpoint import Validation
     from itool_pipeline.training.preference import PreferenceRow, TokenPair
     from itool_pipeline.training.sft import SftItem
     from itool_pipeline.training.trainer import TrainingData, TrainingResult
@@ -95,14 +96,14 @@ def policy(ws: Workspace, k: int) -> Produced:
             step.work / ADAPTER,
             ws.progress("optimizer steps"),
         )
-        measured = {f"{name}_{when}": v.sums[name] for when, v in _ends(result) for name in v.sums}
+        measured = {f"{name}_{when}": v.metrics[name] for when, v in _ends(result) for name in v.metrics}
         own = {**counts, "overlong_refused": fitted.refused, "overlong_cut": fitted.cut, **measured}
         return {**_finish(ws, asset, before, step, result), **own}
 
     return ws.produce(asset, make, _tables)
 
 
-def _ends(result: TrainingResult) -> list[tuple[str, Any]]:
+def _ends(result: TrainingResult) -> list[tuple[str, Validation]]:
     """Validation before the first step and at the step whose weights were kept."""
     kept = [v for v in result.validation if v.step == result.best_step]
     return [*(("before", v) for v in result.validation[:1]), *(("after", v) for v in kept[:1])]

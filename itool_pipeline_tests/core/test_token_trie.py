@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itool_pipeline.core.token_trie import ancestor_mask, pack
@@ -15,6 +15,7 @@ def chain(parents: np.ndarray, index: int) -> list[int]:
     return [] if index < 0 else [*chain(parents, int(parents[index])), index]
 
 
+@settings(deadline=None)
 @given(TOKENS, st.lists(TOKENS, max_size=6), st.integers(0, 9))
 def test_each_continuation_reads_as_prompt_plus_itself(
     prompt: list[int], continuations: list[list[int]], offset: int
@@ -28,6 +29,7 @@ def test_each_continuation_reads_as_prompt_plus_itself(
             assert row.positions[whole].tolist() == list(range(offset, offset + len(whole)))
 
 
+@settings(deadline=None)
 @given(TOKENS, st.lists(TOKENS, max_size=6))
 def test_rows_hold_each_distinct_prefix_once(prompt: list[int], continuations: list[list[int]]) -> None:
     row = pack(prompt, continuations)
@@ -39,6 +41,7 @@ def test_rows_hold_each_distinct_prefix_once(prompt: list[int], continuations: l
                 assert (span_a[end - 1] == span_b[end - 1]) == (a[:end] == b[:end])
 
 
+@settings(deadline=None)
 @given(TOKENS, st.lists(TOKENS, max_size=6))
 def test_mask_is_brute_force_ancestry(prompt: list[int], continuations: list[list[int]]) -> None:
     row = pack(prompt, continuations)

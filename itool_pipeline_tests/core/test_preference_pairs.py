@@ -1,0 +1,155 @@
+"""Section 3.2's pairs and the filters of App. B.1, each value by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from itool_pipeline.core.preference_pairs import Candidate, Filters, Pair, Verdict, judge, limit, pair_of, similarity
+
+FILTERS = Filters()
+
+
+def _children(*qs: float) -> list[Candidate]:
+    return [Candidate(10 + i, "pqrstuvw"[i] * 4, q) for i, q in enumerate(qs)]
+
+
+def test_the_shipped_thresholds_are_the_papers() -> None:
+    assert Filters() == Filters(max_similarity=0.95, min_q_difference=0.1, min_chosen_q=0.3)
+
+
+@pytest.mark.parametrize("qs", [(), (1.0,)])
+def test_fewer_than_two_children_make_no_pair(qs: tuple[float, ...]) -> None:
+    assert pair_of("t", 3, _children(*qs), FILTERS) is None
+
+
+def test_highest_and_lowest_make_the_pair() -> None:
+    pair = pair_of("t", 3, _children(0.5, -1.0, 2.0, 0.0), FILTERS)
+    assert pair == Pair("t", 3, 12, 11, 2.0, -1.0, 0.0, Verdict.KEPT)
+    assert pair.q_difference == 3.0
+
+
+def test_of_equals_the_first_is_best_and_the_last_is_worst() -> None:
+    pair = pair_of("t", 0, _children(1.0, 0.5, 1.0, 0.0, 0.0), FILTERS)
+    assert pair is not None
+    assert (pair.chosen, pair.rejected) == (10, 14)
+    level = pair_of("t", 0, _children(1.0, 1.0, 1.0), FILTERS)
+    assert level is not None
+    assert (level.chosen, level.rejected, level.verdict) == (10, 12, Verdict.CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ("abcd", "abcd", 1.0),
+        ("abcd", "wxyz", 0.0),
+        ("abcd", "abxy", 0.5),  # 2 · 2 / 8
+        ("a=1, ", "a=2, ", 0.8),  # 2 · 4 / 10
+        ("x" * 19 + "y", "x" * 19 + "z", 0.95),  # 2 · 19 / 40
+        ("", "", 1.0),
+        ("", "a", 0.0),
+    ],
+)
+def test_similarity_by_hand(a: str, b: str, expected: float) -> None:
+    assert similarity(a, b) == pytest.approx(expected)
+
+
+def test_frequent_characters_count_in_long_texts() -> None:
+    # difflib's own default calls a character junk that makes up 1% of 200 or more
+    assert similarity("x" + "ab" * 150, "ab" * 150) == pytest.approx(600 / 601)
+
+
+@pytest.mark.parametrize(
+    ("alike", "chosen", "rejected", "verdict"),
+    [
+        (0.0, 1.0, 0.0, Verdict.KEPT),
+        (0.96, 1.0, 0.0, Verdict.SIMILAR),
+        (0.0, 1.0, 0.95, Verdict.CLOSE),
+        (0.0, 0.29, -1.0, Verdict.LOW),
+        # at the thresholds: similarity above 95%, a difference less than 0.1, an accepted Q below 0.3 are excluded
+        (0.95, 1.0, 0.0, Verdict.KEPT),
+        (0.0, 0.5, 0.375, Verdict.KEPT),
+        (0.0, 0.3, 0.0, Verdict.KEPT),
+        # the first filter that refuses is named
+        (0.96, 0.0, 0.0, Verdict.SIMILAR),
+        (0.0, 0.0, 0.0, Verdict.CLOSE),
+        (0.96, 0.0, -1.0, Verdict.SIMILAR),
+    ],
+)
+def test_filters_in_order_by_hand(alike: float, chosen: float, rejected: float, verdict: Verdict) -> None:
+    assert judge(alike, chosen, rejected, FILTERS) is verdict
+
+
+def test_a_difference_at_the_threshold_is_kept() -> None:
+    filters = Filters(min_q_difference=0.125)
+    assert judge(0.0, 1.0, 0.875, filters) is Verdict.KEPT
+    assert judge(0.0, 1.0, 0.876, filters) is Verdict.CLOSE
+
+
+def test_a_pair_of_near_copies_is_refused() -> None:
+    same = [Candidate(1, "]", 2.0), Candidate(2, "]", 0.0)]
+    pair = pair_of("t", 0, same, FILTERS)
+    assert pair is not None
+    assert (pair.similarity, pair.verdict) == (1.0, Verdict.SIMILAR)
+    kept = pair_of("t", 0, same, Filters(max_similarity=1.0))
+    assert kept is not None
+    assert kept.verdict is Verdict.KEPT
+
+
+def test_the_filters_look_at_the_best_and_the_worst_only() -> None:
+    # the middle child is a copy of the best one; the worst is not
+    children = [Candidate(1, "aaaa", 0.9), Candidate(2, "aaaa", 0.5), Candidate(3, "bbbb", 0.0)]
+    pair = pair_of("t", 0, children, FILTERS)
+    assert pair is not None
+    assert (pair.chosen, pair.rejected, pair.verdict) == (1, 3, Verdict.KEPT)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=8))
+def test_no_child_is_better_than_chosen_or_worse_than_rejected(qs: list[float]) -> None:
+    pair = pair_of("t", 0, _children(*qs), FILTERS)
+    assert pair is not None
+    assert (pair.chosen_q, pair.rejected_q) == (max(qs), min(qs))
+    assert (qs[pair.chosen - 10], qs[pair.rejected - 10]) == (max(qs), min(qs))
+    assert pair.chosen != pair.rejected
+    kept = max(qs) - min(qs) >= 0.1 and max(qs) >= 0.3
+    assert (pair.verdict is Verdict.KEPT) == kept
+
+
+def _pair(tree: str, node: int, difference: float, verdict: Verdict = Verdict.KEPT) -> Pair:
+    return Pair(tree, node, 1, 2, 1.0 + difference, 1.0, 0.0, verdict)
+
+
+def test_limit_keeps_the_largest_differences_in_their_places() -> None:
+    pairs = [_pair("a", 0, 0.5), _pair("a", 1, 9.0, Verdict.SIMILAR), _pair("b", 0, 2.0), _pair("b", 4, 1.0)]
+    limited = limit(pairs, 2)
+    assert limited == [replace(pairs[0], verdict=Verdict.OVER_LIMIT), *pairs[1:]]
+    assert limit(pairs, 3) == limit(pairs, None) == pairs
+    assert [p.verdict for p in limit(pairs, 1)] == [
+        Verdict.OVER_LIMIT,
+        Verdict.SIMILAR,
+        Verdict.KEPT,
+        Verdict.OVER_LIMIT,
+    ]
+    assert limit([], 5) == []
+
+
+def test_of_equal_differences_tree_and_node_decide() -> None:
+    pairs = [_pair("b", 1, 1.0), _pair("a", 7, 1.0), _pair("a", 2, 1.0)]
+    assert [p.verdict for p in limit(pairs, 1)] == [Verdict.OVER_LIMIT, Verdict.OVER_LIMIT, Verdict.KEPT]
+    assert limit(iter(pairs), 2)[0].verdict is Verdict.OVER_LIMIT
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 4), st.sampled_from([Verdict.KEPT, Verdict.LOW])), max_size=12), st.integers(1, 6)
+)
+def test_nothing_marked_is_larger_than_what_is_kept(rows: list[tuple[float, Verdict]], most: int) -> None:
+    pairs = [_pair("t", i, difference, verdict) for i, (difference, verdict) in enumerate(rows)]
+    limited = limit(pairs, most)
+    kept = [p.q_difference for p in limited if p.verdict is Verdict.KEPT]
+    over = [p.q_difference for p in limited if p.verdict is Verdict.OVER_LIMIT]
+    assert len(kept) == min(most, sum(v is Verdict.KEPT for _, v in rows))
+    assert min(kept, default=9) >= max(over, default=0)
+    assert sum(p.verdict is Verdict.LOW for p in limited) == sum(v is Verdict.LOW for _, v in rows)

@@ -1,0 +1,108 @@
+"""Drawing and ranking the buffer by hand and by counting."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from itool_pipeline.core.replay_buffer import Ranked, draw_buffer, select
+
+IDS = tuple(f"x{i}" for i in range(20))
+FRACTIONS = st.integers(0, 100).map(lambda percent: percent / 100)
+
+
+def _rounded_up(fraction: float, count: int) -> int:
+    return math.ceil(Fraction(str(fraction)) * count)
+
+
+@given(st.integers(0, 120), FRACTIONS, st.integers(0, 1000))
+def test_a_buffer_is_a_part_of_the_ids_in_their_order(count: int, fraction: float, seed: int) -> None:
+    ids = [f"{i:03d}" for i in range(count)]
+    drawn = draw_buffer(ids, fraction, seed)
+    assert len(drawn) == len(set(drawn)) == _rounded_up(fraction, count)
+    assert list(drawn) == sorted(drawn)
+    assert set(drawn) <= set(ids)
+    assert draw_buffer(ids, fraction, seed) == drawn
+
+
+def test_the_ids_keep_their_own_order() -> None:
+    ids = ["c", "a", "b"]
+    assert draw_buffer(ids, 1.0, 0) == ("c", "a", "b")
+    assert draw_buffer(ids, 0.0, 0) == ()
+
+
+def test_every_id_is_drawn_equally_often() -> None:
+    # 400 draws of half: 200 each, with a standard deviation of 10
+    draws = [draw_buffer(IDS, 0.5, seed) for seed in range(400)]
+    counts = [sum(key in drawn for drawn in draws) for key in IDS]
+    assert min(counts) > 150
+    assert max(counts) < 250
+
+
+def test_hardest_first_by_hand() -> None:
+    perplexities = {"a": 1.5, "b": 4.0, "c": 1.0, "d": 4.0, "e": 2.0}
+    # 40% of 5 are 2; b and d are level, and go by id
+    assert select(perplexities, 0.4, by="perplexity", seed=0) == (
+        Ranked("b", 4.0, 0, True),
+        Ranked("d", 4.0, 1, True),
+        Ranked("e", 2.0, 2, False),
+        Ranked("a", 1.5, 3, False),
+        Ranked("c", 1.0, 4, False),
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "selected"),
+    [
+        (20, 0.1, 2),
+        (21, 0.1, 3),  # rounded up
+        (5, 0.1, 1),  # at least one
+        (30, 0.1, 3),
+        (100, 0.07, 7),  # 0.07 · 100 is 7.000000000000001 in floating point
+        (5, 1.0, 5),
+        (5, 0.0, 0),
+        (0, 0.5, 0),
+    ],
+)
+@pytest.mark.parametrize("by", ["perplexity", "random"])
+def test_how_many_are_selected(count: int, fraction: float, selected: int, by: str) -> None:
+    ranked = select({f"{i:03d}": 1.0 + i for i in range(count)}, fraction, by=by, seed=3)
+    assert len(ranked) == count
+    assert sum(r.selected for r in ranked) == selected
+
+
+@given(
+    st.dictionaries(st.text(max_size=3), st.floats(1, 100), max_size=15),
+    FRACTIONS,
+    st.sampled_from(["perplexity", "random"]),
+)
+def test_ranks_follow_perplexity(perplexities: dict[str, float], fraction: float, by: str) -> None:
+    ranked = select(perplexities, fraction, by=by, seed=1)
+    assert {r.example_id: r.perplexity for r in ranked} == perplexities
+    assert [r.rank for r in ranked] == list(range(len(perplexities)))
+    values = [r.perplexity for r in ranked]
+    assert values == sorted(values, reverse=True)
+    if by == "perplexity":
+        marks = [r.selected for r in ranked]
+        assert marks == sorted(marks, reverse=True)
+    reordered = dict(sorted(perplexities.items(), reverse=True))
+    assert select(reordered, fraction, by=by, seed=1) == ranked
+
+
+def test_random_marks_do_not_follow_perplexity() -> None:
+    perplexities = {key: float(i) for i, key in enumerate(IDS)}
+    counts = dict.fromkeys(IDS, 0)
+    for seed in range(400):
+        for r in select(perplexities, 0.5, by="random", seed=seed):
+            counts[r.example_id] += r.selected
+    assert min(counts.values()) > 150
+    assert max(counts.values()) < 250
+
+
+def test_an_unknown_rule_is_refused() -> None:
+    with pytest.raises(ValueError, match="select_by must be 'perplexity' or 'random', not 'loss'"):
+        select({"a": 1.0}, 0.5, by="loss", seed=0)

@@ -1,0 +1,215 @@
+"""Eq. 6 and 7 by hand; what is asked of the policy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from itool_pipeline.core.reward import (
+    GradePrompt,
+    Problem,
+    Reward,
+    RewardSettings,
+    State,
+    expected_grade,
+    outcome,
+    rewards,
+    self_evaluations,
+)
+from itool_pipeline_tests.core.fake_policy import (
+    AFTER,
+    END,
+    OPTIONS,
+    RandomPolicy,
+    TablePolicy,
+    call_problem,
+    log,
+    text_problem,
+    token,
+)
+
+WEIGHTS = (1.0, 0.1, -1.0, -2.0)
+SHIPPED = RewardSettings()
+
+
+def _state(problem: Problem, *pieces: str, finished: bool = False, truncated: bool = False) -> State:
+    ids = (*map(token, pieces), *((END,) if finished else ()))
+    return State(problem, ids, "".join(pieces), finished, truncated)
+
+
+@pytest.mark.parametrize(
+    ("masses", "expected"),
+    [
+        ((1, 0, 0, 0), 1.0),
+        ((0, 1, 0, 0), 0.1),
+        ((0, 0, 1, 0), -1.0),
+        ((0, 0, 0, 1), -2.0),
+        # 0.6 + 0.1 · 0.2 - 0.1 - 2 · 0.1
+        ((0.6, 0.2, 0.1, 0.1), 0.32),
+        # (1 + 0.1 - 1 - 2)/4
+        ((0.25, 0.25, 0.25, 0.25), -0.475),
+        # most of the mass elsewhere: (0.003 - 0.001)/0.004
+        ((0.003, 0, 0.001, 0), 0.5),
+        # no underflow: (1 - 2)/2
+        ((1e-300, 0, 0, 1e-300), -0.5),
+    ],
+)
+def test_expected_grade_by_hand(masses: tuple[float, ...], expected: float) -> None:
+    assert expected_grade([log(m) for m in masses], WEIGHTS) == pytest.approx(expected, abs=1e-12)
+
+
+def test_very_unlikely_options_are_still_compared() -> None:
+    # e^-1000 and e^-1001: 1/(1 + 1/e) of the first
+    share = 1 / (1 + math.exp(-1))
+    assert expected_grade([-1000.0, -math.inf, -1001.0, -math.inf], WEIGHTS) == pytest.approx(share - (1 - share))
+
+
+LOGPROBS = st.lists(st.floats(-30, 0), min_size=4, max_size=4)
+
+
+@given(LOGPROBS, st.floats(-50, 50))
+def test_expected_grade_is_a_mean_that_only_ratios_decide(logprobs: list[float], shift: float) -> None:
+    value = expected_grade(logprobs, WEIGHTS)
+    assert -2.0 - 1e-9 <= value <= 1.0 + 1e-9
+    assert expected_grade([p + shift for p in logprobs], WEIGHTS) == pytest.approx(value, abs=1e-9)
+    total = sum(math.exp(p) for p in logprobs)
+    by_definition = sum(w * math.exp(p) / total for p, w in zip(logprobs, WEIGHTS, strict=True))
+    assert value == pytest.approx(by_definition, abs=1e-9)
+
+
+def test_outcome_before_the_end_follows_the_gold_answer() -> None:
+    # the name f, a = 1, b = 2: three items, half a point for all of them
+    def o(text: str) -> float:
+        value, correct = outcome(_state(call_problem(), text), SHIPPED)
+        assert correct is None
+        return value
+
+    assert o("") == 0.0
+    assert o("[f(") == pytest.approx(0.5 * 1 / 3)
+    assert o("[f(a=1,") == pytest.approx(0.5 * 2 / 3)
+    assert o("[f(a=1,b=2)") == pytest.approx(0.5)
+    assert o("[f(a=1,b=9)") == pytest.approx(0.5 * (2 - 1) / 3)
+    assert o("[f(a=8,b=9)") == pytest.approx(0.5 * (1 - 2) / 3)
+    assert o("I cannot.") == -0.5
+
+
+def test_outcome_before_the_end_where_no_call_is_expected() -> None:
+    assert outcome(_state(text_problem(), "Sorry,"), SHIPPED) == (0.5, None)
+    assert outcome(_state(text_problem(), "[f("), SHIPPED) == (-0.5, None)
+    assert outcome(_state(text_problem()), SHIPPED) == (0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "correct"),
+    [("[f(a=1,b=2)]", True), ("[f(b=2,a=1)]", True), ("[f(a=1,b=3)]", False), ("[f(a=1)]", False), ("No.", False)],
+)
+def test_outcome_at_the_end_is_the_checkers_verdict(text: str, correct: bool) -> None:
+    settings = replace(SHIPPED, correct=3.0, wrong=-7.0, progress=100.0)
+    value, verdict = outcome(_state(call_problem(), text, finished=True), settings)
+    assert verdict is correct
+    assert value == (3.0 if correct else -7.0)
+
+
+def test_a_truncated_response_is_wrong_even_if_it_would_be_right() -> None:
+    assert outcome(_state(call_problem(), "[f(a=1,b=2)]", truncated=True), SHIPPED) == (-1.0, False)
+    assert outcome(_state(text_problem(), "No tool fits.", truncated=True), SHIPPED) == (-1.0, False)
+    assert outcome(_state(text_problem(), "No tool fits.", finished=True), SHIPPED) == (1.0, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "correct"),
+    [
+        ("I need the city.", True),
+        ("", False),  # silence helps nobody, though the checker takes it
+        ("  ", False),
+        ("[f(", False),  # the checker cannot decode it and takes it for no call
+        ("[f(a=1]", False),
+        ("[f(a=1)]", False),
+        ("[]", True),  # calls nothing, and says so
+    ],
+)
+def test_only_plain_text_is_right_where_no_call_is(text: str, correct: bool) -> None:
+    assert outcome(_state(text_problem(), text, finished=True), SHIPPED) == (1.0 if correct else -1.0, correct)
+
+
+def test_progress_scales_the_potential_only() -> None:
+    settings = replace(SHIPPED, progress=0.2)
+    assert outcome(_state(call_problem(), "[f(a=1,b=2)"), settings)[0] == pytest.approx(0.2)
+    assert outcome(_state(call_problem(), "[f(a=1,b=2)]", finished=True), settings) == (1.0, True)
+
+
+def test_a_reward_is_the_sum_of_both() -> None:
+    policy = TablePolicy({}, {"[f(a=1,": (0.6, 0.2, 0.1, 0.1)})
+    (found,) = rewards([_state(call_problem(), "[f(", "a=1,")], policy, SHIPPED)
+    assert [found.outcome, found.self_evaluation] == pytest.approx([1 / 3, 0.32])
+    assert found.total == pytest.approx(1 / 3 + 0.32)
+    assert Reward(1.0, -2.0, True).total == -1.0
+
+
+def test_weights_are_those_of_the_settings() -> None:
+    policy = TablePolicy({}, {"x": (0.4, 0.3, 0.2, 0.1)})
+    settings = replace(SHIPPED, weights=(1000.0, 100.0, 10.0, 1.0))
+    assert self_evaluations([_state(text_problem(), "x")], policy, settings) == [pytest.approx(432.1)]
+
+
+def test_without_self_evaluation_nothing_is_asked() -> None:
+    policy = TablePolicy({})
+    states = [_state(text_problem(), "No tool fits.", finished=True), _state(call_problem(), "[f(a=1,")]
+    found = rewards(states, policy, replace(SHIPPED, self_evaluation=False))
+    assert [(r.outcome, r.self_evaluation, r.correct) for r in found] == [
+        (1.0, 0.0, True),
+        (pytest.approx(1 / 3), 0.0, None),
+    ]
+    assert policy.scored == []
+
+
+def test_states_of_one_problem_travel_in_one_request() -> None:
+    policy = TablePolicy({}, {"x": (1, 0, 0, 0), "y": (0, 1, 0, 0), "": (0, 0, 1, 0)})
+    one, two = text_problem("one"), text_problem("two")
+    states = [_state(one, "x"), _state(two, "y"), _state(one), _state(one, "x", finished=True), _state(two, "x")]
+    assert self_evaluations(states, policy, SHIPPED) == pytest.approx([1.0, 0.1, -1.0, 1.0, 1.0])
+
+    def four(*ids: int) -> tuple[tuple[int, ...], ...]:
+        return tuple((*ids, *AFTER, option) for option in OPTIONS)
+
+    # the end-of-turn token is no part of the candidate
+    x, y = token("x"), token("y")
+    assert [(r.prompt, r.continuations) for r in policy.scored] == [
+        (one.grade.before, four(x) + four() + four(x)),
+        (two.grade.before, four(y) + four(x)),
+    ]
+
+
+def test_problems_with_equal_beginnings_keep_their_own_endings() -> None:
+    """Two problems may share what stands before the candidate, and nothing else."""
+    asked: list[tuple[int, ...]] = []
+
+    class Letters(TablePolicy):
+        def score(self, requests):  # type: ignore[no-untyped-def]
+            asked.extend(c for r in requests for c in r.continuations)
+            return [
+                [(0.0,) * (len(c) - 1) + ((-0.1 if c[-1] in (11, 24) else -math.inf),) for c in r.continuations]
+                for r in requests
+            ]
+
+    first = replace(text_problem("a"), grade=GradePrompt((1,), (2,), (11, 12, 13, 14)))
+    second = replace(text_problem("b"), grade=GradePrompt((1,), (3, 4), (21, 22, 23, 24)))
+    found = self_evaluations([_state(first), _state(second)], Letters({}), SHIPPED)
+    assert found == [1.0, -2.0]
+    assert asked == [(2, o) for o in (11, 12, 13, 14)] + [(3, 4, o) for o in (21, 22, 23, 24)]
+
+
+@given(st.integers(0, 10**6), st.permutations(range(8)))
+def test_the_order_of_states_does_not_matter(seed: int, order: list[int]) -> None:
+    texts = [("[f(", "a=1,"), ("[f(", "a=7,"), ("No.",), ()]
+    states = [_state(problem, *pieces) for pieces in texts for problem in (call_problem(), text_problem())]
+    alone = [rewards([state], RandomPolicy(seed), SHIPPED)[0] for state in states]
+    assert rewards([states[i] for i in order], RandomPolicy(seed), SHIPPED) == [alone[i] for i in order]
+
+
+def test_no_states_no_rewards() -> None:
+    assert rewards([], TablePolicy({}), SHIPPED) == []

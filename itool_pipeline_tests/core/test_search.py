@@ -1,0 +1,177 @@
+"""The parts of the search, and the cases at its edges."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from itool_pipeline.core.policy import Fragment
+from itool_pipeline.core.reward import Reward, RewardSettings, State
+from itool_pipeline.core.search import SearchSettings, distinct, grow, prior, search, step
+from itool_pipeline.core.tree import Tree
+from itool_pipeline_tests.core.fake_policy import TablePolicy, call_problem, last, move, text_problem, token
+
+SETTINGS = SearchSettings(
+    depth=4, width=3, iterations=3, simulation=2, c=1.0, gamma=1.0, samples=4, max_response_tokens=100
+)
+PLAIN = RewardSettings(self_evaluation=False)
+
+
+def _search(policy: TablePolicy, settings: SearchSettings = SETTINGS, rewards: RewardSettings = PLAIN) -> Tree:
+    (tree,) = search([text_problem()], policy, settings, rewards, seed=0)
+    return tree
+
+
+def test_prior_forms_by_hand() -> None:
+    logprobs = [math.log(0.5), math.log(0.25), math.log(0.125)]
+    assert prior(logprobs, "geometric_mean") == pytest.approx(0.25)  # (1/64)^(1/3)
+    assert prior(logprobs, "product") == pytest.approx(1 / 64)
+    assert prior([0.0, -math.inf], "geometric_mean") == 0.0
+
+
+@pytest.mark.parametrize("form", ["geometric_mean", "product"])
+def test_prior_is_a_probability_though_engines_round(form: str) -> None:
+    assert prior([1e-6, 1e-7], form) == 1.0
+
+
+def _fragment(text: str, *ids: int, finished: bool = False) -> Fragment:
+    return Fragment(ids, text, (-1.0,) * len(ids), finished)
+
+
+def test_distinct_keeps_the_first_of_equals_and_counts_width_after() -> None:
+    a, other_a, b, c = _fragment("a", 1), _fragment("a", 2, 3), _fragment("b", 4), _fragment("c", 5)
+    nothing = _fragment("")
+    assert distinct([a, other_a, nothing, b, a, c], 2) == [a, b]
+    assert distinct([a, other_a, nothing, b, a, c], 5) == [a, b, c]
+    assert distinct([other_a, c, a], 5) == [other_a, c]
+    assert distinct([nothing, nothing], 3) == []
+
+
+def test_an_end_is_another_fragment_than_going_on() -> None:
+    goes_on, ends = _fragment("]", 1), _fragment("]", 1, 0, finished=True)
+    assert distinct([goes_on, ends, goes_on], 3) == [goes_on, ends]
+
+
+def test_step_appends_and_knows_when_a_response_is_too_long() -> None:
+    state = State(text_problem(), (7, 8), "x,")
+    after = step(state, _fragment(" y,", 9), 4)
+    assert (after.token_ids, after.text, after.terminal) == ((7, 8, 9), "x, y,", False)
+    assert step(state, _fragment(" y,", 9), 3) == replace(after, truncated=True)
+    assert step(state, _fragment(" y,", 9), 2).truncated
+    ended = step(state, _fragment(" y", 9, 0, finished=True), 2)
+    assert (ended.finished, ended.truncated, ended.terminal) == (True, False, True)
+
+
+def test_an_empty_answer() -> None:
+    tree = _search(TablePolicy({"": [last(p=0.3)]}))
+    root, end = tree.nodes
+    assert (end.text, end.state.text, end.state.finished) == ("", "", True)
+    assert end.prior == pytest.approx(0.3)
+    # R(root) = 0, R(end) = O = -1: an empty answer calls no tool, which the checker takes here, but answers nothing
+    assert (end.rewards.correct, end.reward, end.action_value, end.visits) == (False, -1.0, -1.0, 3)
+    assert (root.visits, root.value) == (3, -1.0)
+
+
+def test_a_response_that_gets_too_long_is_wrong_and_ends() -> None:
+    policy = TablePolicy({"": [move("so", " on,", p=0.5)], "so on,": [move(" and", " on,", p=0.5)]})
+    tree = _search(policy, replace(SETTINGS, max_response_tokens=3))
+    # two tokens, then four: R = 0, 1/2 (no tool called so far), -1
+    assert [(n.state.truncated, n.reward, n.visits) for n in tree.nodes] == [
+        (False, 0.0, 3),
+        (False, 0.5, 3),
+        (True, -1.5, 3),
+    ]
+    assert [n.rewards.correct for n in tree.nodes] == [None, None, False]
+    assert [n.value for n in tree.nodes] == [-1.0, -1.5, 0.0]
+    assert [request.response_text for request in policy.sampled] == ["", "so on,"]
+
+
+def test_samples_that_are_all_the_same_are_one_child() -> None:
+    tree = _search(TablePolicy({"": [move("a,", p=0.5)], "a,": [last("b.", p=0.5)]}))
+    assert [n.children for n in tree.nodes] == [[1], [2], []]
+    assert [n.visits for n in tree.nodes] == [3, 3, 3]
+
+
+def test_a_policy_with_nothing_to_say_leaves_the_root_alone() -> None:
+    tree = _search(TablePolicy({}))
+    (root,) = tree.nodes
+    assert (root.visits, root.value, root.children) == (3, 0.0, [])
+
+
+def test_a_terminal_root_asks_for_nothing() -> None:
+    tree = Tree.rooted(text_problem(), Reward(1.0, 0.0, True))
+    tree.nodes[0].state = replace(tree.nodes[0].state, finished=True)
+    assert list(grow(tree, SETTINGS)) == []
+    assert (tree.nodes[0].visits, tree.nodes[0].value) == (3, 0.0)
+
+
+def test_without_iterations_there_is_a_root() -> None:
+    policy = TablePolicy({"": [move("a,", p=0.5)]})
+    tree = _search(policy, replace(SETTINGS, iterations=0))
+    assert (len(tree.nodes), tree.nodes[0].visits, policy.sampled) == (1, 0, [])
+
+
+def test_no_problems_no_trees() -> None:
+    assert search([], TablePolicy({}), SETTINGS, RewardSettings(), seed=0) == []
+
+
+@pytest.mark.parametrize(("simulation", "deepest"), [(0, 1), (1, 2), (2, 3), (3, 4), (9, 5)])
+def test_a_roll_out_goes_so_many_steps_beyond_the_expansion(simulation: int, deepest: int) -> None:
+    table = {"a" * n: [move("a", p=0.5)] for n in range(9)}
+    tree = _search(TablePolicy(table), replace(SETTINGS, iterations=1, depth=5, simulation=simulation))
+    assert [n.depth for n in tree.nodes] == list(range(deepest + 1))
+    assert all(n.visits == 1 for n in tree.nodes)
+
+
+def test_width_keeps_the_first_distinct_samples() -> None:
+    table = {"": [move("a", p=0.1), move("a", p=0.1), move("b", p=0.1), move("c", p=0.9)]}
+    tree = _search(TablePolicy(table), replace(SETTINGS, width=2, depth=1))
+    assert [n.text for n in tree.nodes[1:]] == ["a", "b"]
+
+
+def test_requests_carry_the_prompt_the_path_and_their_own_seed() -> None:
+    policy = TablePolicy({"": [move("a,", p=0.5)], "a,": [last("b.", p=0.5)]})
+    problems = [text_problem("one"), text_problem("two")]
+    search(problems, policy, SETTINGS, PLAIN, seed=0)
+    assert [(r.prompt, r.response_text, r.response, r.count) for r in policy.sampled] == [
+        (problems[0].prompt, "", (), 4),
+        (problems[1].prompt, "", (), 4),
+        (problems[0].prompt, "a,", (token("a,"),), 4),
+        (problems[1].prompt, "a,", (token("a,"),), 4),
+    ]
+    seeds = [r.seed for r in policy.sampled]
+    assert len(set(seeds)) == 4
+    search(problems, policy, SETTINGS, PLAIN, seed=0)
+    assert [r.seed for r in policy.sampled[4:]] == seeds
+    search(problems, policy, SETTINGS, PLAIN, seed=1)
+    assert not {*seeds} & {r.seed for r in policy.sampled[8:]}
+
+
+class _Batches(TablePolicy):
+    """Counts batches as well."""
+
+    batches = 0
+
+    def sample(self, requests):  # type: ignore[no-untyped-def]
+        self.batches += 1
+        return super().sample(requests)
+
+
+def test_all_trees_are_served_in_one_batch_a_round() -> None:
+    policy = _Batches({"": [move("a,", p=0.5)], "a,": [move("b,", p=0.5)], "a,b,": [last(p=0.5)]})
+    problems = [text_problem(str(i)) for i in range(5)]
+    search(problems, policy, SETTINGS, RewardSettings(), seed=0)
+    assert policy.batches == 3
+    assert len(policy.sampled) == 15
+    # the roots and three rounds; one request for each problem each time
+    assert len(policy.scored) == 20
+
+
+def test_progress_counts_rounds() -> None:
+    seen: list[tuple[int, int]] = []
+    table = {"": [move("a,", p=0.5)], "a,": [last("b.", p=0.5)]}
+    search([call_problem()], TablePolicy(table), SETTINGS, PLAIN, seed=0, progress=lambda *at: seen.append(at))
+    # 3 iterations of up to 1 + 2 expansions; two were needed
+    assert seen == [(1, 9), (2, 9), (9, 9)]

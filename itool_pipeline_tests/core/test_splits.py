@@ -1,0 +1,59 @@
+"""The validation part: whole groups, never more than asked for."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from itool_pipeline.core.splits import validation_ids
+
+GROUPS = st.dictionaries(st.integers(0, 99).map(str), st.sampled_from("abcdefgh"), max_size=40)
+FRACTIONS = st.integers(0, 100).map(lambda percent: percent / 100)
+
+
+@given(GROUPS, FRACTIONS, st.integers(0, 99))
+def test_whole_groups_up_to_the_fraction(groups: dict[str, str], fraction: float, seed: int) -> None:
+    taken = validation_ids(groups, fraction, seed)
+    wanted = math.floor(Fraction(str(fraction)) * len(groups))
+    assert taken <= groups.keys()
+    assert len(taken) <= wanted
+    crossing = {groups[key] for key in taken} & {groups[key] for key in groups.keys() - taken}
+    assert crossing == set()
+    # no group that was left would still fit
+    sizes = Counter(groups.values())
+    left = {group for group in sizes if group not in {groups[key] for key in taken}}
+    assert all(len(taken) + sizes[group] > wanted for group in left)
+
+
+@given(GROUPS, FRACTIONS, st.integers(0, 99))
+def test_the_order_of_the_data_does_not_matter(groups: dict[str, str], fraction: float, seed: int) -> None:
+    turned = dict(reversed(groups.items()))
+    assert validation_ids(turned, fraction, seed) == validation_ids(groups, fraction, seed)
+
+
+def test_groups_of_one_give_the_fraction_exactly() -> None:
+    groups = {str(i): str(i) for i in range(100)}
+    assert len(validation_ids(groups, 0.1, 0)) == 10
+    # 0.29 · 100 is 28.999999999999996 in floating point
+    assert len(validation_ids(groups, 0.29, 0)) == 29
+    assert validation_ids(groups, 0.0, 0) == frozenset()
+    assert validation_ids(groups, 1.0, 0) == groups.keys()
+
+
+def test_a_group_larger_than_the_part_stays_in_training() -> None:
+    groups = {str(i): "large" if i < 15 else str(i) for i in range(20)}
+    for seed in range(20):
+        taken = validation_ids(groups, 0.2, seed)
+        assert len(taken) == 4
+        assert all(groups[key] != "large" for key in taken)
+
+
+def test_groups_are_drawn_at_random() -> None:
+    groups = {str(i): str(i) for i in range(10)}
+    counts = Counter(key for seed in range(400) for key in validation_ids(groups, 0.5, seed))
+    assert min(counts[key] for key in groups) > 150
+    assert max(counts.values()) < 250

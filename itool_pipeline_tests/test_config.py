@@ -1,0 +1,266 @@
+"""Shipped experiments parse; wrong ones are refused with file, key and reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from itool_pipeline.config import (
+    BFCL_SINGLE_TURN,
+    BfclHalfData,
+    ConfigError,
+    Experiment,
+    HubModel,
+    ToolAceData,
+    WheelModel,
+    experiment_names,
+    experiments_dir,
+    load_experiment,
+)
+
+BASE = """\
+model: {type: smollm2_wheel}
+data: {type: bfcl_half}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ITOOL_EXPERIMENTS", str(tmp_path))
+    return tmp_path
+
+
+def _write(folder: Path, name: str, text: str) -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _refused(name: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(name)
+    return str(caught.value)
+
+
+SHIPPED = sorted(path.stem for path in experiments_dir().glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_experiments_parse(name: str) -> None:
+    experiment = load_experiment(name)
+    assert experiment.name == name
+    assert experiment.description
+    assert Experiment.model_validate(experiment.model_dump()) == experiment
+
+
+def test_names_are_the_files_stems(folder: Path) -> None:
+    assert experiment_names() == []
+    for name in ("b", "a"):
+        _write(folder, name, BASE)
+    (folder / "notes.txt").write_text("")
+    assert experiment_names() == ["a", "b"]
+
+
+def test_what_ships_is_there() -> None:
+    assert {"demo", "bfcl_half", "toolace"} <= set(SHIPPED) == set(experiment_names())
+
+
+def test_the_papers_settings_are_the_main_experiments() -> None:
+    """App. B.1, Sections 3.2 and 4.1, and the values that the text lost."""
+    e = load_experiment("toolace")
+    assert isinstance(e.model, HubModel)
+    assert isinstance(e.data, ToolAceData)
+    assert (e.warmup.lora.rank, e.warmup.lora.alpha, e.warmup.optimizer.warmup_ratio) == (16, 32, 0.1)
+    assert (e.replay_buffer.fraction, e.replay_buffer.top_fraction, e.replay_buffer.select_by) == (
+        0.5,
+        0.1,
+        "perplexity",
+    )
+    assert (e.pairs.max_similarity, e.pairs.min_q_difference, e.pairs.min_chosen_q) == (0.95, 0.1, 0.3)
+    assert e.search.self_evaluation.weights == (1.0, 0.1, -1.0, -2.0)
+    assert (e.preference.loss, e.preference.quantization, e.split.validation_fraction) == ("simpo", "nf4", 0.1)
+    assert e.warmup.optimizer.batch_size == e.preference.optimizer.batch_size == 1 * 8 * 8
+    assert (e.preference.optimizer.learning_rate, e.preference.optimizer.epochs) == (1e-6, 2)
+    assert (e.search.depth, e.search.width, e.search.iterations, e.search.simulation) == (3, 3, 5, 2)
+    assert (e.search.temperature, e.search.c, e.preference.beta, e.preference.gamma) == (1.5, 1.0, 2.5, 0.5)
+    assert e.iterations == 3
+    d = e.split.difficulty
+    assert (d.easy_max_tools, d.easy_below_chars, d.easy_max_calls) == (1, 1000, 1)
+    assert (d.hard_min_tools, d.hard_above_chars, d.hard_min_calls) == (4, 2000, 4)
+
+
+def test_a_minimal_file_gets_the_defaults(folder: Path) -> None:
+    _write(folder, "small", BASE)
+    e = load_experiment("small")
+    assert e.model == WheelModel()
+    assert isinstance(e.data, BfclHalfData)
+    assert e.data.categories == BFCL_SINGLE_TURN
+    assert (e.name, e.seed, e.scheduled, e.description) == ("small", 0, False, "")
+
+
+def test_extends_merges_key_by_key(folder: Path) -> None:
+    _write(folder, "top", BASE + "description: top\nscheduled: true\nseed: 7\nsearch: {depth: 5, width: 2}\n")
+    _write(folder, "middle", "extends: top\nsearch: {width: 4}\ndata: {categories: [multiple, parallel]}\n")
+    _write(folder, "leaf", "extends: middle\ndescription: leaf\nsearch: {c: 2}\ndata: {categories: [irrelevance]}\n")
+    e = load_experiment("leaf")
+    assert (e.search.depth, e.search.width, e.search.c, e.seed) == (5, 4, 2.0, 7)
+    assert isinstance(e.data, BfclHalfData)
+    assert e.data.categories == ("irrelevance",)  # a list is replaced, not joined
+    assert (e.name, e.description, e.scheduled) == ("leaf", "leaf", False)
+    middle = load_experiment("middle")
+    assert (middle.description, middle.scheduled, middle.search.c) == ("", False, 1.0)
+    assert load_experiment("top").scheduled
+
+
+def test_another_type_replaces_the_section(folder: Path) -> None:
+    _write(folder, "top", BASE.replace("bfcl_half", "bfcl_half, categories: [multiple]") + "seed: 7\n")
+    _write(folder, "other", "extends: top\ndata: {type: toolace, path: there.json}\n")
+    e = load_experiment("other")
+    assert isinstance(e.data, ToolAceData)
+    assert (e.data.path, e.seed) == ("there.json", 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-6", 1e-6),
+        ("5e-4", 5e-4),
+        ("1E-6", 1e-6),
+        ("+1e-6", 1e-6),
+        ("1.5e-3", 1.5e-3),
+        ("0.001", 1e-3),
+        ("1e3", 1000.0),
+        ("2", 2.0),
+    ],
+)
+def test_numbers_are_numbers(folder: Path, text: str, value: float) -> None:
+    _write(folder, "number", BASE + f"warmup: {{optimizer: {{learning_rate: {text}}}}}\n")
+    assert load_experiment("number").warmup.optimizer.learning_rate == value
+
+
+def test_names_that_look_like_numbers_stay_names(folder: Path) -> None:
+    _write(folder, "hub", "model: {type: hub, name: 'x', revision: '1e6'}\ndata: {type: bfcl_half}\n")
+    model = load_experiment("hub").model
+    assert isinstance(model, HubModel)
+    assert model.revision == "1e6"
+
+
+@pytest.mark.parametrize(
+    ("extra", "key", "reason"),
+    [
+        # unknown keys
+        ("serch: {depth: 3}", "serch", "Extra inputs are not permitted"),
+        ("search: {deep: 3}", "search.deep", "Extra inputs are not permitted"),
+        ("search: {outcome: {right: 1}}", "search.outcome.right", "Extra inputs are not permitted"),
+        # wrong types: nothing is converted
+        ("search: {depth: '3'}", "search.depth", "valid integer"),
+        ("search: {depth: 3.0}", "search.depth", "valid integer"),
+        ("search: {depth: true}", "search.depth", "valid integer"),
+        ("search: {c: high}", "search.c", "valid number"),
+        ("search: [1]", "search", "valid dictionary"),
+        ("scheduled: 1", "scheduled", "valid boolean"),
+        ("search: {self_evaluation: {weights: [1, 2, 3]}}", "search.self_evaluation.weights", "required"),
+        # out of range
+        ("search: {depth: 0}", "search.depth", "greater than or equal to 1"),
+        ("search: {gamma: 1.5}", "search.gamma", "less than or equal to 1"),
+        ("search: {simulation: -1}", "search.simulation", "greater than or equal to 0"),
+        ("search: {temperature: 0}", "search.temperature", "greater than 0"),
+        ("search: {terminators: ''}", "search.terminators", "at least 1 character"),
+        ("search: {prior: mean}", "search.prior", "'geometric_mean' or 'product'"),
+        ("search: {width: 5, samples: 4}", "search", "samples (4) must be at least width (5)"),
+        ("iterations: 4", "iterations", "less than or equal to 3"),
+        ("seed: -1", "seed", "greater than or equal to 0"),
+        ("replay_buffer: {fraction: 1.01}", "replay_buffer.fraction", "less than or equal to 1"),
+        ("replay_buffer: {select_by: loss}", "replay_buffer.select_by", "'perplexity' or 'random'"),
+        ("preference: {loss: ppo}", "preference.loss", "'simpo', 'dpo', 'ipo' or 'orpo'"),
+        ("pairs: {max_pairs: 0}", "pairs.max_pairs", "greater than or equal to 1"),
+        ("warmup: {optimizer: {epochs: 2}}", "warmup.optimizer.learning_rate", "Field required"),
+    ],
+)
+def test_refused_with_file_key_and_reason(folder: Path, extra: str, key: str, reason: str) -> None:
+    path = _write(folder, "wrong", BASE + extra + "\n")
+    message = _refused("wrong")
+    assert any(line.startswith(f"{path}: {key}") and reason in line for line in message.splitlines()), message
+
+
+def test_all_problems_are_told_at_once(folder: Path) -> None:
+    _write(folder, "wrong", BASE + "seed: -1\nsearch: {depth: 0, deep: 1}\n")
+    lines = _refused("wrong").splitlines()
+    assert len(lines) == 3
+    assert all(": " in line and "(given: " in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "reason"),
+    [
+        ("data: {type: bfcl_half}\n", "model", "Field required"),
+        ("model: {type: smollm2_wheel}\n", "data", "Field required"),
+        ("model: {type: gpt}\ndata: {type: bfcl_half}\n", "model", "'smollm2_wheel', 'hub'"),
+        ("model: {type: hub}\ndata: {type: bfcl_half}\n", "model.hub.name", "Field required"),
+        ("model: {type: smollm2_wheel}\ndata: {type: bfcl_half, categories: [java]}\n", "data", "unknown categories"),
+        ("model: {type: smollm2_wheel}\ndata: {type: bfcl_half, categories: []}\n", "data", "known are"),
+        (BASE + "name: other\n", "name", "remove the key"),
+        (BASE + "extends: [a, b]\n", "extends", "must name one experiment"),
+        ("- a\n- b\n", "", "must hold a mapping"),
+        ("", "", "must hold a mapping"),
+        ("model: {type\n  x: [\n", "", "cannot be read as YAML"),
+        ("a: !!python/object:os.system x\n", "", "cannot be read as YAML"),
+    ],
+)
+def test_files_that_cannot_be_experiments(folder: Path, text: str, key: str, reason: str) -> None:
+    path = _write(folder, "wrong", text)
+    message = _refused("wrong")
+    assert message.startswith(f"{path}: {key}")
+    assert reason in message
+
+
+def test_bytes_that_are_no_text_are_refused(folder: Path) -> None:
+    path = folder / "wrong.yaml"
+    path.write_bytes(b"description: \xff\xfe\n")
+    assert _refused("wrong").startswith(f"{path}: cannot be read as YAML")
+
+
+def test_a_missing_file_names_what_there_is(folder: Path) -> None:
+    assert _refused("nowhere") == f"{folder / 'nowhere.yaml'}: no such experiment; there are: none"
+    _write(folder, "b", BASE)
+    _write(folder, "a", BASE)
+    assert _refused("nowhere").endswith("there are: a, b")
+    _write(folder, "c", "extends: nowhere\n")
+    expected = f"{folder / 'c.yaml'}: extends: {folder / 'nowhere.yaml'}: no such experiment"
+    assert _refused("c").startswith(expected)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_extends_in_a_circle_is_refused(folder: Path, length: int) -> None:
+    for i in range(length):
+        _write(folder, f"e{i}", f"extends: e{(i + 1) % length}\n")
+    circle = " → ".join([*(f"e{i}" for i in range(length)), "e0"])
+    assert f"extends: goes round in a circle: {circle}" in _refused("e0")
+
+
+def test_experiments_are_frozen(folder: Path) -> None:
+    _write(folder, "small", BASE)
+    e = load_experiment("small")
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(e, "seed", 1)  # noqa: B010
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(e.search, "depth", 9)  # noqa: B010
+    assert hash(e) == hash(load_experiment("small"))
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ITOOL_EXPERIMENTS", str(tmp_path))
+    (tmp_path / "twice.yaml").write_text("seed: 1\nmodel: {type: smollm2_wheel}\nseed: 2\n")
+    with pytest.raises(ConfigError, match=r"twice\.yaml.*'seed' stands twice"):
+        load_experiment("twice")
+
+
+@pytest.mark.parametrize("value", [".inf", ".nan"])
+def test_infinite_numbers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("ITOOL_EXPERIMENTS", str(tmp_path))
+    text = f"model: {{type: smollm2_wheel}}\ndata: {{type: bfcl_half}}\nsearch: {{c: {value}}}\n"
+    (tmp_path / "odd.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"search\.c"):
+        load_experiment("odd")
