@@ -25,5 +25,8 @@ lint: .venv/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch .venv/ready
 
+bench: .venv/ready
+	$(BIN)/python -m itool_pipeline_tests.bench
+
 clean:
 	rm -rf .venv

@@ -10,7 +10,7 @@ from itool_pipeline.defs.assets import asset_key
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.steps.plan import checkpoints, data_content
 
-_ONE_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
+ONE_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
 """The model's libraries are loaded once for a run. For steps side by side choose `multiprocess` in the launchpad."""
 
 _SCORES = dg.AssetSelection.assets(*(asset_key(f"bfcl/{name}") for name in checkpoints()))
@@ -19,7 +19,7 @@ _REPORT = dg.AssetSelection.assets(asset_key("report"))
 
 def _job(name: str, selection: dg.AssetSelection, description: str) -> Any:
     return dg.define_asset_job(
-        name, selection=selection, partitions_def=experiments, description=description, config=_ONE_PROCESS
+        name, selection=selection, partitions_def=experiments, description=description, config=ONE_PROCESS
     )
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import dagster as dg
 from pydantic import Field
 
+from itool_pipeline.defs.lost_runs import sign_of_life
 from itool_pipeline.steps.workspace import Workspace
 
 GPU_POOL = "gpu"
@@ -21,6 +25,12 @@ class RunOptions(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Options of one run, set in the launchpad or in the run config."""
 
     force: bool = Field(default=False, description="make the selected assets again even where they are there")
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[RunOptions]:
+        """Once for each process of a run, before any of its steps takes a place in the pool."""
+        with sign_of_life(context.dagster_run):
+            yield self
 
 
 def workspace(context: dg.OpExecutionContext | dg.AssetExecutionContext, options: RunOptions) -> Workspace:

@@ -20,7 +20,6 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.data.quiet import quieten_libraries
-from itool_pipeline.engines.memory import keep_freed_memory
 
 Quantization = Literal["none", "nf4"]
 
@@ -98,8 +97,6 @@ def load_model(
     quieten_libraries()
     device = resolve_device(compute)
     dtype = resolve_dtype(compute, device)
-    if device.type == "cpu":
-        keep_freed_memory()
     merging = merge and adapter is not None
     model = _load_base(directory, device, torch.float32 if merging else dtype, quantization)
     model.requires_grad_(False)

@@ -34,6 +34,21 @@ def file_lock(path: Path, what: str, say: Say, *, shared: bool = False) -> Itera
         os.close(descriptor)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds a lock on the file `path` now; False also when there is no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _wait_for(descriptor: int, path: Path, what: str, say: Say, kind: int) -> None:
     next_word = 0.0
     while True:

@@ -32,6 +32,10 @@ class StoragePaths:
         """The DuckDB file."""
         return self.root / "itool.duckdb"
 
+    def run_lock(self, run_id: str) -> Path:
+        """Locked by the process of a Dagster run while it works."""
+        return self.root / "runs" / f"{run_id}.lock"
+
     @property
     def logs(self) -> Path:
         return self.root / "logs"

@@ -2,7 +2,7 @@
 
 from itertools import combinations, pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itool_pipeline.training.packing import _PASS_OVERHEAD, micro_batches
@@ -28,6 +28,7 @@ def within(groups: list[list[int]], budget: int) -> bool:
     return all(len(group) == 1 or max(group) * len(group) <= budget for group in groups)
 
 
+@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 1200))
 def test_groups_are_the_cheapest_within_the_budget(lengths: list[int], budget: int) -> None:
     groups = micro_batches(lengths, lambda n: n, budget)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from bitsandbytes.nn import Params4bit
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itool_pipeline.config import OptimizerConfig, PreferenceConfig
@@ -106,6 +106,7 @@ def test_simpo_over_a_batch_is_eq_11(adapted_model: AdaptedModel) -> None:
     assert loss.sums["margin"] == pytest.approx(float(margin.sum()), rel=1e-3, abs=1e-3)
 
 
+@settings(deadline=None)
 @given(SOME_ROWS, st.integers(1, 4))
 def test_steps_hold_exactly_so_many_pairs_in_order(rows: list[PreferenceRow], size: int) -> None:
     steps = batches_of_pairs(rows, size)
@@ -116,6 +117,7 @@ def test_steps_hold_exactly_so_many_pairs_in_order(rows: list[PreferenceRow], si
     assert flat == [(row.name, row.prompt, pair) for row in rows for pair in row.pairs]
 
 
+@settings(deadline=None)
 @given(SOME_ROWS, st.integers(1, 8), st.sampled_from(["refuse", "cut_left"]))
 def test_nothing_too_long_is_left_and_all_is_counted(rows: list[PreferenceRow], limit: int, overlong: Any) -> None:
     fitted = fit(rows, limit, overlong)

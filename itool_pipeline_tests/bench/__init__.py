@@ -1,0 +1,1 @@
+"""`make bench`: what our own engines gain, as ratios against a baseline measured in the same run."""
