@@ -41,7 +41,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     from itool_pipeline.definitions import defs
     from itool_pipeline.defs.automation import ONE_PROCESS
-    from itool_pipeline.defs.lost_runs import end_lost_runs
 
     start = time.monotonic()
     config: dict[str, Any] = {
@@ -50,7 +49,6 @@ def run(arguments: argparse.Namespace) -> int:
         "loggers": {"console": {"config": {}}},
     }
     with dg.DagsterInstance.get() as instance:
-        end_lost_runs(instance, print)
         result = defs.resolve_job_def("itool").execute_in_process(
             partition_key=experiment.name, instance=instance, run_config=config, raise_on_error=False
         )

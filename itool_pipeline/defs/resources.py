@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import dagster as dg
 from pydantic import Field
 
-from itool_pipeline.defs.lost_runs import sign_of_life
+from itool_pipeline.defs.lost_runs import end_lost_runs, sign_of_life
 from itool_pipeline.steps.workspace import Workspace
 
 GPU_POOL = "gpu"
@@ -29,6 +29,8 @@ class RunOptions(dg.ConfigurableResource):  # type: ignore[type-arg]
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[RunOptions]:
         """Once for each process of a run, before any of its steps takes a place in the pool."""
+        if context.instance is not None:
+            end_lost_runs(context.instance, context.log.info if context.log else print)
         with sign_of_life(context.dagster_run):
             yield self
 

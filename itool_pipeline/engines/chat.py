@@ -9,7 +9,8 @@ from itool_pipeline.core.prompts import CANDIDATE, OPTIONS, grade_messages, resp
 from itool_pipeline.core.reward import GradePrompt, Problem
 from itool_pipeline.core.types import Example, Message
 
-_ANSWER_PREFIX = "Option "
+_ANSWER = "Option "
+"""How the answer to the grade prompt begins; one of OPTIONS follows."""
 
 
 class ChatTemplateError(ValueError):
@@ -31,10 +32,7 @@ class Chat:
         self._tokenizer = tokenizer
         self.end_token: int = tokenizer.eos_token_id
         """The token that ends the assistant's turn."""
-        ids = [self._encode(letter) for letter in OPTIONS]
-        if any(len(i) != 1 for i in ids):
-            raise ChatTemplateError("the options A, B, C, D are not single tokens of this tokenizer")
-        self._options = (ids[0][0], ids[1][0], ids[2][0], ids[3][0])
+        self._closing("")
 
     def prompt(self, example: Example) -> tuple[int, ...]:
         """Token ids up to where the assistant's response begins."""
@@ -47,7 +45,8 @@ class Chat:
     def grade(self, example: Example) -> GradePrompt:
         """The self-evaluation prompt (Eq. 7), cut where the candidate goes."""
         before, _, after = self._render(grade_messages(example)).rpartition(CANDIDATE)
-        return GradePrompt(self._encode(before), self._encode(after + _ANSWER_PREFIX), self._options)
+        closing, options = self._closing(after)
+        return GradePrompt(self._encode(before), closing, options)
 
     def problem(self, example: Example) -> Problem:
         """What the search needs to know of an example."""
@@ -59,6 +58,18 @@ class Chat:
             list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
+
+    def _closing(self, after: str) -> tuple[tuple[int, ...], tuple[int, int, int, int]]:
+        """`after` and the beginning of the answer as token ids, and the four tokens of which one comes next.
+
+        They are cut out of whole answers: most tokenizers join a letter with the space before it, and a model expects
+        no letter after a space that stands alone.
+        """
+        answers = [self._encode(f"{after}{_ANSWER}{letter}") for letter in OPTIONS]
+        if len({answer[:-1] for answer in answers}) != 1:
+            raise ChatTemplateError("the options A, B, C, D are not single tokens of this tokenizer")
+        a, b, c, d = (answer[-1] for answer in answers)
+        return answers[0][:-1], (a, b, c, d)
 
     def _render(self, messages: Sequence[Message]) -> str:
         turns = [
