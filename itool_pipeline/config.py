@@ -132,6 +132,7 @@ class OptimizerConfig(Section):
     max_grad_norm: Positive = 1.0
     micro_batch_tokens: AtLeastOne = Field(4096, description="tokens in one forward and backward pass")
     checkpoint_every: AtLeastOne = Field(20, description="optimizer steps between resumable checkpoints")
+    validate_every: AtLeastOne = Field(100, description="optimizer steps between validations, beside epoch ends")
 
 
 class WarmupConfig(Section):

@@ -85,7 +85,7 @@ class TrainingData(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """losses: one for each step, over its own items; validation: at step 0 (the start), checkpoints and epoch ends;
+    """losses: one for each step, over its own items; validation: at step 0 (the start), `validate_every`, epoch ends;
     best_step: the step whose weights were kept; examples: items in the training set; trainable_parameters: scalars.
     """
 
@@ -232,10 +232,9 @@ class _Run(Generic[T]):
 
     def _keep(self) -> None:
         state = self.state
-        due = state.step % self.config.checkpoint_every == 0 or state.step == self.total
-        if due or state.step % self.epoch_steps == 0:
+        if state.step % self.config.validate_every == 0 or state.step % self.epoch_steps == 0:
             self._validate()
-        if due:
+        if state.step % self.config.checkpoint_every == 0 or state.step == self.total:
             save_checkpoint(self.parts, state, self.parameters, self.optimizer, self.best)
 
     def _validate(self) -> None:

@@ -163,7 +163,8 @@ def test_the_best_on_the_validation_set_is_kept(adapted_model: AdaptedModel, tmp
 
     data = TrainingData(ITEMS, HELD_OUT)
     recorder = Objective(loss, objective.length, objective.steps)
-    result = train(model, data, recorder, CONFIG, 7, tmp_path / "parts", tmp_path / "out")
+    often = CONFIG.model_copy(update={"validate_every": 2})
+    result = train(model, data, recorder, often, 7, tmp_path / "parts", tmp_path / "out")
     assert [v.step for v in result.validation] == [0, 2, 3, 4, 6, 8, 9]
     assert result.best_step == 2
     best = torch.cat([tensor.flatten() for tensor in weights(tmp_path / "out").values()]).mean().item()
