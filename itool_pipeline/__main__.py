@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from itool_pipeline.config import ConfigError, experiment_names, load_experiment
@@ -22,11 +24,12 @@ from itool_pipeline.store.sql_shell import run_sql
 LEADERBOARD = """
 SELECT checkpoint, correct, total, printf('%.1f%%', 100 * accuracy) AS accuracy,
        printf('%.1f-%.1f%%', 100 * low, 100 * high) AS interval_95
-FROM leaderboard WHERE experiment = '{experiment}' ORDER BY sequence
+FROM leaderboard WHERE experiment = '{experiment}' AND NOT stale ORDER BY sequence
 """
 CATEGORIES = """
 PIVOT (SELECT sequence, checkpoint, category, printf('%d/%d (%.0f-%.0f%%)', correct, total, 100 * low, 100 * high) AS s
-       FROM leaderboard_categories WHERE experiment = '{experiment}' AND NOT starts_with(category, 'overall'))
+       FROM leaderboard_categories
+       WHERE experiment = '{experiment}' AND NOT stale AND NOT starts_with(category, 'overall'))
 ON category USING first(s) GROUP BY sequence, checkpoint ORDER BY sequence
 """
 
@@ -34,8 +37,7 @@ ON category USING first(s) GROUP BY sequence, checkpoint ORDER BY sequence
 def run(arguments: argparse.Namespace) -> int:
     """Execute the job `itool` on one partition in this process, recorded in the Dagster instance."""
     experiment = load_experiment(arguments.experiment)
-    storage = storage_paths().root
-    os.environ.setdefault("DAGSTER_HOME", str(storage))
+    os.environ.setdefault("DAGSTER_HOME", str(_dagster_home()))
 
     import dagster as dg  # slow to import, and the other commands do without
 
@@ -60,6 +62,15 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n" + run_sql(storage_paths().database, query.format(experiment=experiment.name)))
     print(f"\n{experiment.name}: finished in {seconds:.0f} s. `make ui` shows every artifact of run {result.run_id}.")
     return 0
+
+
+def _dagster_home() -> Path:
+    """The storage root, with the settings of the Dagster instance."""
+    root, settings = storage_paths().root, Path(__file__).parents[1] / "storage" / "dagster.yaml"
+    root.mkdir(parents=True, exist_ok=True)
+    if not (root / settings.name).exists() and settings.exists():
+        shutil.copyfile(settings, root / settings.name)
+    return root
 
 
 def check(arguments: argparse.Namespace) -> int:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=0)]
 AtLeastOne = Annotated[int, Field(ge=1)]
@@ -23,7 +24,7 @@ AtLeastOne = Annotated[int, Field(ge=1)]
 MAX_ITERATIONS = 3
 """How many iterations the asset graph unrolls (the paper's best is 3, Fig. 7)."""
 
-BFCL_SINGLE_TURN = (
+BfclCategory = Literal[
     "simple_python",
     "multiple",
     "parallel",
@@ -34,8 +35,14 @@ BFCL_SINGLE_TURN = (
     "live_parallel",
     "live_parallel_multiple",
     "live_irrelevance",
-)
+]
+
+BFCL_SINGLE_TURN: tuple[BfclCategory, ...] = get_args(BfclCategory)
 """BFCL's single-turn Python categories that carry a gold answer to train on."""
+
+
+SHIPPED = Path(__file__).parent / "experiments"
+"""The experiments of the package; any experiment file may extend them."""
 
 
 class ConfigError(ValueError):
@@ -75,16 +82,9 @@ class BfclHalfData(Section):
     """Half of BFCL's single-turn questions, from its wheel, to train on; the other half is held out (Sec. 4.5)."""
 
     type: Literal["bfcl_half"] = "bfcl_half"
-    categories: tuple[str, ...] = BFCL_SINGLE_TURN
+    categories: Annotated[tuple[BfclCategory, ...], Field(min_length=1)] = BFCL_SINGLE_TURN
     train_limit: AtLeastOne | None = Field(None, description="at most so many training examples, stratified")
     max_prompt_tokens: AtLeastOne = Field(2048, description="longer prompts are left out, and counted")
-
-    @model_validator(mode="after")
-    def _known_categories(self) -> BfclHalfData:
-        unknown = sorted(set(self.categories) - set(BFCL_SINGLE_TURN))
-        if unknown or not self.categories:
-            raise ValueError(f"unknown categories {unknown}; known are {list(BFCL_SINGLE_TURN)}")
-        return self
 
 
 class ToolAceData(Section):
@@ -110,7 +110,9 @@ class DifficultyConfig(Section):
 
 
 class SplitConfig(Section):
-    validation_fraction: Fraction = Field(0.1, description="the paper warms up on 90% (Sec. 4.1)")
+    validation_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.1, description="the paper warms up on 90% (Sec. 4.1)"
+    )
     difficulty: DifficultyConfig = DifficultyConfig()
 
 
@@ -145,9 +147,9 @@ class WarmupConfig(Section):
 class ReplayBufferConfig(Section):
     """Which examples are searched (Sec. 3.2, "Sampling complex data")."""
 
-    fraction: Fraction = Field(0.5, description="of the training set, drawn once")
+    fraction: Share = Field(0.5, description="of the training set, drawn once")
     select_by: Literal["perplexity", "random"] = "perplexity"
-    top_fraction: Fraction = Field(0.1, description="of the buffer, hardest first")
+    top_fraction: Share = Field(0.1, description="of the buffer, hardest first")
 
 
 class OutcomeConfig(Section):
@@ -222,7 +224,7 @@ class PreferenceConfig(Section):
 class BfclConfig(Section):
     """Held-out cases scored by the official checkers."""
 
-    categories: tuple[str, ...] = BFCL_SINGLE_TURN
+    categories: Annotated[tuple[BfclCategory, ...], Field(min_length=1)] = BFCL_SINGLE_TURN
     cases_per_category: AtLeastOne | None = Field(None, description="at most so many, drawn by seed")
     max_prompt_tokens: AtLeastOne = 2048
     max_new_tokens: AtLeastOne = 256
@@ -255,7 +257,7 @@ class Experiment(Section):
 
 def experiments_dir() -> Path:
     """Where experiment files live: `ITOOL_EXPERIMENTS`, or the package's own folder."""
-    return Path(os.environ.get("ITOOL_EXPERIMENTS") or Path(__file__).parent / "experiments")
+    return Path(os.environ.get("ITOOL_EXPERIMENTS") or SHIPPED)
 
 
 def experiment_names() -> list[str]:
@@ -314,7 +316,8 @@ def _resolve(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         return content
     if not isinstance(base, str):
         raise ConfigError(f"{path}: extends: must name one experiment")
-    inherited = _resolve(path.parent / f"{base}.yaml", (*seen, path))
+    beside, shipped = path.parent / f"{base}.yaml", SHIPPED / f"{base}.yaml"
+    inherited = _resolve(shipped if shipped.exists() and not beside.exists() else beside, (*seen, path))
     for own in ("description", "scheduled"):
         inherited.pop(own, None)
     return _merge(inherited, content)

@@ -199,8 +199,16 @@ def test_all_problems_are_told_at_once(folder: Path) -> None:
         ("model: {type: smollm2_wheel}\n", "data", "Field required"),
         ("model: {type: gpt}\ndata: {type: bfcl_half}\n", "model", "'smollm2_wheel', 'hub'"),
         ("model: {type: hub}\ndata: {type: bfcl_half}\n", "model.hub.name", "Field required"),
-        ("model: {type: smollm2_wheel}\ndata: {type: bfcl_half, categories: [java]}\n", "data", "unknown categories"),
-        ("model: {type: smollm2_wheel}\ndata: {type: bfcl_half, categories: []}\n", "data", "known are"),
+        (
+            "model: {type: smollm2_wheel}\ndata: {type: bfcl_half, categories: [java]}\n",
+            "data.bfcl_half.categories",
+            "Input should be 'simple_python'",
+        ),
+        (
+            "model: {type: smollm2_wheel}\ndata: {type: bfcl_half, categories: []}\n",
+            "data.bfcl_half.categories",
+            "at least 1 item",
+        ),
         (BASE + "name: other\n", "name", "remove the key"),
         (BASE + "extends: [a, b]\n", "extends", "must name one experiment"),
         ("- a\n- b\n", "", "must hold a mapping"),

@@ -59,18 +59,25 @@ def load_data(
         toolace = load_toolace(_toolace_file(data))
         rows = Rows(toolace.examples, (*toolace.refused, *benchmark.refused))
         pool = benchmark.examples
-    _require_known(bfcl.categories, benchmark.examples)
     train, no_answer = _with_answer(rows.examples)
     train, too_long = _short_enough(train, data.max_prompt_tokens, token_count)
-    cases, too_long_cases = _short_enough(
-        [e for e in pool if e.category in bfcl.categories], bfcl.max_prompt_tokens, token_count
-    )
+    cases, too_long_cases = choose_cases(pool, bfcl, seed, token_count)
     return LoadedData(
         train=draw(train, quotas(train, data.train_limit), seed),
-        bfcl_cases=draw(cases, _at_most(cases, bfcl.cases_per_category), seed),
+        bfcl_cases=cases,
         refused=rows.refused,
         left_out=(*no_answer, *too_long, *too_long_cases),
     )
+
+
+def choose_cases(
+    pool: Sequence[Example], bfcl: BfclConfig, seed: int, token_count: TokenCount | None
+) -> tuple[tuple[Example, ...], list[Refused]]:
+    """The cases that the config asks for, out of the held-out pool; and those left out because they are too long."""
+    short, too_long = _short_enough(
+        [e for e in pool if e.category in bfcl.categories], bfcl.max_prompt_tokens, token_count
+    )
+    return draw(short, _at_most(short, bfcl.cases_per_category), seed), too_long
 
 
 def _toolace_file(data: ToolAceData) -> Path:
@@ -80,12 +87,6 @@ def _toolace_file(data: ToolAceData) -> Path:
     if not path.is_file():
         raise FetchError(f"There is no file {path}. Correct data.path in the experiment, or remove it to ask the hub.")
     return path
-
-
-def _require_known(categories: Iterable[str], examples: Iterable[Example]) -> None:
-    known = {example.category for example in examples}
-    if unknown := sorted(set(categories) - known):
-        raise ValueError(f"evaluation.bfcl.categories: unknown {unknown}; known are {sorted(known)}")
 
 
 def _with_answer(examples: Iterable[Example]) -> tuple[list[Example], list[Refused]]:

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from itool_pipeline.config import MAX_ITERATIONS
+from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.metadata import shown
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.resources import GPU_POOL, GPU_TAGS, RunOptions, workspace
@@ -48,7 +49,9 @@ def step_asset(asset: str, body: Body, description: str, *, uses_model: bool = F
     def made(context: dg.AssetExecutionContext, options: RunOptions) -> Iterator[dg.MaterializeResult[Any]]:
         ws = workspace(context, options)
         if ws.has(asset):
-            yield dg.MaterializeResult(metadata=shown(body(ws)))
+            with explained():
+                produced = body(ws)
+            yield dg.MaterializeResult(metadata=shown(produced))
         else:
             context.log.info(f"experiment {ws.experiment.name} has {ws.experiment.iterations} iterations: no {asset}")
 
@@ -65,7 +68,7 @@ def _warmup(stage: str) -> dg.AssetsDefinition:
 
 
 def _iteration(k: int) -> list[dg.AssetsDefinition]:
-    """All of iteration k but its trees, which fan out (see `trees.py`)."""
+    """All of iteration k but its trees, which fan out (see `graphs.py`)."""
     return [
         step_asset(
             f"iteration_{k}/replay_buffer",

@@ -1,11 +1,11 @@
 """Jobs, the weekly schedule, and the sensor on local data. Schedule and sensor are off until someone turns them on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dagster as dg
 
-from itool_pipeline.config import experiment_names, load_experiment
+from itool_pipeline.config import ConfigError, Experiment, experiment_names, load_experiment
 from itool_pipeline.defs.assets import asset_key
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.steps.plan import checkpoints, data_content
@@ -28,19 +28,28 @@ evaluate = _job("evaluate", _SCORES | _REPORT, "Score the checkpoints of an expe
 report = _job("report", _REPORT, "Write an experiment's report again.")
 
 
+def _valid_experiments(say: Callable[[str], None]) -> Iterator[Experiment]:
+    """Every experiment whose file is valid; one that is not must not stop the others."""
+    for name in experiment_names():
+        try:
+            yield load_experiment(name)
+        except ConfigError as error:
+            say(str(error))
+
+
 @dg.schedule(job=itool, cron_schedule="0 3 * * 0", description="Sundays: every experiment that says `scheduled: true`.")
 def weekly(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
     when = context.scheduled_execution_time.isoformat()
-    for name in experiment_names():
-        if load_experiment(name).scheduled:
-            yield dg.RunRequest(run_key=f"{name}/{when}", partition_key=name)
+    for experiment in _valid_experiments(context.log.error):
+        if experiment.scheduled:
+            yield dg.RunRequest(run_key=f"{experiment.name}/{when}", partition_key=experiment.name)
 
 
 @dg.sensor(
     job=itool, minimum_interval_seconds=60, description="Runs an experiment when the content of its local data changes."
 )
 def local_data(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    watched = {name: data_content(load_experiment(name)) for name in experiment_names()}
+    watched = {experiment.name: data_content(experiment) for experiment in _valid_experiments(context.log.error)}
     found = {name: content for name, content in watched.items() if content}
     if not found:
         yield dg.SkipReason("No experiment has a local data file.")

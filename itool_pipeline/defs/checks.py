@@ -15,13 +15,18 @@ _SHOWN = 20
 """Problems listed in the UI; all are counted."""
 
 
-def step_check(asset: str, name: str, find: Callable[[Workspace], checks.Finding]) -> dg.AssetChecksDefinition:
-    """A check of `asset`. An experiment that lacks the asset has nothing to check, and yields nothing."""
+def step_check(
+    asset: str, name: str, find: Callable[[Workspace], checks.Finding], *, blocking: bool = False
+) -> dg.AssetChecksDefinition:
+    """A check of `asset`. An experiment that lacks the asset has nothing to check, and yields nothing.
+
+    blocking  what is downstream of the asset waits for the check, and does not run when it fails
+    """
     key = asset_key(asset)
 
     @dg.multi_asset_check(
         name=f"{name}__{asset.replace('/', '__')}",
-        specs=[dg.AssetCheckSpec(name, asset=key, description=(find.__doc__ or "").strip())],
+        specs=[dg.AssetCheckSpec(name, asset=key, description=(find.__doc__ or "").strip(), blocking=blocking)],
         can_subset=True,
     )
     def checked(context: dg.AssetCheckExecutionContext, options: RunOptions) -> Iterator[dg.AssetCheckResult]:
@@ -38,8 +43,8 @@ def all_checks() -> list[dg.AssetChecksDefinition]:
     """Checks of splits, pairs, policies and scores."""
     iterations = range(1, MAX_ITERATIONS + 1)
     return [
-        step_check("splits", "disjoint", checks.splits_are_disjoint),
-        step_check("splits", "no_leak", checks.no_question_leaks),
+        step_check("splits", "disjoint", checks.splits_are_disjoint, blocking=True),
+        step_check("splits", "no_leak", checks.no_question_leaks, blocking=True),
         *(step_check(f"iteration_{k}/pairs", "filters", _of(checks.pairs_respect_filters, k)) for k in iterations),
         *(step_check(f"iteration_{k}/policy", "finite", _of(checks.held_out_loss_is_finite, k)) for k in iterations),
         *(step_check(f"bfcl/{name}", "complete", _of(checks.scores_cover_every_case, name)) for name in checkpoints()),

@@ -8,6 +8,7 @@ import dagster as dg
 
 from itool_pipeline.config import MAX_ITERATIONS
 from itool_pipeline.defs.assets import asset_key, group_of
+from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.metadata import shown
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.resources import GPU_POOL, GPU_TAGS, RunOptions, workspace
@@ -17,11 +18,11 @@ from itool_pipeline.steps.workspace import Produced
 
 
 def graph_of(asset: str, compose: Callable[..., Any], description: str, kinds: tuple[str, ...]) -> dg.AssetsDefinition:
-    """An asset made by a graph of ops. `compose` takes one list with a Nothing input for each input asset."""
-    keys = {name.replace("/", "__"): asset_key(name) for name in inputs_of(asset)}
+    """An asset made by a graph of ops. `compose` takes a Nothing input for each input asset, by name."""
+    keys = {input_name(name): asset_key(name) for name in inputs_of(asset)}
 
     def body(**inputs: Any) -> Any:
-        return compose(list(inputs.values()))
+        return compose(inputs)
 
     parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in keys]
     body.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -41,6 +42,11 @@ def graph_of(asset: str, compose: Callable[..., Any], description: str, kinds: t
     )
 
 
+def input_name(asset: str) -> str:
+    """`iteration_1/pairs` → `iteration_1__pairs`."""
+    return asset.replace("/", "__")
+
+
 def _output(produced: Produced) -> dg.Output[None]:
     return dg.Output(None, metadata=shown(produced))
 
@@ -48,26 +54,32 @@ def _output(produced: Produced) -> dg.Output[None]:
 def trees_asset(k: int) -> dg.AssetsDefinition:
     """iteration_k/trees: plan the shards, search each in an op of its own, gather."""
     asset, prefix = f"iteration_{k}/trees", f"iteration_{k}_"
+    start = {input_name(name): dg.In(dg.Nothing) for name in inputs_of(asset)}
 
-    @dg.op(name=f"{prefix}plan_shards", ins={"start": dg.In(dg.Nothing)}, out=dg.DynamicOut(int))
+    @dg.op(name=f"{prefix}plan_shards", ins=start, out=dg.DynamicOut(int))
     def plan_shards(context: dg.OpExecutionContext, options: RunOptions) -> Iterator[dg.DynamicOutput[int]]:
         ws = workspace(context, options)
-        for index in trees.plan_shards(ws, k) if ws.has(asset) else []:
+        with explained():
+            planned = trees.plan_shards(ws, k) if ws.has(asset) else []
+        for index in planned:
             yield dg.DynamicOutput(index, mapping_key=f"shard_{index:05d}")
 
     @dg.op(name=f"{prefix}search_shard", pool=GPU_POOL, tags=GPU_TAGS)
     def search_shard(context: dg.OpExecutionContext, options: RunOptions, shard: int) -> int:
-        trees.search_shard(workspace(context, options), k, shard)
+        with explained():
+            trees.search_shard(workspace(context, options), k, shard)
         return shard
 
-    @dg.op(name=f"{prefix}gather", out=dg.Out(dg.Nothing, is_required=False))
+    @dg.op(name=f"{prefix}gather", out=dg.Out(dg.Nothing, is_required=False), pool=GPU_POOL, tags=GPU_TAGS)
     def gather(context: dg.OpExecutionContext, options: RunOptions, shards: list[int]) -> Iterator[dg.Output[None]]:
         ws = workspace(context, options)
         if ws.has(asset):
-            yield _output(trees.gather(ws, k))
+            with explained():
+                produced = trees.gather(ws, k)
+            yield _output(produced)
 
-    def compose(inputs: list[Any]) -> Any:
-        return gather(plan_shards(start=inputs).map(search_shard).collect())
+    def compose(inputs: dict[str, Any]) -> Any:
+        return gather(plan_shards(**inputs).map(search_shard).collect())
 
     description = "Step-wise Monte Carlo search over fragments, one tree for each selected example (Section 3.2)."
     return graph_of(asset, compose, description, ("python", "torch"))
@@ -78,10 +90,12 @@ def report_asset() -> dg.AssetsDefinition:
 
     @dg.op(name="write_report", ins={"scores": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
     def write_report(context: dg.OpExecutionContext, options: RunOptions) -> Iterator[dg.Output[None]]:
-        yield _output(report.report(workspace(context, options)))
+        with explained():
+            produced = report.report(workspace(context, options))
+        yield _output(produced)
 
     description = "Leaderboard, errors by type and what the search found, on one page."
-    return graph_of("report", lambda inputs: write_report(scores=inputs), description, ("markdown",))
+    return graph_of("report", lambda inputs: write_report(scores=list(inputs.values())), description, ("markdown",))
 
 
 def all_graph_assets() -> list[dg.AssetsDefinition]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import dagster as dg
 from pydantic import Field
 
+from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.lost_runs import end_lost_runs, sign_of_life
 from itool_pipeline.steps.workspace import Workspace
 
@@ -37,4 +38,5 @@ class RunOptions(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 def workspace(context: dg.OpExecutionContext | dg.AssetExecutionContext, options: RunOptions) -> Workspace:
     """The workspace of the run's partition; its words go to Dagster's log."""
-    return Workspace.of(context.partition_key, say=context.log.info, run_id=context.run_id, force=options.force)
+    with explained():
+        return Workspace.of(context.partition_key, say=context.log.info, run_id=context.run_id, force=options.force)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 from itool_pipeline.data.near_duplicates import normalised
 from itool_pipeline.steps import bfcl
 from itool_pipeline.steps.pairs import PAIRS
-from itool_pipeline.steps.prepare import cases, split_rows, training_examples
+from itool_pipeline.steps.prepare import cases, held_out, split_rows, training_examples
 from itool_pipeline.steps.training import CHECKPOINT
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.files import Parts
@@ -26,30 +27,31 @@ class Finding:
 
 
 def splits_are_disjoint(ws: Workspace) -> Finding:
-    """No example is in two parts, and no near-duplicate of a training example validates."""
-    rows, examples = split_rows(ws), training_examples(ws)
-    held_out = set(cases(ws))
-    problems = [f"{key} is both trained on and scored" for key in sorted(held_out & set(rows))]
+    """No example, and no group of near-duplicates, is in two of training, validation and held-out parts."""
+    rows, examples, pool = split_rows(ws), training_examples(ws), held_out(ws)
+    problems = [f"{key} is both trained on and held out" for key in sorted(set(pool) & set(rows))]
     groups = {
-        split: {examples[k].group for k, r in rows.items() if r["split"] == split} for split in ("train", "validation")
+        "training": {examples[k].group for k, r in rows.items() if r["split"] == "train"},
+        "validation": {examples[k].group for k, r in rows.items() if r["split"] == "validation"},
+        "held-out": {example.group for example in pool.values()},
     }
-    problems += [f"group {g} is in training and validation" for g in sorted(groups["train"] & groups["validation"])]
-    problems += [
-        f"{key} is buffered and not trained on" for key, r in rows.items() if r["in_buffer"] and r["split"] != "train"
-    ]
-    return Finding(problems, {"examples": len(rows), "held_out": len(held_out)})
+    for one, other in combinations(groups, 2):
+        problems += [f"group {g} is in {one} and {other} examples" for g in sorted(groups[one] & groups[other])]
+    stray = (key for key, row in rows.items() if row["in_buffer"] and row["split"] != "train")
+    problems += [f"{key} is buffered and not trained on" for key in stray]
+    return Finding(problems, {"examples": len(rows), "held_out": len(pool)})
 
 
 def no_question_leaks(ws: Workspace) -> Finding:
     """No held-out question appears in training, compared without case, punctuation and spacing."""
     trained = {normalised(x.question): x.id for x in training_examples(ws).values()}
-    held_out = cases(ws).values()
+    pool = held_out(ws).values()
     problems = [
         f"case {x.id} asks what training example {trained[normalised(x.question)]} asks"
-        for x in held_out
+        for x in pool
         if normalised(x.question) in trained
     ]
-    return Finding(problems, {"training_questions": len(trained), "held_out_questions": len(held_out)})
+    return Finding(problems, {"training_questions": len(trained), "held_out_questions": len(pool)})
 
 
 def pairs_respect_filters(ws: Workspace, k: int) -> Finding:

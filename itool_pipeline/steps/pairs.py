@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from itool_pipeline.core.preference_pairs import Candidate, Filters, Pair, Verdict, limit, pair_of
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.prepare import training_examples
-from itool_pipeline.steps.trees import read_nodes
+from itool_pipeline.steps.trees import found_in, read_nodes
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 
@@ -63,6 +63,7 @@ def pairs(ws: Workspace, k: int) -> Produced:
         questions = {key: example.question for key, example in training_examples(ws).items()}
         top = sorted((r for r in rows if r["kept"]), key=lambda r: -r["q_difference"])[:8]
         return {
+            **found_in(list(nodes.values())),
             "candidates": len(found),
             "kept": counts[Verdict.KEPT],
             **{f"refused_{verdict}": counts[verdict] for verdict in Verdict if verdict is not Verdict.KEPT},

@@ -74,14 +74,17 @@ def inputs_of(asset: str, iterations: int = MAX_ITERATIONS) -> tuple[str, ...]:
         return {
             "replay_buffer": ("base_model", "splits", policy),
             "trees": ("base_model", "splits", policy, f"{group}/replay_buffer"),
-            "pairs": ("base_model", "splits", f"{group}/trees"),
+            "pairs": ("splits", f"{group}/trees"),
             "policy": ("base_model", "splits", policy, f"{group}/pairs"),
         }[name]
     return {
         "base_model": (),
         "examples": ("base_model",),
         "splits": ("examples",),
-        "report": tuple(f"bfcl/{name}" for name in checkpoints(iterations)),
+        "report": (
+            *(f"bfcl/{name}" for name in checkpoints(iterations)),
+            *(f"iteration_{k}/pairs" for k in range(1, iterations + 1)),
+        ),
     }[asset]
 
 
@@ -96,36 +99,35 @@ def assets_of(iterations: int = MAX_ITERATIONS) -> tuple[str, ...]:
 def plan(experiment: Experiment) -> dict[str, Planned]:
     """Every asset of the experiment with its fingerprint, inputs first."""
     planned: dict[str, Planned] = {}
+    content = data_content(experiment)
     for asset in assets_of(experiment.iterations):
         inputs = {name: planned[name].fingerprint for name in inputs_of(asset, experiment.iterations)}
-        origin = Origin(inputs=inputs, code_version=CODE_VERSIONS[kind(asset)], config=_section(experiment, asset))
+        origin = Origin(
+            inputs=inputs, code_version=CODE_VERSIONS[kind(asset)], config=_section(experiment, asset, content)
+        )
         planned[asset] = Planned(asset, origin, origin.fingerprint(asset))
     return planned
 
 
-def _section(experiment: Experiment, asset: str) -> Mapping[str, Any]:
-    """The part of the config that decides what `asset` is."""
-    seed, e = experiment.seed, experiment
+def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
+    """The part of the config that decides what `asset` is; `content` stands for the local data file."""
     numerics = {"device": e.compute.device, "dtype": e.compute.dtype, "batch_tokens": e.compute.batch_tokens}
     sections: dict[str, Mapping[str, Any]] = {
         "base_model": {"model": e.model, "wheel": SMOLLM2.sha256 if e.model.type == "smollm2_wheel" else ""},
-        "examples": {
-            "data": e.data,
-            "content": data_content(e),
-            "wheel": BFCL.sha256,
-            "bfcl": e.evaluation.bfcl.model_dump(include={"categories", "cases_per_category", "max_prompt_tokens"}),
-            "seed": seed,
-        },
-        "splits": {"split": e.split, "buffer_fraction": e.replay_buffer.fraction, "seed": seed},
-        "warmup": {"warmup": e.warmup, "seed": seed, "compute": numerics},
-        "replay_buffer": {"replay_buffer": e.replay_buffer, "seed": seed, "compute": numerics},
-        "trees": {"search": e.search, "seed": seed, "compute": numerics},
+        "examples": {"data": e.data, "content": content, "wheel": BFCL.sha256, "seed": e.seed},
+        "splits": {"split": e.split, "buffer_fraction": e.replay_buffer.fraction, "seed": e.seed},
+        "warmup": {"warmup": e.warmup, "seed": e.seed, "compute": numerics},
+        "replay_buffer": {"replay_buffer": e.replay_buffer, "seed": e.seed, "compute": numerics},
+        "trees": {"search": e.search, "seed": e.seed, "compute": numerics},
         "pairs": {"pairs": e.pairs},
-        "policy": {"preference": e.preference, "lora": e.warmup.lora, "seed": seed, "compute": numerics},
-        "bfcl": {
-            "bfcl": e.evaluation.bfcl.model_dump(include={"max_new_tokens", "batch_size"}),
+        "policy": {
+            "preference": e.preference,
+            "lora": e.warmup.lora,
+            "validation_fraction": e.split.validation_fraction,
+            "seed": e.seed,
             "compute": numerics,
         },
+        "bfcl": {"bfcl": e.evaluation.bfcl, "seed": e.seed, "compute": numerics},
         "report": {"experiment": e.name, "description": e.description},
     }
     return sections[kind(asset)]

@@ -11,20 +11,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from itool_pipeline.config import BfclConfig
 from itool_pipeline.core.difficulty import Thresholds, difficulty, size
 from itool_pipeline.core.replay_buffer import draw_buffer
 from itool_pipeline.core.splits import validation_ids
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.base_model import prepare_base_model
-from itool_pipeline.data.sources import load_data
+from itool_pipeline.data.sources import choose_cases, load_data
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.models import chat
-from itool_pipeline.steps.workspace import Produced, Workspace, read_examples, write_jsonl
+from itool_pipeline.steps.workspace import Produced, Workspace, read_examples, read_jsonl, write_jsonl
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.rows import Rows
 
-TRAIN, CASES, REFUSED, SPLITS = "train.jsonl", "bfcl_cases.jsonl", "refused.jsonl", "splits.parquet"
+TRAIN, CASES, REFUSED, SPLITS = "train.jsonl", "held_out.jsonl", "refused.jsonl", "splits.parquet"
+HELD_OUT = BfclConfig(max_prompt_tokens=10**9)
+"""Every held-out question that BFCL's Python checkers decide."""
 
 
 def base_model(ws: Workspace) -> Produced:
@@ -33,25 +36,27 @@ def base_model(ws: Workspace) -> Produced:
 
 
 def examples(ws: Workspace) -> Produced:
-    """Examples to train on and cases to be scored, and every row that was left out, with the reason."""
+    """Examples to train on, the whole held-out pool, and every row that was left out, with the reason.
+
+    Which cases of the pool are scored is up to `bfcl/<checkpoint>`: to score more of them, nothing is trained again.
+    """
 
     def make(step: Step) -> dict[str, Any]:
         template, e = chat(ws), ws.experiment
-        loaded = load_data(
-            e.data, e.evaluation.bfcl, ws.paths.downloads, e.seed, token_count=lambda x: len(template.prompt(x))
-        )
-        if not loaded.train or not loaded.bfcl_cases:
+        loaded = load_data(e.data, HELD_OUT, ws.paths.downloads, e.seed, token_count=lambda x: len(template.prompt(x)))
+        if not loaded.train:
             raise ValueError(
-                f"experiment {e.name}: {len(loaded.train)} training examples and {len(loaded.bfcl_cases)} cases are "
-                "left within its limits; raise data.max_prompt_tokens or name more categories"
+                f"experiment {e.name}: no training example is left within its limits; raise data.max_prompt_tokens or "
+                "name more categories"
             )
         write_jsonl(step.work / TRAIN, (x.to_dict() for x in loaded.train))
-        write_jsonl(step.work / CASES, (x.to_dict() for x in loaded.bfcl_cases))
+        held_out = ((x.to_dict(), len(template.prompt(x))) for x in loaded.bfcl_cases)
+        write_jsonl(step.work / CASES, ({"example": row, "prompt_tokens": tokens} for row, tokens in held_out))
         write_jsonl(step.work / REFUSED, (asdict(row) for row in (*loaded.refused, *loaded.left_out)))
         reasons = Counter(_kind(row.reason) for row in (*loaded.refused, *loaded.left_out))
         return {
             "train_examples": len(loaded.train),
-            "bfcl_cases": len(loaded.bfcl_cases),
+            "held_out": len(loaded.bfcl_cases),
             "refused_rows": len(loaded.refused),
             "left_out": len(loaded.left_out),
             "by_category": table(_by_category(loaded.train, loaded.bfcl_cases)),
@@ -80,6 +85,8 @@ def splits(ws: Workspace) -> Produced:
             for key, x in train.items()
         ]
         pq.write_table(pa.Table.from_pylist(rows), step.work / SPLITS)
+        # Whatever trains or searches reads the examples here, so that its inputs are what its lineage says.
+        write_jsonl(step.work / TRAIN, (x.to_dict() for x in train.values()))
         counts = Counter((row["difficulty"], row["split"]) for row in rows)
         return {
             "train_examples": len(train) - len(held_back),
@@ -101,20 +108,32 @@ def split_rows(ws: Workspace) -> dict[str, dict[str, Any]]:
 
 def training_examples(ws: Workspace) -> dict[str, Example]:
     """Every example to train or validate on, by id."""
-    return read_examples(ws.input("examples").file(TRAIN))
+    return read_examples(ws.input("splits").file(TRAIN))
+
+
+def held_out(ws: Workspace) -> dict[str, Example]:
+    """The held-out pool, by id."""
+    rows = read_jsonl(ws.input("examples").file(CASES))
+    return {row["example"]["id"]: Example.from_dict(row["example"]) for row in rows}
 
 
 def cases(ws: Workspace) -> dict[str, Example]:
-    """Every BFCL case to be scored, by id."""
-    return read_examples(ws.input("examples").file(CASES))
+    """Every BFCL case to be scored, by id: what the config draws from the held-out pool."""
+    tokens = {row["example"]["id"]: row["prompt_tokens"] for row in read_jsonl(ws.input("examples").file(CASES))}
+    pool, e = list(held_out(ws).values()), ws.experiment
+    chosen, _ = choose_cases(pool, e.evaluation.bfcl, e.seed, lambda example: tokens[example.id])
+    if not chosen:
+        raise ValueError(f"experiment {e.name}: evaluation.bfcl leaves no case; raise its max_prompt_tokens")
+    return {example.id: example for example in chosen}
 
 
 def _example_rows(ws: Workspace, artifact: Artifact) -> Rows:
     by_id = {row["example_id"]: row for row in pq.read_table(artifact.file(SPLITS)).to_pylist()}
     bounds = Thresholds(**ws.experiment.split.difficulty.model_dump())
-    train = [_row(x, bounds, {"part": "train", **by_id[key]}) for key, x in training_examples(ws).items()]
+    examples = read_examples(artifact.file(TRAIN))
+    train = [_row(x, bounds, {"part": "train", **by_id[key]}) for key, x in examples.items()]
     own = {"part": "held_out", "split": None, "in_buffer": False}
-    return [*train, *(_row(x, bounds, own) for x in cases(ws).values())]
+    return [*train, *(_row(x, bounds, own) for x in held_out(ws).values())]
 
 
 def _row(example: Example, bounds: Thresholds, own: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,11 +75,10 @@ def _error_table(errors: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
 
 
 def _search_row(ws: Workspace, k: int) -> dict[str, Any]:
-    trees = ws.input(f"iteration_{k}/trees").manifest.metadata
     pairs = ws.input(f"iteration_{k}/pairs").manifest.metadata
     shown = ("trees", "nodes", "distinct_nodes", "trees_with_a_correct_answer")
     refused = {name: pairs[name] for name in pairs if name.startswith("refused_")}
-    return {"iteration": k, **{name: trees[name] for name in shown}, "pairs_kept": pairs["kept"], **refused}
+    return {"iteration": k, **{name: pairs[name] for name in shown}, "pairs_kept": pairs["kept"], **refused}
 
 
 def _page(ws: Workspace, tables: dict[str, dict[str, str]], pictures: dict[str, dict[str, str]]) -> str:

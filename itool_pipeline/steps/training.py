@@ -75,9 +75,7 @@ def policy(ws: Workspace, k: int) -> Produced:
         fitted = fit(_rows(ws, k, template), config.max_tokens, config.overlong)
         if not fitted.rows:
             return _unchanged(ws, asset, before, step, "the search gave no pair that could be trained on")
-        held_back = validation_ids(
-            {row.name: row.name for row in fitted.rows}, ws.experiment.split.validation_fraction, ws.experiment.seed
-        )
+        held_back = _preference_validation(ws)
         data = TrainingData(
             [row for row in fitted.rows if row.name not in held_back],
             [row for row in fitted.rows if row.name in held_back],
@@ -101,6 +99,13 @@ def policy(ws: Workspace, k: int) -> Produced:
         return {**_finish(ws, asset, before, step, result), **own}
 
     return ws.produce(asset, make, _tables)
+
+
+def _preference_validation(ws: Workspace) -> frozenset[str]:
+    """Examples whose pairs validate, in every iteration the same, so that none of them is ever trained on."""
+    examples, e = training_examples(ws), ws.experiment
+    buffered = {key: examples[key].group for key, row in split_rows(ws).items() if row["in_buffer"]}
+    return validation_ids(buffered, e.split.validation_fraction, derive_seed(e.seed, "preference"))
 
 
 def _ends(result: TrainingResult) -> list[tuple[str, Validation]]:

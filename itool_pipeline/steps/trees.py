@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -71,7 +72,9 @@ def search_shard(ws: Workspace, k: int, index: int) -> None:
     with ws.artifacts.parts(asset, fingerprint, say=ws.say) as parts:
         if ws.artifacts.find(asset, fingerprint) or parts.has(_tree_part(index)):
             return
+        start = time.monotonic()
         trees = _search(ws, k, shards(ws, k)[index])
+        parts.spend(f"shard_{index:05d}", time.monotonic() - start)
         nodes = [row for tree in trees for row in _node_rows(tree)]
         # The trees come last: a shard that has them is whole.
         parts.write(_node_part(index), lambda path: pq.write_table(pa.Table.from_pylist(nodes, NODE_SCHEMA), path))
@@ -92,17 +95,13 @@ def gather(ws: Workspace, k: int) -> Produced:
             for part in (_node_part(index), _tree_part(index)):
                 shutil.copyfile(step.parts.path(part), step.work / part)
         nodes = _read([step.work / _node_part(i) for i in range(count)])
-        trees = _read([step.work / _tree_part(i) for i in range(count)])
         terminal = [n for n in nodes if n["terminal"]]
         best = sorted((n for n in terminal if n["correct"]), key=lambda n: -n["action_value"])[:3]
         worst = sorted((n for n in terminal if not n["correct"]), key=lambda n: n["action_value"])[:3]
         return {
-            "trees": len(trees),
-            "nodes": len(nodes),
-            "distinct_nodes": len({(n["tree_id"], n["prefix"], n["fragment"], n["terminal"]) for n in nodes}),
+            **found_in(nodes),
             "terminal_nodes": len(terminal),
             "correct_terminal_nodes": sum(bool(n["correct"]) for n in terminal),
-            "trees_with_a_correct_answer": len({n["tree_id"] for n in terminal if n["correct"]}),
             "deepest": max((n["depth"] for n in nodes), default=0),
             "shards": count,
             "some_answers": table(_shown(n) for n in [*best, *worst]),
@@ -116,6 +115,16 @@ def gather(ws: Workspace, k: int) -> Produced:
         }
 
     return ws.produce(asset, make, tables, force=False)
+
+
+def found_in(nodes: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How much was explored: what the report compares iterations by."""
+    return {
+        "trees": len({n["tree_id"] for n in nodes}),
+        "nodes": len(nodes),
+        "distinct_nodes": len({(n["tree_id"], n["prefix"], n["fragment"], n["terminal"]) for n in nodes}),
+        "trees_with_a_correct_answer": len({n["tree_id"] for n in nodes if n["correct"]}),
+    }
 
 
 def read_nodes(ws: Workspace, k: int) -> list[dict[str, Any]]:

@@ -87,7 +87,7 @@ class Workspace:
         if tables is not None:
             self.database.replace_many(tables(artifact), artifact.fingerprint)
         e = self.experiment
-        self.database.record_experiment(e.name, e.description, e)
+        self.database.record_experiment(e.name, e.description, e, list(self.planned))
         self.database.record_materialization(e.name, artifact, run_id=self.run_id, reused=reused)
 
     def progress(self, unit: str) -> Timed:

@@ -191,7 +191,7 @@ def reuse_or_make(
             return step.found, True
         start = time.monotonic()
         metadata = make(step)
-        return step.finish(origin, metadata, time.monotonic() - start), False
+        return step.finish(origin, metadata, time.monotonic() - start + step.parts.seconds()), False
 
 
 def _move_aside(target: Path, say: Say) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,9 +82,17 @@ class Database:
         with self.transaction() as connection:
             return {table: replace_rows(connection, table, artifact, content) for table, content in rows.items()}
 
-    def record_experiment(self, experiment: str, description: str, config: Any) -> None:
-        """Inserts or updates the experiment's row; `config` is a pydantic model or JSON-like."""
+    def record_experiment(self, experiment: str, description: str, config: Any, assets: Collection[str]) -> None:
+        """Inserts or updates the experiment's row, and forgets what it had of assets that are not in `assets`.
+
+        `config` is a pydantic model or JSON-like. An experiment that now has fewer iterations loses the later ones
+        from the leaderboard; the artifacts and their rows stay.
+        """
         with self.transaction() as connection:
+            connection.execute(
+                "DELETE FROM materializations WHERE experiment = ? AND NOT list_contains(?, asset)",
+                [experiment, list(assets)],
+            )
             connection.execute(
                 "INSERT OR REPLACE INTO experiments (experiment, description, config, updated_at) VALUES (?, ?, ?, ?)",
                 [experiment, description, to_json(config), _now()],

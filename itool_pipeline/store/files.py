@@ -128,6 +128,14 @@ class Parts:
                 shutil.rmtree(scratch, ignore_errors=True)
         return target
 
+    def spend(self, name: str, seconds: float) -> None:
+        """Note what a part took that another process made, to be counted in the artifact's seconds."""
+        self.write_text(f"{name}.seconds", repr(seconds))
+
+    def seconds(self) -> float:
+        """The sum of what was noted."""
+        return sum(float(path.read_text()) for path in sorted(self.directory.glob("*.seconds")))
+
     def remove(self, name: str) -> None:
         """Removes the part, if it is there."""
         path = self.path(name)

@@ -111,14 +111,12 @@ def test_toolace_trains_on_the_file_and_is_scored_on_all_cases(
 ) -> None:
     path = write(tmp_path, ["u: q", "a: [plan(stops=[])]"], ["u: q", "a: no"], ["u: q", "a: "])
     data = ToolAceData(type="toolace", path=str(path))
-    loaded = load_data(data, BfclConfig(categories=("live_relevance", "simple_java")), downloads_dir, seed=0)
+    loaded = load_data(data, BfclConfig(categories=("live_simple", "irrelevance")), downloads_dir, seed=0)
     assert [e.response for e in loaded.train] == ["[plan(stops=[])]", "no"]
-    assert Counter(e.category for e in loaded.bfcl_cases) == {"live_relevance": 16, "simple_java": 100}
+    assert Counter(e.category for e in loaded.bfcl_cases) == {"live_simple": 258, "irrelevance": 240}
     assert [r.reason for r in loaded.refused] == ["the answer is empty"]
 
 
 def test_mistakes_in_the_config_are_explained(downloads_dir: Path, bfcl_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"There is no file .*none\.json"):
         load_data(ToolAceData(type="toolace", path=str(tmp_path / "none.json")), BfclConfig(), downloads_dir, seed=0)
-    with pytest.raises(ValueError, match=r"evaluation\.bfcl\.categories: unknown \['simple'\]"):
-        load_data(BfclHalfData(), BfclConfig(categories=("simple",)), downloads_dir, seed=0)

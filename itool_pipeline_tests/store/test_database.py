@@ -141,9 +141,9 @@ def test_reading_cannot_write(database: Database) -> None:
 
 
 def test_experiments_are_updated_in_place(database: Database) -> None:
-    database.record_experiment("demo", "first", {"seed": 1})
-    database.record_experiment("other", "x", {})
-    database.record_experiment("demo", "second", {"seed": 2})
+    database.record_experiment("demo", "first", {"seed": 1}, [])
+    database.record_experiment("other", "x", {}, [])
+    database.record_experiment("demo", "second", {"seed": 2}, [])
     sql = "SELECT experiment, description, config->>'seed' FROM experiments ORDER BY experiment"
     assert ask(database, sql) == [("demo", "second", "2"), ("other", "x", None)]
 

@@ -1,0 +1,219 @@
+"""The definitions load, and the graph that Dagster sees is the one of the design, written out here by hand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+
+from itool_pipeline.config import experiment_names
+from itool_pipeline.definitions import defs
+from itool_pipeline.defs.metadata import shown
+from itool_pipeline.steps.display import IMAGE, MARKDOWN
+from itool_pipeline.steps.workspace import Produced
+from itool_pipeline.store.manifest import Artifact, FileEntry, Manifest
+
+ROOT = Path(__file__).parents[2]
+
+GRAPH = {
+    "base_model": "",
+    "examples": "base_model",
+    "splits": "examples",
+    "warmup/easy": "base_model splits",
+    "warmup/medium": "base_model splits warmup/easy",
+    "warmup/hard": "base_model splits warmup/medium",
+    "iteration_1/replay_buffer": "base_model splits warmup/hard",
+    "iteration_1/trees": "base_model splits warmup/hard iteration_1/replay_buffer",
+    "iteration_1/pairs": "splits iteration_1/trees",
+    "iteration_1/policy": "base_model splits warmup/hard iteration_1/pairs",
+    "iteration_2/replay_buffer": "base_model splits iteration_1/policy",
+    "iteration_2/trees": "base_model splits iteration_1/policy iteration_2/replay_buffer",
+    "iteration_2/pairs": "splits iteration_2/trees",
+    "iteration_2/policy": "base_model splits iteration_1/policy iteration_2/pairs",
+    "iteration_3/replay_buffer": "base_model splits iteration_2/policy",
+    "iteration_3/trees": "base_model splits iteration_2/policy iteration_3/replay_buffer",
+    "iteration_3/pairs": "splits iteration_3/trees",
+    "iteration_3/policy": "base_model splits iteration_2/policy iteration_3/pairs",
+    "bfcl/base": "base_model examples",
+    "bfcl/warmup": "base_model examples warmup/hard",
+    "bfcl/iteration_1": "base_model examples iteration_1/policy",
+    "bfcl/iteration_2": "base_model examples iteration_2/policy",
+    "bfcl/iteration_3": "base_model examples iteration_3/policy",
+    "report": "bfcl/base bfcl/warmup bfcl/iteration_1 bfcl/iteration_2 bfcl/iteration_3"
+    " iteration_1/pairs iteration_2/pairs iteration_3/pairs",
+}
+
+USES_MODEL = {
+    name.replace("/", "__")
+    for name in GRAPH
+    if name.split("/")[-1] in ("easy", "medium", "hard", "replay_buffer", "policy") or name.startswith("bfcl/")
+} | {f"iteration_{k}_{op}" for k in (1, 2, 3) for op in ("search_shard", "gather")}
+
+DATA = {"base_model", "examples", "splits"}
+
+
+@pytest.fixture(scope="module")
+def graph() -> AssetGraph:
+    return defs.resolve_asset_graph()
+
+
+def key(name: str) -> dg.AssetKey:
+    return dg.AssetKey(name.split("/"))
+
+
+def test_the_definitions_are_valid() -> None:
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_assets_and_their_inputs(graph: AssetGraph) -> None:
+    found = {
+        k.to_user_string(): {parent.to_user_string() for parent in graph.get(k).parent_keys}
+        for k in graph.get_all_asset_keys()
+    }
+    assert found == {name: set(inputs.split()) for name, inputs in GRAPH.items()}
+
+
+@pytest.mark.parametrize("name", GRAPH)
+def test_an_asset_says_what_it_is(graph: AssetGraph, name: str) -> None:
+    node = graph.get(key(name))
+    assert node.description
+    assert node.description.endswith(".")
+    assert node.group_name == ("data" if name in DATA else name.split("/")[0])
+    assert node.code_version
+    assert node.kinds
+    assert isinstance(node.partitions_def, dg.StaticPartitionsDefinition)
+    assert list(node.partitions_def.get_partition_keys()) == experiment_names()
+
+
+def all_ops() -> dict[str, Any]:
+    """Every op of the job `itool`, those inside of graphs too."""
+    found: dict[str, Any] = {}
+
+    def walk(nodes: Any) -> None:
+        for node in nodes:
+            if isinstance(node, dg.GraphDefinition):
+                walk(node.node_defs)
+            else:
+                found[node.name] = node
+
+    walk(defs.resolve_job_def("itool").graph.node_defs)
+    return found
+
+
+def test_ops_that_use_the_model_take_a_place_in_the_pool_and_ask_for_a_gpu() -> None:
+    ops = all_ops()
+    assert {name for name, op in ops.items() if op.pool} == USES_MODEL
+    for name in USES_MODEL:
+        assert ops[name].pool == "gpu"
+        limits = ops[name].tags["dagster-k8s/config"]
+        assert '"nvidia.com/gpu": "1"' in str(limits).replace("'", '"')
+        assert "num_gpus" in str(ops[name].tags["dagster-ray/config"])
+    others = [op for name, op in ops.items() if name not in USES_MODEL]
+    assert len(others) == 3 + 3 * (1 + 1) + 1 + len(CHECKS)
+    assert not any("dagster-k8s/config" in op.tags for op in others)
+
+
+def test_trees_fan_out_over_shards() -> None:
+    ops = all_ops()
+    for k in (1, 2, 3):
+        (out,) = ops[f"iteration_{k}_plan_shards"].output_defs
+        assert out.is_dynamic
+        assert ops[f"iteration_{k}_gather"].input_defs[0].name == "shards"
+
+
+CHECKS = {
+    ("splits", "disjoint"),
+    ("splits", "no_leak"),
+    *((f"iteration_{k}/pairs", "filters") for k in (1, 2, 3)),
+    *((f"iteration_{k}/policy", "finite") for k in (1, 2, 3)),
+    *((f"bfcl/{c}", "complete") for c in ("base", "warmup", "iteration_1", "iteration_2", "iteration_3")),
+}
+
+
+def test_checks(graph: AssetGraph) -> None:
+    assert {(c.asset_key.to_user_string(), c.name) for c in graph.asset_check_keys} == CHECKS
+    for check in defs.asset_checks or []:
+        assert all(spec.description for spec in check.check_specs)
+
+
+@pytest.mark.parametrize(
+    ("job", "assets"),
+    [
+        ("itool", set(GRAPH)),
+        ("evaluate", {name for name in GRAPH if name.startswith("bfcl/")} | {"report"}),
+        ("report", {"report"}),
+    ],
+)
+def test_jobs(job: str, assets: set[str]) -> None:
+    found = defs.resolve_job_def(job)
+    assert {k.to_user_string() for k in found.asset_layer.executable_asset_keys} == assets
+    assert found.description
+    assert found.partitions_def is not None
+    assert found.partitions_def.get_partition_keys() == experiment_names()
+
+
+def test_automation_is_off_until_someone_turns_it_on() -> None:
+    schedules, sensors = list(defs.schedules or []), list(defs.sensors or [])
+    assert [(s.name, s.default_status) for s in schedules] == [("weekly", dg.DefaultScheduleStatus.STOPPED)]
+    assert [(s.name, s.default_status) for s in sensors] == [("local_data", dg.DefaultSensorStatus.STOPPED)]
+
+
+def test_loading_needs_neither_torch_nor_transformers() -> None:
+    """Dagster loads the definitions again and again, in many processes."""
+    program = (
+        "import sys, itool_pipeline.definitions\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'transformers', 'peft', 'matplotlib'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+PNG = b"\x89PNG\r\n\x1a\n not really"
+
+
+def produced(tmp_path: Path, metadata: dict[str, Any]) -> Produced:
+    (tmp_path / "loss.png").write_bytes(PNG)
+    manifest = Manifest(
+        asset="warmup/easy",
+        fingerprint="a" * 16,
+        inputs={},
+        code_version="1",
+        run_id="r",
+        config=None,
+        metadata=metadata,
+        files={"loss.png": FileEntry(size=len(PNG), sha256=None)},
+        created_at="2025-01-01T00:00:00+00:00",
+        seconds=2.5,
+    )
+    return Produced(Artifact("warmup/easy", "a" * 16, tmp_path, manifest), True)
+
+
+def test_metadata_as_the_ui_shows_it(tmp_path: Path) -> None:
+    given = {
+        "loss": {IMAGE: "loss.png"},
+        "rows": {MARKDOWN: "| a |"},
+        "steps": 7,
+        "absent": None,
+        "list": [1, 2],
+        "why": "nothing",
+    }
+    metadata = shown(produced(tmp_path, given))
+    # base64 of the bytes of PNG, by `base64` of coreutils
+    picture = "![loss.png](data:image/png;base64,iVBORw0KGgogbm90IHJlYWxseQ==)"
+    assert metadata == {
+        "loss": dg.MetadataValue.md(picture),
+        "rows": dg.MetadataValue.md("| a |"),
+        "steps": 7,
+        "list": dg.MetadataValue.json([1, 2]),
+        "why": "nothing",
+        "fingerprint": "a" * 16,
+        "reused": True,
+        "seconds": 2.5,
+        "artifact": dg.MetadataValue.path(str(tmp_path)),
+    }
+    dg.MaterializeResult(metadata=metadata)

@@ -1,0 +1,184 @@
+"""Drawing tokens by hand-worked probabilities, and branches that stop where they should and stay in step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from itool_pipeline.core.fragments import FragmentRule
+from itool_pipeline.core.policy import Fragment, SampleRequest
+from itool_pipeline.engines.branches import Branch, draw
+from itool_pipeline.engines.model import load_tokenizer
+from itool_pipeline.engines.transformers_engine import Sampling
+
+GRID = (np.arange(20_000) + 0.5) / 20_000
+"""Uniform numbers as even as they can be: shares then differ from probabilities by less than one grid step a token."""
+
+NO_END: frozenset[int] = frozenset()
+
+
+def shares(probabilities: Sequence[float], sampling: Sampling) -> list[float]:
+    """How often each token is drawn over the even grid, for logits whose softmax is `probabilities`."""
+    logits = torch.tensor(probabilities, dtype=torch.float64).log().float()[None].expand(len(GRID), -1)
+    tokens, _ = draw(logits, GRID, sampling)
+    return [tokens.count(token) / len(GRID) for token in range(len(probabilities))]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(temperature=1.0), [0.1, 0.4, 0.2, 0.3]),
+        (Sampling(temperature=1.0, top_k=2), [0, 4 / 7, 0, 3 / 7]),
+        (Sampling(temperature=1.0, top_k=1), [0, 1, 0, 0]),
+        # 0.4 and 0.3 stand before 0.5 is reached; 0.2 begins at 0.7
+        (Sampling(temperature=1.0, top_p=0.5), [0, 4 / 7, 0, 3 / 7]),
+        (Sampling(temperature=1.0, top_p=0.75), [0, 4 / 9, 2 / 9, 3 / 9]),
+        (Sampling(temperature=1.0, top_p=0.01), [0, 1, 0, 0]),
+        # squares: 0.01 + 0.16 + 0.04 + 0.09 = 0.3
+        (Sampling(temperature=0.5), [0.01 / 0.3, 0.16 / 0.3, 0.04 / 0.3, 0.09 / 0.3]),
+        # top_k first, then top_p of what is left: of 4/7 and 3/7 only the first begins below 0.5
+        (Sampling(temperature=1.0, top_k=2, top_p=0.5), [0, 1, 0, 0]),
+    ],
+)
+def test_shares_are_the_probabilities(sampling: Sampling, expected: list[float]) -> None:
+    assert shares([0.1, 0.4, 0.2, 0.3], sampling) == pytest.approx(expected, abs=2 / len(GRID))
+
+
+@given(
+    st.lists(st.floats(-4, 4, width=32), min_size=2, max_size=12),
+    st.sampled_from([0.5, 0.7, 1.0, 1.5, 3.0]),
+)
+@settings(max_examples=20, deadline=None)
+def test_shares_are_the_softmax(logits: list[float], temperature: float) -> None:
+    values = np.array(logits) / temperature
+    expected = np.exp(values - values.max()) / np.exp(values - values.max()).sum()
+    rows = torch.tensor(logits)[None].expand(len(GRID), -1)
+    tokens, _ = draw(rows, GRID, Sampling(temperature=temperature))
+    counted = np.bincount(tokens, minlength=len(logits)) / len(GRID)
+    # The statistic that is chi-square distributed for random draws is next to nothing for an even grid.
+    assert len(GRID) * np.sum((counted - expected) ** 2 / expected) < 0.5
+
+
+def test_rows_are_drawn_each_by_its_own_number() -> None:
+    logits = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [0.7, 0.2, 0.1], [0.7, 0.2, 0.1]]).log()
+    tokens, _ = draw(logits, np.array([0.0, 0.0, 0.75, 0.95]), Sampling(temperature=1.0))
+    assert tokens == [0, 2, 1, 2]
+
+
+def test_log_probs_are_at_temperature_one_over_the_whole_vocabulary() -> None:
+    logits = torch.tensor([[0.5, 0.3, 0.2]]).log().expand(2, -1) + 7.0
+    tokens, log_probs = draw(logits, np.array([0.1, 0.9]), Sampling(temperature=3.0, top_k=2))
+    assert tokens == [0, 1]
+    assert log_probs == pytest.approx([math.log(0.5), math.log(0.3)], abs=1e-5)
+
+
+@pytest.mark.parametrize("top_p", [0.3, 0.5, 0.7, 0.9, 1.0])
+def test_the_largest_uniform_number_draws_a_permitted_token(top_p: float) -> None:
+    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05, 0.0]]).log()
+    permitted = {0.3: 0, 0.5: 0, 0.7: 1, 0.9: 2, 1.0: 3}[top_p]
+    tokens, _ = draw(logits, np.array([np.nextafter(1.0, 0.0)]), Sampling(temperature=1.0, top_p=top_p))
+    assert tokens == [permitted]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model_dir: Path) -> Any:
+    return load_tokenizer(tiny_model_dir)
+
+
+def grown(
+    tokens: Sequence[int],
+    tokenizer: Any,
+    *,
+    response: Sequence[int] = (),
+    limit: int = 100,
+    rule: FragmentRule | None = None,
+    end: frozenset[int] = NO_END,
+) -> Fragment:
+    """A branch that is fed `tokens` until it is done or `limit` is reached."""
+    text = tokenizer.decode(list(response))
+    branch = Branch(SampleRequest((1,), tuple(response), text, 1, 0), np.zeros(limit))
+    for i, token in enumerate(tokens[:limit]):
+        assert not branch.done
+        branch.append(token, -float(i + 1), tokenizer, rule or FragmentRule(), end, i + 1 == limit)
+        if branch.done:
+            break
+    return branch.fragment()
+
+
+def test_a_branch_stops_at_the_first_boundary(tokenizer: Any) -> None:
+    tokens = tokenizer.encode('[f(a=1, b="x, y", c=[1, 2])]')
+    fragments, done = [], 0
+    while done < len(tokens):
+        fragment = grown(tokens[done:], tokenizer, response=tokens[:done])
+        fragments.append(fragment.text)
+        assert fragment.logprobs == tuple(-float(i + 1) for i in range(len(fragment.token_ids)))
+        assert fragment.token_ids == tuple(tokens[done : done + len(fragment.token_ids)])
+        done += len(fragment.token_ids)
+    assert "".join(fragments) == '[f(a=1, b="x, y", c=[1, 2])]'
+    assert [f.rstrip("])") for f in fragments[:2]] == ["[f(a=1,", ' b="x, y",']
+
+
+def test_the_end_token_is_kept_but_is_no_text(tokenizer: Any) -> None:
+    end = tokenizer.eos_token_id
+    words = tokenizer.encode("No tool fits")
+    fragment = grown([*words, end], tokenizer, end=frozenset({end}))
+    assert fragment == Fragment(
+        (*words, end), "No tool fits", tuple(-float(i + 1) for i in range(len(words) + 1)), True
+    )
+    alone = grown([end], tokenizer, response=words, end=frozenset({end}))
+    assert alone == Fragment((end,), "", (-1.0,), True)
+
+
+def test_the_limit_ends_a_branch(tokenizer: Any) -> None:
+    words = tokenizer.encode("some words without any boundary at all")
+    fragment = grown(words, tokenizer, limit=3)
+    assert fragment.token_ids == tuple(words[:3])
+    assert fragment.text == tokenizer.decode(words[:3])
+    assert not fragment.finished
+
+
+@pytest.mark.parametrize("character", ["日", "😀", "ὼ", "𝒳"])
+def test_a_character_cut_by_the_limit_is_dropped_whole(tokenizer: Any, character: str) -> None:
+    before, pieces = tokenizer.encode("go "), tokenizer.encode(character)
+    assert len(pieces) > 1, "the character must be more than one token"
+    for limit in range(len(before) + 1, len(before) + len(pieces)):
+        fragment = grown([*before, *pieces], tokenizer, limit=limit)
+        assert fragment == Fragment(tuple(before), "go ", tuple(-float(i + 1) for i in range(len(before))), False)
+    whole = grown([*before, *pieces], tokenizer, limit=len(before) + len(pieces))
+    assert whole.text == "go " + character
+    assert whole.token_ids == (*before, *pieces)
+
+
+def test_nothing_is_left_of_half_a_character(tokenizer: Any) -> None:
+    fragment = grown(tokenizer.encode("😀")[:1], tokenizer, response=tokenizer.encode("[f("), limit=1)
+    assert fragment == Fragment((), "", (), False)
+
+
+def test_a_boundary_behind_half_a_character_waits_for_the_other_half(tokenizer: Any) -> None:
+    pieces = tokenizer.encode("日")
+    fragment = grown([*pieces, *tokenizer.encode(", x")], tokenizer)
+    assert fragment.text == "日,"
+
+
+@given(st.lists(st.integers(3, 49151), min_size=1, max_size=12), st.lists(st.integers(0, 255), max_size=3))
+@settings(max_examples=150, deadline=None)
+def test_text_and_tokens_stay_in_step(tokenizer: Any, tokens: list[int], response_bytes: list[int]) -> None:
+    """For any tokens, broken characters among them: the text is what the kept tokens decode to after the response."""
+    rule, limit = FragmentRule("aeiou,.)"), 6
+    single_bytes = tokenizer.encode("".join(map(chr, response_bytes)))
+    response = tokenizer.encode("so far ") + single_bytes
+    fragment = grown(tokens, tokenizer, response=response, limit=limit, rule=rule)
+    assert list(fragment.token_ids) == tokens[: len(fragment.token_ids)]
+    assert len(fragment.token_ids) == len(fragment.logprobs) <= limit
+    whole = tokenizer.decode([*response, *fragment.token_ids], clean_up_tokenization_spaces=False)
+    assert whole == tokenizer.decode(response) + fragment.text
+    if len(tokens) >= limit:
+        assert not fragment.text.endswith("\ufffd")

@@ -1,0 +1,56 @@
+"""A left-padded batch answers as each prompt alone does, token by token the likeliest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from itool_pipeline.engines.generate import generate_greedy
+from itool_pipeline.engines.model import LoadedModel
+
+NEVER = 1
+"""A token that these greedy answers do not hold."""
+
+
+def ids(count: int) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.random.default_rng(count).integers(300, 49000, count))
+
+
+PROMPTS = [ids(23), ids(1), ids(7), ids(40), ids(24)]
+
+
+def greedy(model: Any, prompt: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """The likeliest token after prompt and all before it, each by a forward pass of its own."""
+    tokens = list(prompt)
+    with torch.no_grad():
+        for _ in range(count):
+            tokens.append(int(model(torch.tensor([tokens])).logits[0, -1].argmax()))
+    return tuple(tokens[len(prompt) :])
+
+
+@pytest.fixture(scope="module")
+def expected(plain_model: Any) -> list[tuple[int, ...]]:
+    return [greedy(plain_model, prompt, 12) for prompt in PROMPTS]
+
+
+def test_a_batch_answers_as_each_prompt_alone(loaded: LoadedModel, expected: list[tuple[int, ...]]) -> None:
+    assert all(NEVER not in row for row in expected)
+    assert len(set(expected)) == len(PROMPTS)
+    assert generate_greedy(loaded, PROMPTS, 12, NEVER) == expected
+    assert [generate_greedy(loaded, [prompt], 12, NEVER)[0] for prompt in PROMPTS] == expected
+
+
+def test_answers_stop_before_the_end_token(loaded: LoadedModel, expected: list[tuple[int, ...]]) -> None:
+    """The others of the batch go on, and what fills up the row of the first is not part of its answer."""
+    end = expected[2][4]
+    cut = [row[: row.index(end)] if end in row else row for row in expected]
+    assert len(cut[2]) <= 4
+    assert any(len(row) == 12 for row in cut)
+    assert generate_greedy(loaded, PROMPTS, 12, end) == cut
+
+
+def test_an_answer_may_be_empty(loaded: LoadedModel, expected: list[tuple[int, ...]]) -> None:
+    assert generate_greedy(loaded, [PROMPTS[0]], 5, expected[0][0]) == [()]

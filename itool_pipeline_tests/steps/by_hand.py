@@ -1,0 +1,53 @@
+"""A workspace on a temporary storage, and examples, for steps whose artifacts are written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from itool_pipeline.config import Experiment
+from itool_pipeline.core.types import Example, Message
+from itool_pipeline.steps.plan import plan
+from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
+from itool_pipeline.store.database import Database
+from itool_pipeline.store.paths import StoragePaths
+
+
+def experiment(**over: Any) -> Experiment:
+    """An experiment with the defaults of the config, but for `over`."""
+    content = {"name": "hand", "model": {"type": "smollm2_wheel"}, "data": {"type": "bfcl_half"}, **over}
+    return Experiment.model_validate(content)
+
+
+def workspace(root: Path, said: list[str] | None = None, *, run_id: str = "run-1", **over: Any) -> Workspace:
+    """`said` collects what the workspace says."""
+    made, say = experiment(**over), (said if said is not None else []).append
+    paths = StoragePaths(root)
+    store, database = ArtifactStore(paths.artifacts, say), Database(paths.database, say=say)
+    return Workspace(made, plan(made), store, database, paths, say, run_id)
+
+
+def put(ws: Workspace, asset: str, write: Callable[[Path], Any]) -> None:
+    """An artifact of `asset` with the files that `write` makes in the directory it is handed. No rows."""
+
+    def make(step: Step) -> dict[str, Any]:
+        write(step.work)
+        return {}
+
+    planned = ws.planned[asset]
+    reuse_or_make(ws.artifacts, asset, planned.fingerprint, make, origin=planned.origin)
+
+
+def example(key: str, question: str = "", group: str = "") -> Example:
+    return Example(
+        id=key,
+        source="bfcl",
+        category="simple_python",
+        messages=(Message("user", question or f"What is {key}?"),),
+        tools=({"name": "f", "description": "", "parameters": {"properties": {}}},),
+        response="[f()]",
+        gold=(),
+        group=group or key,
+    )

@@ -1,0 +1,191 @@
+"""The asset checks on artifacts written by hand: good ones pass, and every kind of damage is found and named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from itool_pipeline.core.types import Example
+from itool_pipeline.steps import checks
+from itool_pipeline.steps.bfcl import CASES as CASE_ROWS
+from itool_pipeline.steps.bfcl import SCORES
+from itool_pipeline.steps.pairs import PAIRS
+from itool_pipeline.steps.prepare import CASES, SPLITS, TRAIN
+from itool_pipeline.steps.training import CHECKPOINT
+from itool_pipeline.steps.workspace import MissingInput, Workspace, write_jsonl
+from itool_pipeline.store.files import Parts
+from itool_pipeline_tests.steps.by_hand import example, put, workspace
+
+TRAINING = [example("t1"), example("t2", group="g"), example("t3", group="g"), example("v1")]
+HELD_OUT = [example("c1"), example("c2"), example("c3")]
+
+Row = dict[str, Any]
+
+
+def split(key: str, part: str = "train", in_buffer: bool = False) -> Row:
+    return {"example_id": key, "split": part, "difficulty": "easy", "in_buffer": in_buffer}
+
+
+GOOD_SPLITS = [split("t1", in_buffer=True), split("t2"), split("t3", in_buffer=True), split("v1", "validation")]
+
+
+def parquet(rows: Sequence[Row], name: str) -> Callable[[Path], None]:
+    return lambda directory: pq.write_table(pa.Table.from_pylist(list(rows)), directory / name)
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Workspace:
+    return workspace(tmp_path, iterations=1)
+
+
+def put_data(
+    ws: Workspace,
+    train: Sequence[Example] = TRAINING,
+    held_out: Sequence[Example] = HELD_OUT,
+    splits: Sequence[Row] = GOOD_SPLITS,
+) -> None:
+    def write(directory: Path) -> None:
+        write_jsonl(directory / CASES, ({"example": x.to_dict(), "prompt_tokens": 9} for x in held_out))
+
+    def divide(directory: Path) -> None:
+        parquet(splits, SPLITS)(directory)
+        write_jsonl(directory / TRAIN, (x.to_dict() for x in train))
+
+    put(ws, "examples", write)
+    put(ws, "splits", divide)
+
+
+def test_good_splits_pass(ws: Workspace) -> None:
+    put_data(ws)
+    assert checks.splits_are_disjoint(ws) == checks.Finding([], {"examples": 4, "held_out": 3})
+    leak = checks.no_question_leaks(ws)
+    assert leak == checks.Finding([], {"training_questions": 4, "held_out_questions": 3})
+
+
+def test_an_example_that_is_trained_on_and_scored(ws: Workspace) -> None:
+    put_data(ws, held_out=[*HELD_OUT, example("t3", "another question")])
+    assert checks.splits_are_disjoint(ws).problems == ["t3 is both trained on and held out"]
+
+
+def test_a_near_duplicate_in_validation(ws: Workspace) -> None:
+    put_data(ws, splits=[*GOOD_SPLITS[:2], split("t3", "validation"), GOOD_SPLITS[3]])
+    assert checks.splits_are_disjoint(ws).problems == ["group g is in training and validation examples"]
+
+
+def test_a_validation_example_in_the_buffer(ws: Workspace) -> None:
+    put_data(ws, splits=[*GOOD_SPLITS[:3], split("v1", "validation", in_buffer=True)])
+    assert checks.splits_are_disjoint(ws).problems == ["v1 is buffered and not trained on"]
+
+
+@pytest.mark.parametrize("question", ["What is t1?", "what  is T1", "WHAT, is t1!?", "What is\nt1?"])
+def test_a_held_out_question_in_training(ws: Workspace, question: str) -> None:
+    put_data(ws, held_out=[*HELD_OUT, example("c4", question)])
+    assert checks.no_question_leaks(ws).problems == ["case c4 asks what training example t1 asks"]
+
+
+def test_a_question_of_the_validation_part_leaks_too(ws: Workspace) -> None:
+    put_data(ws, held_out=[example("c4", "What is v1?")])
+    assert checks.no_question_leaks(ws).problems == ["case c4 asks what training example v1 asks"]
+
+
+def test_other_questions_do_not_leak(ws: Workspace) -> None:
+    put_data(ws, held_out=[example("c4", "What is t12?"), example("c5", "What was t1?")])
+    assert checks.no_question_leaks(ws).problems == []
+
+
+def pair(**over: Any) -> Row:
+    """Just within the three filters of the default config."""
+    row = {"pair_id": "t1/0", "chosen": "a", "rejected": "b", "similarity": 0.95, "kept": True}
+    return {**row, "chosen_q": 0.3, "rejected_q": 0.2, **over}
+
+
+def pairs_checked(ws: Workspace, *rows: Row) -> checks.Finding:
+    put(ws, "iteration_1/pairs", parquet(rows, PAIRS))
+    return checks.pairs_respect_filters(ws, 1)
+
+
+def test_pairs_within_the_filters_pass(ws: Workspace) -> None:
+    refused = pair(kept=False, similarity=1.0, chosen_q=-1.0, rejected_q=-1.0)
+    assert pairs_checked(ws, pair(rejected_q=0.1), refused) == checks.Finding([], {"pairs": 2, "kept": 1})
+
+
+@pytest.mark.parametrize(
+    ("over", "told"),
+    [
+        ({"similarity": 0.951, "rejected_q": 0.0}, "similarity 0.951, Q 0.300, 0.000"),
+        ({"chosen_q": 0.5, "rejected_q": 0.41}, "similarity 0.950, Q 0.500, 0.410"),
+        ({"chosen_q": 0.5, "rejected_q": 0.9}, "similarity 0.950, Q 0.500, 0.900"),
+        ({"chosen_q": 0.29, "rejected_q": 0.0}, "similarity 0.950, Q 0.290, 0.000"),
+        ({"rejected": "a", "rejected_q": 0.0}, "similarity 0.950, Q 0.300, 0.000"),
+    ],
+)
+def test_a_kept_pair_outside_the_filters(ws: Workspace, over: Row, told: str) -> None:
+    found = pairs_checked(ws, pair(chosen_q=0.9), pair(**{"pair_id": "t2/7", **over}))
+    assert found.problems == [f"pair t2/7: {told}"]
+
+
+def test_the_bounds_are_those_of_the_experiment(tmp_path: Path) -> None:
+    lax = workspace(tmp_path, iterations=1, pairs={"min_chosen_q": -2.0, "min_q_difference": 0.0})
+    assert pairs_checked(lax, pair(chosen_q=-1.5, rejected_q=-1.5)).problems == []
+
+
+def policy_checked(ws: Workspace, train: list[float], validation: list[tuple[int, float]]) -> checks.Finding:
+    row = {"validation_loss": 1.0, "steps": 4, "losses": {"train": train, "validation": [list(v) for v in validation]}}
+
+    put(ws, "iteration_1/policy", lambda directory: Parts(directory).write_json(CHECKPOINT, row))
+    return checks.held_out_loss_is_finite(ws, 1)
+
+
+def test_finite_losses_pass(ws: Workspace) -> None:
+    found = policy_checked(ws, [2.0, 1.0], [(0, 2.0), (4, 1.0)])
+    assert found == checks.Finding([], {"validation_loss": 1.0, "steps": 4})
+
+
+def test_a_policy_that_had_nothing_to_train_on_passes(ws: Workspace) -> None:
+    assert policy_checked(ws, [], []).problems == []
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite(ws: Workspace, tmp_path: Path, loss: float) -> None:
+    assert policy_checked(ws, [2.0], [(0, 2.0), (4, loss)]).problems == [f"loss {loss}"]
+    without_validation = workspace(tmp_path / "other", iterations=1)
+    assert policy_checked(without_validation, [2.0, loss], []).problems == [f"loss {loss}"]
+
+
+def scores_checked(ws: Workspace, decided: Sequence[str], total: int) -> checks.Finding:
+    put_data(ws)
+
+    def write(directory: Path) -> None:
+        parquet([{"case_id": key} for key in decided], CASE_ROWS)(directory)
+        parquet([{"total": total - 1}, {"total": 1}], SCORES)(directory)
+
+    put(ws, "bfcl/warmup", write)
+    return checks.scores_cover_every_case(ws, "warmup")
+
+
+def test_scores_of_every_case_pass(ws: Workspace) -> None:
+    assert scores_checked(ws, ["c2", "c1", "c3"], 3) == checks.Finding([], {"cases": 3})
+
+
+@pytest.mark.parametrize(
+    ("decided", "total", "problems"),
+    [
+        (["c1", "c3"], 2, ["case c2 was not decided"]),
+        (["c1", "c2", "c3", "t1"], 4, ["case t1 is no held-out case"]),
+        (["c1", "c2", "c3", "c3"], 4, ["4 decisions on 3 cases, 4 in the scores"]),
+        (["c1", "c2", "c3"], 2, ["3 decisions on 3 cases, 2 in the scores"]),
+    ],
+)
+def test_scores_that_miss_or_repeat_a_case(ws: Workspace, decided: list[str], total: int, problems: list[str]) -> None:
+    assert scores_checked(ws, decided, total).problems == problems
+
+
+def test_a_check_of_what_is_not_there(ws: Workspace) -> None:
+    with pytest.raises(MissingInput, match="bfcl/base"):
+        checks.scores_cover_every_case(ws, "base")

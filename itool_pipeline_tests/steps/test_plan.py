@@ -1,0 +1,171 @@
+"""The graph of one experiment, and which fingerprints a change of the config changes: a table worked out by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from itool_pipeline.config import Experiment
+from itool_pipeline.steps import plan as plan_module
+from itool_pipeline.steps.plan import assets_of, checkpoints, data_content, inputs_of, kind, plan, policy_before
+from itool_pipeline_tests.steps.by_hand import experiment
+
+FRONT = ["base_model", "examples", "splits"]
+WARMUP = ["warmup/easy", "warmup/medium", "warmup/hard"]
+FIRST = ["iteration_1/replay_buffer", "iteration_1/trees", "iteration_1/pairs", "iteration_1/policy"]
+SECOND = ["iteration_2/replay_buffer", "iteration_2/trees", "iteration_2/pairs", "iteration_2/policy"]
+SCORES = ["bfcl/base", "bfcl/warmup", "bfcl/iteration_1", "bfcl/iteration_2"]
+TWO_ITERATIONS = [*FRONT, *WARMUP, *FIRST, *SECOND, *SCORES, "report"]
+
+
+def test_all_assets_of_two_iterations() -> None:
+    assert sorted(assets_of(2)) == sorted(TWO_ITERATIONS)
+    assert list(plan(experiment(iterations=2))) == list(assets_of(2))
+
+
+@pytest.mark.parametrize("iterations", [0, 1, 2, 3])
+def test_every_input_precedes(iterations: int) -> None:
+    seen: set[str] = set()
+    for asset in assets_of(iterations):
+        assert set(inputs_of(asset, iterations)) <= seen, asset
+        assert len(set(inputs_of(asset, iterations))) == len(inputs_of(asset, iterations))
+        seen.add(asset)
+    assert len(seen) == 8 + 5 * iterations + 1
+
+
+def test_no_two_assets_share_a_fingerprint() -> None:
+    planned = plan(experiment(iterations=3))
+    assert len({p.fingerprint for p in planned.values()}) == len(planned)
+
+
+def test_checkpoints_in_their_order() -> None:
+    assert checkpoints(2) == {
+        "base": "base_model",
+        "warmup": "warmup/hard",
+        "iteration_1": "iteration_1/policy",
+        "iteration_2": "iteration_2/policy",
+    }
+    assert [policy_before(k) for k in (1, 2, 3)] == ["warmup/hard", "iteration_1/policy", "iteration_2/policy"]
+
+
+def test_kinds_of_steps() -> None:
+    assert {kind(asset) for asset in assets_of(3)} == set(plan_module.CODE_VERSIONS)
+    assert [kind(a) for a in ("warmup/easy", "iteration_2/trees", "bfcl/base", "report")] == [
+        "warmup",
+        "trees",
+        "bfcl",
+        "report",
+    ]
+
+
+def changed(before: Experiment, after: Experiment) -> set[str]:
+    """Assets of `after` whose fingerprint is not that of `before`."""
+    old = {asset: p.fingerprint for asset, p in plan(before).items()}
+    return {asset for asset, p in plan(after).items() if p.fingerprint != old.get(asset)}
+
+
+TRAINED_SCORES = SCORES[1:]
+ITERATION_SCORES = SCORES[2:]
+FROM_SPLITS = ["splits", *WARMUP, *FIRST, *SECOND, *TRAINED_SCORES, "report"]
+FROM_WARMUP = FROM_SPLITS[1:]
+
+
+@pytest.mark.parametrize(
+    ("over", "expected"),
+    [
+        ({}, []),
+        ({"scheduled": True}, []),
+        ({"compute": {"prefix_cache_gib": 1.0}}, []),
+        ({"description": "other words"}, ["report"]),
+        ({"name": "other"}, ["report"]),
+        ({"model": {"type": "hub", "name": "some/model"}}, TWO_ITERATIONS),
+        ({"seed": 1}, [a for a in TWO_ITERATIONS if a != "base_model"]),
+        ({"data": {"type": "bfcl_half", "train_limit": 9}}, [a for a in TWO_ITERATIONS if a != "base_model"]),
+        ({"split": {"validation_fraction": 0.2}}, FROM_SPLITS),
+        ({"split": {"difficulty": {"easy_max_tools": 2}}}, FROM_SPLITS),
+        ({"compute": {"dtype": "float32"}}, [*FROM_WARMUP, "bfcl/base"]),
+        ({"compute": {"batch_tokens": 4096}}, [*FROM_WARMUP, "bfcl/base"]),
+        ({"warmup": {"lora": {"rank": 8}}}, FROM_WARMUP),
+        ({"warmup": {"optimizer": {"learning_rate": 1e-3}}}, FROM_WARMUP),
+        ({"replay_buffer": {"fraction": 0.4}}, FROM_SPLITS),
+        ({"replay_buffer": {"top_fraction": 0.2}}, [*FIRST, *SECOND, *ITERATION_SCORES, "report"]),
+        ({"search": {"c": 2.0}}, [*FIRST[1:], *SECOND, *ITERATION_SCORES, "report"]),
+        ({"search": {"outcome": {"progress": 0.1}}}, [*FIRST[1:], *SECOND, *ITERATION_SCORES, "report"]),
+        ({"pairs": {"min_q_difference": 0.2}}, [*FIRST[2:], *SECOND, *ITERATION_SCORES, "report"]),
+        ({"preference": {"beta": 1.0}}, [*FIRST[3:], *SECOND, *ITERATION_SCORES, "report"]),
+        ({"evaluation": {"bfcl": {"max_new_tokens": 99}}}, [*SCORES, "report"]),
+        ({"evaluation": {"bfcl": {"batch_size": 2}}}, [*SCORES, "report"]),
+        ({"evaluation": {"bfcl": {"cases_per_category": 5}}}, [*SCORES, "report"]),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
+)
+def test_a_change_of_the_config_changes_what_it_decides(over: dict[str, Any], expected: list[str]) -> None:
+    assert changed(experiment(iterations=2), experiment(iterations=2, **over)) == set(expected)
+
+
+def test_experiments_that_differ_later_share_the_warmup() -> None:
+    one = plan(experiment(name="one", preference={"loss": "dpo"}, search={"width": 2}, iterations=1))
+    two = plan(experiment(name="two", pairs={"max_pairs": 7}, iterations=3))
+    shared = {asset for asset in one if one[asset].fingerprint == two[asset].fingerprint}
+    assert shared == {*FRONT, *WARMUP, "iteration_1/replay_buffer", "bfcl/base", "bfcl/warmup"}
+
+
+def test_fewer_iterations_are_the_beginning_of_more() -> None:
+    few, many = plan(experiment(iterations=1)), plan(experiment(iterations=3))
+    assert {a for a in few if few[a].fingerprint != many[a].fingerprint} == {"report"}
+    assert set(many) - set(few) == {
+        f"{group}{k}{step}"
+        for k in (2, 3)
+        for group, step in [("bfcl/iteration_", ""), *(("iteration_", s.removeprefix("iteration_1")) for s in FIRST)]
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind_of_step", "first"),
+    [("base_model", "base_model"), ("warmup", "warmup/easy"), ("trees", "iteration_1/trees"), ("bfcl", "bfcl/base")],
+)
+def test_a_new_code_version_is_a_new_fingerprint(
+    monkeypatch: pytest.MonkeyPatch, kind_of_step: str, first: str
+) -> None:
+    before = plan(experiment(iterations=2))
+    monkeypatch.setitem(plan_module.CODE_VERSIONS, kind_of_step, "next")
+    after = plan(experiment(iterations=2))
+    different = [a for a in after if after[a].fingerprint != before[a].fingerprint]
+    assert different[0] == first
+    assert different[-1] == "report"
+
+
+def toolace(path: Path) -> Experiment:
+    return experiment(iterations=2, data={"type": "toolace", "path": str(path)})
+
+
+def test_another_content_of_a_local_file_is_other_data(tmp_path: Path) -> None:
+    file = tmp_path / "data.json"
+    file.write_text("[]")
+    before, content = plan(toolace(file)), data_content(toolace(file))
+    # sha256 of the two characters `[]`
+    assert content == "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"
+    assert before["examples"].fingerprint == plan(toolace(file))["examples"].fingerprint
+    file.write_text("[ ]")
+    after = plan(toolace(file))
+    assert {a for a in after if after[a].fingerprint != before[a].fingerprint} == set(TWO_ITERATIONS) - {"base_model"}
+
+
+def test_data_that_is_not_local_has_no_content_of_its_own(tmp_path: Path) -> None:
+    assert data_content(experiment()) == ""
+    assert data_content(experiment(data={"type": "toolace"})) == ""
+    assert data_content(toolace(tmp_path / "absent.json")) == ""
+
+
+def test_inputs_are_recorded_with_their_fingerprints() -> None:
+    planned = plan(experiment(iterations=1))
+    assert dict(planned["iteration_1/pairs"].origin.inputs) == {
+        name: planned[name].fingerprint for name in ("splits", "iteration_1/trees")
+    }
+    assert list(planned["report"].origin.inputs) == [
+        *("bfcl/base", "bfcl/warmup", "bfcl/iteration_1"),
+        "iteration_1/pairs",
+    ]
