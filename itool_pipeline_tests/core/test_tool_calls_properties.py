@@ -154,7 +154,7 @@ def test_any_text_parses_or_is_a_syntax_error(text: str) -> None:
     _survives(text)
 
 
-@pytest.mark.slow
+@pytest.mark.fuzz
 @settings(max_examples=100_000, deadline=None)
 @given(st.text(max_size=40) | st.text(alphabet=ALPHABET, max_size=60))
 def test_any_of_many_texts_parses_or_is_a_syntax_error(text: str) -> None:
