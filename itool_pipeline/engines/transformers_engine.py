@@ -148,7 +148,7 @@ class TransformersEngine:
         return hidden
 
     def _sample(self, requests: Sequence[SampleRequest]) -> list[list[Fragment]]:
-        branches = [[Branch(request, self._uniforms(request)[b]) for b in range(request.count)] for request in requests]
+        branches = [[Branch(request, uniforms) for uniforms in self._uniforms(request)] for request in requests]
         count = max(r.count for r in requests)
         chains = [(r.prompt[-1], *r.response) for r in requests]
         width = max(map(len, chains))

@@ -119,8 +119,9 @@ def held_out(ws: Workspace) -> dict[str, Example]:
 
 def cases(ws: Workspace) -> dict[str, Example]:
     """Every BFCL case to be scored, by id: what the config draws from the held-out pool."""
-    tokens = {row["example"]["id"]: row["prompt_tokens"] for row in read_jsonl(ws.input("examples").file(CASES))}
-    pool, e = list(held_out(ws).values()), ws.experiment
+    rows, e = list(read_jsonl(ws.input("examples").file(CASES))), ws.experiment
+    tokens = {row["example"]["id"]: row["prompt_tokens"] for row in rows}
+    pool = [Example.from_dict(row["example"]) for row in rows]
     chosen, _ = choose_cases(pool, e.evaluation.bfcl, e.seed, lambda example: tokens[example.id])
     if not chosen:
         raise ValueError(f"experiment {e.name}: evaluation.bfcl leaves no case; raise its max_prompt_tokens")
