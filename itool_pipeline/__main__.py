@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.config import ConfigError, experiment_names, load_experiment
+from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
 from itool_pipeline.store.files import StorageError
 from itool_pipeline.store.paths import storage_paths
 from itool_pipeline.store.sql_shell import run_sql

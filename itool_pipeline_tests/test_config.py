@@ -7,18 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from itool_pipeline.config import (
-    BFCL_SINGLE_TURN,
-    BfclHalfData,
-    ConfigError,
-    Experiment,
-    HubModel,
-    ToolAceData,
-    WheelModel,
-    experiment_names,
-    experiments_dir,
-    load_experiment,
-)
+from itool_pipeline.config import BFCL_SINGLE_TURN, BfclHalfData, Experiment, HubModel, ToolAceData, WheelModel
+from itool_pipeline.experiment_files import ConfigError, experiment_names, experiments_dir, load_experiment
 
 BASE = """\
 model: {type: smollm2_wheel}

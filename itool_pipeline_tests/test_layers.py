@@ -18,16 +18,17 @@ ROOT = Path(itool_pipeline.__file__).parent
 OUTSIDE = frozenset({"data", "benchmarks", "engines", "training"})
 BELOW: dict[str, frozenset[str]] = {
     "config": frozenset(),
+    "experiment_files": frozenset({"config"}),
     "core": frozenset(),
     "data": frozenset({"core", "config"}),
     "benchmarks": frozenset({"core", "config", "data"}),
     "engines": frozenset({"core", "config", "data"}),
     "training": frozenset({"core", "config", "data", "engines"}),
     "store": OUTSIDE | {"core", "config"},
-    "steps": OUTSIDE | {"core", "config", "store"},
-    "defs": OUTSIDE | {"core", "config", "store", "steps"},
+    "steps": OUTSIDE | {"core", "config", "experiment_files", "store"},
+    "defs": OUTSIDE | {"core", "config", "experiment_files", "store", "steps"},
     "definitions": frozenset({"defs"}),
-    "__main__": OUTSIDE | {"core", "config", "store", "steps", "defs", "definitions"},
+    "__main__": OUTSIDE | {"core", "config", "experiment_files", "store", "steps", "defs", "definitions"},
 }
 """What each layer may import besides itself. Of the outside world, data lies lowest, and training uses engines."""
 

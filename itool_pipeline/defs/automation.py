@@ -5,9 +5,10 @@ from typing import Any
 
 import dagster as dg
 
-from itool_pipeline.config import ConfigError, Experiment, experiment_names, load_experiment
+from itool_pipeline.config import Experiment
 from itool_pipeline.defs.assets import asset_key
 from itool_pipeline.defs.partitions import experiments
+from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
 from itool_pipeline.steps.plan import checkpoints, data_content
 
 ONE_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}

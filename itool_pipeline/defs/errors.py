@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from itool_pipeline.config import ConfigError
 from itool_pipeline.data.wheels import FetchError
+from itool_pipeline.experiment_files import ConfigError
 from itool_pipeline.steps.workspace import MissingInput
 from itool_pipeline.store.files import StorageError
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import dagster as dg
 
-from itool_pipeline.config import experiment_names
+from itool_pipeline.experiment_files import experiment_names
 
 experiments = dg.StaticPartitionsDefinition(experiment_names())

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.config import Experiment, load_experiment
+from itool_pipeline.config import Experiment
 from itool_pipeline.core.types import Example
+from itool_pipeline.experiment_files import load_experiment
 from itool_pipeline.steps.plan import Planned, plan
 from itool_pipeline.steps.progress import Say, Timed
 from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make

@@ -11,9 +11,9 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
-from itool_pipeline.config import experiment_names
 from itool_pipeline.definitions import defs
 from itool_pipeline.defs.metadata import shown
+from itool_pipeline.experiment_files import experiment_names
 from itool_pipeline.steps.display import IMAGE, MARKDOWN
 from itool_pipeline.steps.workspace import Produced
 from itool_pipeline.store.manifest import Artifact, FileEntry, Manifest

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from itool_pipeline.config import ConfigError
+from itool_pipeline.experiment_files import ConfigError
 from itool_pipeline.steps.plan import plan
 from itool_pipeline.steps.workspace import MissingInput, Produced, Workspace, read_examples, read_jsonl, write_jsonl
 from itool_pipeline.store.artifacts import Step
