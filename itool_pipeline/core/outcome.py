@@ -78,6 +78,11 @@ def expects_call(example: Example) -> bool:
     return bool(example.gold) or ("relevance" in example.category and "irrelevance" not in example.category)
 
 
+def is_plain_text(text: str) -> bool:
+    """Whether a response, which may stop anywhere, says something in words: no call, and no list that holds none."""
+    return bool(text.strip()) and not text.lstrip("`\n ").startswith("[") and not looks_like_call(text)
+
+
 def in_any_order(example: Example) -> bool:
     return "parallel" in example.category or not is_benchmark(example)
 
@@ -110,13 +115,15 @@ def agreement(example: Example, partial: str) -> float:
     call of its name that it agrees with best; all of a call that finds none is wrong. A syntax error that no
     further text can mend is one wrong item, and a beginning that is no call gives -1.
 
-    When no call is expected: 0 for an empty text, 1 once plain text and -1 once a call has begun; a relevance
-    category without gold turns the signs round. Raises ValueError for gold calls in Java or JavaScript.
+    When no call is expected: 0 for an empty text, 1 once plain text has begun and -1 once anything else has; a
+    relevance category without gold wants a call instead, of whatever tool. Raises ValueError for gold calls in Java or
+    JavaScript.
     """
     if not partial.strip("`\n "):
         return 0.0
     if not example.gold:
-        return 1.0 if looks_like_call(partial) == expects_call(example) else -1.0
+        called = looks_like_call(partial) if expects_call(example) else not is_plain_text(partial)
+        return 1.0 if called == expects_call(example) else -1.0
     require_python(example)
     names = tool_names(example.tools)
     if not looks_like_call(partial):

@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from itool_pipeline.core.outcome import agreement, check, expects_call
+from itool_pipeline.core.outcome import agreement, check, expects_call, is_plain_text
 from itool_pipeline.core.policy import Policy, ScoreRequest
-from itool_pipeline.core.tool_calls import looks_like_call
 from itool_pipeline.core.types import Example
 
 
@@ -74,12 +73,12 @@ def outcome(state: State, settings: RewardSettings) -> tuple[float, bool | None]
     """O(s): the checker's verdict at a terminal state; before it, a potential that follows the gold answer.
 
     Two things are stricter than the checker, because the policy learns from them. A truncated response is wrong. And
-    where no call is right, so is only plain text: the checker also takes silence and calls too broken to decode.
+    where no call is right, so is only plain text: the checker also takes silence, and lists that it cannot decode.
     """
     if state.terminal:
         correct = state.finished and check(state.problem.example, state.text).correct
         if correct and not expects_call(state.problem.example):
-            correct = bool(state.text.strip()) and not looks_like_call(state.text)
+            correct = is_plain_text(state.text)
         return (settings.correct if correct else settings.wrong), correct
     return settings.progress * agreement(state.problem.example, state.text), None
 

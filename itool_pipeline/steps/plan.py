@@ -25,7 +25,7 @@ CODE_VERSIONS = {
     "splits": "1",
     "warmup": "1",
     "replay_buffer": "1",
-    "trees": "2",
+    "trees": "3",
     "pairs": "1",
     "policy": "1",
     "bfcl": "1",

@@ -99,7 +99,8 @@ def test_outcome_before_the_end_follows_the_gold_answer() -> None:
 
 def test_outcome_before_the_end_where_no_call_is_expected() -> None:
     assert outcome(_state(text_problem(), "Sorry,"), SHIPPED) == (0.5, None)
-    assert outcome(_state(text_problem(), "[f("), SHIPPED) == (-0.5, None)
+    for text in ("[f(", "[", "`[Vice", "[prepare_food.get_recipe]", "f("):
+        assert outcome(_state(text_problem(), text), SHIPPED) == (-0.5, None)
     assert outcome(_state(text_problem()), SHIPPED) == (0.0, None)
 
 
@@ -129,7 +130,10 @@ def test_a_truncated_response_is_wrong_even_if_it_would_be_right() -> None:
         ("[f(", False),  # the checker cannot decode it and takes it for no call
         ("[f(a=1]", False),
         ("[f(a=1)]", False),
-        ("[]", True),  # calls nothing, and says so
+        ("[]", False),
+        ("[prepare_food.get_recipe]", False),  # a call but for its parentheses
+        ("[Vice President John Kasubi, Vice President]", False),
+        ("`[", False),
     ],
 )
 def test_only_plain_text_is_right_where_no_call_is(text: str, correct: bool) -> None:
