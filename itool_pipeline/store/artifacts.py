@@ -5,6 +5,7 @@
 - `<fingerprint>.partial/` is being made. It survives kills; `parts/` in it holds the finished parts.
 - `<fingerprint>.lock` is held by whoever makes it.
 - `<fingerprint>.damaged/` was finished and then lost or changed files: kept for a look, never used.
+- `<fingerprint>.superseded/` is to be replaced by `force`: kept until what replaces it is finished.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Step:
     def put_into_place(self, manifest: Manifest) -> Artifact:
         """Renames the sealed work directory to the artifact's name and drops the parts."""
         move_into_place(self.work, self.target)
+        remove_tree(_superseded(self.target))
         for leftover in (PARTS, ".tmp"):
             shutil.rmtree(self.target / leftover, ignore_errors=True)
         return Artifact(self.asset, self.fingerprint, self.target, manifest)
@@ -114,7 +116,7 @@ class ArtifactStore:
     def open(self, asset: str, fingerprint: str, *, force: bool = False, say: Say | None = None) -> Iterator[Step]:
         """A Step, under the artifact's exclusive lock; waits for another process that holds it.
 
-        `force` first removes the finished artifact and the partial one. A step that is left without `finish`, by an
+        `force` first drops the partial artifact, and takes the finished one out of the way until the new one is there. A step that is left without `finish`, by an
         exception or a kill, keeps its partial directory for the next. Raises StorageError on a full disk.
         """
         target = self._place(asset, fingerprint)
@@ -122,8 +124,7 @@ class ArtifactStore:
         tell = say or self._say
         with self._lock(asset, fingerprint, tell):
             if force:
-                remove_tree(target)
-                remove_tree(work)
+                _supersede(target, work)
             found = self.find(asset, fingerprint)
             if found is None:
                 _move_aside(target, tell)
@@ -144,11 +145,10 @@ class ArtifactStore:
             yield Parts(self._place(asset, fingerprint).with_name(f"{fingerprint}.partial") / PARTS)
 
     def discard(self, asset: str, fingerprint: str, *, say: Say | None = None) -> None:
-        """Removes the artifact and its parts: `force` for an artifact that many workers make."""
+        """`force` for an artifact that many workers make: what is finished goes out of the way, parts are dropped."""
         target = self._place(asset, fingerprint)
         with self._lock(asset, fingerprint, say or self._say):
-            remove_tree(target)
-            remove_tree(target.with_name(f"{fingerprint}.partial"))
+            _supersede(target, target.with_name(f"{fingerprint}.partial"))
 
     def _place(self, asset: str, fingerprint: str) -> Path:
         if not ASSET.fullmatch(asset) or not FINGERPRINT.fullmatch(fingerprint):
@@ -194,11 +194,25 @@ def reuse_or_make(
         return step.finish(origin, metadata, time.monotonic() - start + step.parts.seconds()), False
 
 
+def _superseded(target: Path) -> Path:
+    return target.with_name(f"{target.name}.superseded")
+
+
+def _supersede(target: Path, work: Path) -> None:
+    remove_tree(work)
+    if target.exists():
+        _rename(target, _superseded(target))
+
+
+def _rename(target: Path, aside: Path) -> None:
+    remove_tree(aside)
+    target.replace(aside)
+    sync_file(aside.parent)
+
+
 def _move_aside(target: Path, say: Say) -> None:
     if not target.exists():
         return
     aside = target.with_name(f"{target.name}.damaged")
-    remove_tree(aside)
-    target.replace(aside)
-    sync_file(aside.parent)
+    _rename(target, aside)
     say(f"{target} is damaged: moved aside to {aside.name}, making it again.")

@@ -142,15 +142,32 @@ def test_force_makes_again_from_nothing(store: ArtifactStore) -> None:
     assert not reused
     assert artifact.manifest.metadata == {"parts": []}
     assert list(artifact.manifest.files) == []
+    assert not artifact.path.with_name(f"{A}.superseded").exists()
 
 
-def test_discard_removes_artifact_and_parts(store: ArtifactStore, tmp_path: Path) -> None:
+def test_force_keeps_the_old_artifact_until_the_new_one_is_there(store: ArtifactStore) -> None:
+    old = made(store)
+
+    def killed(step: Step) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    for _ in range(2):  # the second time there is none to take out of the way, and the old one is not lost
+        with pytest.raises(KeyboardInterrupt):
+            reuse_or_make(store, ASSET, A, killed, origin=ORIGIN, force=True)
+        assert store.find(ASSET, A) is None
+        kept = old.path.with_name(f"{A}.superseded")
+        assert (kept / "deep" / "trees.txt").read_text() == "three"
+    made(store)
+    assert not kept.exists()
+
+
+def test_discard_takes_the_artifact_away_and_drops_the_parts(store: ArtifactStore, tmp_path: Path) -> None:
     made(store)
     with store.parts(ASSET, A) as parts:
         parts.write_text("shard_1", "x")
     store.discard(ASSET, A)
     store.discard(ASSET, A)
-    assert [p.name for p in (tmp_path / ASSET).iterdir()] == [f"{A}.lock"]
+    assert sorted(p.name for p in (tmp_path / ASSET).iterdir()) == [f"{A}.lock", f"{A}.superseded"]
 
 
 def test_workers_share_and_the_gatherer_waits_for_them(store: ArtifactStore) -> None:
