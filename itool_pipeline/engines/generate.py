@@ -4,32 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
+from itool_pipeline.core.fragments import FragmentRule
+from itool_pipeline.core.policy import SampleRequest
 from itool_pipeline.engines.model import LoadedModel
+from itool_pipeline.engines.transformers_engine import Sampling, TransformersEngine
 
 
-@torch.inference_mode()  # type: ignore[untyped-decorator]
 def generate_greedy(
     loaded: LoadedModel, prompts: Sequence[tuple[int, ...]], max_new_tokens: int, end_token: int
 ) -> list[tuple[int, ...]]:
-    """The likeliest next token, again and again, for one batch of prompts; the end token is not part of the result."""
-    width = max(map(len, prompts))
-    tokens = torch.full((len(prompts), width), end_token, dtype=torch.long)
-    mask = torch.zeros_like(tokens)
-    for row, prompt in enumerate(prompts):
-        tokens[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
-    output = loaded.model.generate(
-        input_ids=tokens.to(loaded.device),
-        attention_mask=mask.to(loaded.device),
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        temperature=None,
-        top_k=None,
-        top_p=None,
-        eos_token_id=end_token,
-        pad_token_id=end_token,
+    """The likeliest next token, again and again, for one batch of prompts.
+
+    The end token is not part of the result, nor is the beginning of a character that the limit cuts in two.
+    A response is a fragment that no termination character ends. The search's engine drops rows as they finish, where
+    transformers' `generate` computes all of them until the last is done.
+    """
+    engine = TransformersEngine(
+        loaded,
+        FragmentRule(""),
+        Sampling(temperature=1.0, top_k=1, max_fragment_tokens=max_new_tokens),
+        end_tokens=frozenset({end_token}),
+        batch_tokens=len(prompts) * (max(map(len, prompts)) + max_new_tokens),
     )
-    rows: list[list[int]] = output[:, width:].tolist()
-    return [tuple(row[: row.index(end_token)] if end_token in row else row) for row in rows]
+    answers = engine.sample([SampleRequest(prompt, (), "", 1, seed=0) for prompt in prompts])
+    return [fragment.token_ids[:-1] if fragment.finished else fragment.token_ids for (fragment,) in answers]

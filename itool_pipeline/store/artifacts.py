@@ -116,8 +116,9 @@ class ArtifactStore:
     def open(self, asset: str, fingerprint: str, *, force: bool = False, say: Say | None = None) -> Iterator[Step]:
         """A Step, under the artifact's exclusive lock; waits for another process that holds it.
 
-        `force` first drops the partial artifact, and takes the finished one out of the way until the new one is there. A step that is left without `finish`, by an
-        exception or a kill, keeps its partial directory for the next. Raises StorageError on a full disk.
+        `force` first drops the partial artifact, and takes the finished one out of the way until the new one is there.
+        A step that is left without `finish`, by an exception or a kill, keeps its partial directory for the next.
+        Raises StorageError on a full disk.
         """
         target = self._place(asset, fingerprint)
         work = target.with_name(f"{fingerprint}.partial")

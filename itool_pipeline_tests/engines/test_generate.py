@@ -1,4 +1,4 @@
-"""A left-padded batch answers as each prompt alone does, token by token the likeliest."""
+"""A batch answers as each prompt alone does, token by token the likeliest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def ids(count: int) -> tuple[int, ...]:
     return tuple(int(i) for i in np.random.default_rng(count).integers(300, 49000, count))
 
 
-PROMPTS = [ids(23), ids(1), ids(7), ids(40), ids(24)]
+PROMPTS = [ids(12), ids(1), ids(9), ids(40), ids(24)]
+ENDS_IN_HALF_A_CHARACTER = ids(23)
 
 
 def greedy(model: Any, prompt: tuple[int, ...], count: int) -> tuple[int, ...]:
@@ -54,3 +55,12 @@ def test_answers_stop_before_the_end_token(loaded: LoadedModel, expected: list[t
 
 def test_an_answer_may_be_empty(loaded: LoadedModel, expected: list[tuple[int, ...]]) -> None:
     assert generate_greedy(loaded, [PROMPTS[0]], 5, expected[0][0]) == [()]
+
+
+def test_a_character_that_the_limit_cuts_in_two_is_left_out(loaded: LoadedModel, plain_model: Any) -> None:
+    whole = greedy(plain_model, ENDS_IN_HALF_A_CHARACTER, 12)
+    assert loaded.tokenizer.decode(whole).endswith("\ufffd")
+    (answer,) = generate_greedy(loaded, [ENDS_IN_HALF_A_CHARACTER], 12, NEVER)
+    assert answer == whole[: len(answer)]
+    assert len(answer) < 12
+    assert not loaded.tokenizer.decode(answer).endswith("\ufffd")
