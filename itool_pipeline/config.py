@@ -147,6 +147,10 @@ class SelfEvaluationConfig(Section):
     """Self-evaluation C of Eq. 7: option probabilities, weighted (App. B.1)."""
 
     enabled: bool = True
+    form: Literal["exact", "sampled"] = Field(
+        "exact", description="expectation over the options, or the mean of answers that are drawn (App. B.1)"
+    )
+    samples: AtLeastOne = Field(4, description="answers drawn for each state in the sampled form")
     weights: tuple[float, float, float, float] = (1.0, 0.1, -1.0, -2.0)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from itool_pipeline.core.outcome import agreement, check, expects_call, is_plain_text
 from itool_pipeline.core.policy import Policy, ScoreRequest
+from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.types import Example
 
 
@@ -60,13 +62,17 @@ class Reward:
 
 @dataclass(frozen=True, slots=True)
 class RewardSettings:
-    """`correct`, `wrong`: O of terminal states. `progress`: scale of O before them. `weights`: of A, B, C, D."""
+    """`correct`, `wrong`: O of terminal states. `progress`: scale of O before them. `weights`: of A, B, C, D.
+
+    grade_samples  C is the mean of so many drawn options (App. B.1); None: the exact expectation
+    """
 
     correct: float = 1.0
     wrong: float = -1.0
     progress: float = 0.5
     weights: tuple[float, float, float, float] = (1.0, 0.1, -1.0, -2.0)
     self_evaluation: bool = True
+    grade_samples: int | None = None
 
 
 def outcome(state: State, settings: RewardSettings) -> tuple[float, bool | None]:
@@ -85,13 +91,32 @@ def outcome(state: State, settings: RewardSettings) -> tuple[float, bool | None]
 
 def expected_grade(logprobs: Sequence[float], weights: Sequence[float]) -> float:
     """C(s) of Eq. 7: the weighted mean over the options, their probabilities renormalised to sum to one."""
-    top = max(logprobs)
-    masses = [math.exp(p - top) for p in logprobs]
+    masses = _masses(logprobs)
     return math.fsum(m * w for m, w in zip(masses, weights, strict=True)) / math.fsum(masses)
 
 
-def self_evaluations(states: Sequence[State], policy: Policy, settings: RewardSettings) -> list[float]:
-    """C of each state, exact (Eq. 7). States of one problem travel in one request and share its prompt."""
+def sampled_grade(logprobs: Sequence[float], weights: Sequence[float], samples: int, seed: int) -> float:
+    """C(s) as App. B.1 estimates it: the mean weight of `samples` options drawn by their renormalised probabilities.
+
+    That is the distribution of the model's answers once all that are no option are rejected.
+    """
+    drawn = random.Random(seed).choices(weights, _masses(logprobs), k=samples)
+    return math.fsum(drawn) / samples
+
+
+def _masses(logprobs: Sequence[float]) -> list[float]:
+    """Probabilities of the options up to a common factor, the largest 1."""
+    top = max(logprobs)
+    return [math.exp(p - top) for p in logprobs]
+
+
+def self_evaluations(
+    states: Sequence[State], policy: Policy, settings: RewardSettings, *, seed: int = 0
+) -> list[float]:
+    """C of each state (Eq. 7). States of one problem travel in one request and share its prompt.
+
+    What is drawn for a state depends on `seed`, its problem and its tokens alone, not on the states beside it.
+    """
     if not settings.self_evaluation:
         return [0.0] * len(states)
     groups: dict[tuple[int, ...], list[int]] = {}
@@ -104,8 +129,15 @@ def self_evaluations(states: Sequence[State], policy: Policy, settings: RewardSe
     grades = [0.0] * len(states)
     for members, rows in zip(groups.values(), policy.score(requests), strict=True):
         for k, i in enumerate(members):
-            grades[i] = expected_grade([row[-1] for row in rows[4 * k : 4 * k + 4]], settings.weights)
+            grades[i] = _grade(states[i], [row[-1] for row in rows[4 * k : 4 * k + 4]], settings, seed)
     return grades
+
+
+def _grade(state: State, logprobs: Sequence[float], settings: RewardSettings, seed: int) -> float:
+    if settings.grade_samples is None:
+        return expected_grade(logprobs, settings.weights)
+    own_seed = derive_seed(seed, "grade", state.problem.example.id, *state.token_ids)
+    return sampled_grade(logprobs, settings.weights, settings.grade_samples, own_seed)
 
 
 def _graded(state: State) -> list[tuple[int, ...]]:
@@ -115,8 +147,8 @@ def _graded(state: State) -> list[tuple[int, ...]]:
     return [(*candidate, *grade.after, option) for option in grade.options]
 
 
-def rewards(states: Sequence[State], policy: Policy, settings: RewardSettings) -> list[Reward]:
-    """R of each state, in their order (Eq. 6)."""
-    grades = self_evaluations(states, policy, settings)
+def rewards(states: Sequence[State], policy: Policy, settings: RewardSettings, *, seed: int = 0) -> list[Reward]:
+    """R of each state, in their order (Eq. 6). `seed` matters to sampled grades only."""
+    grades = self_evaluations(states, policy, settings, seed=seed)
     verdicts = [outcome(state, settings) for state in states]
     return [Reward(value, grade, correct) for (value, correct), grade in zip(verdicts, grades, strict=True)]

@@ -107,7 +107,7 @@ def search(
 
     `progress` counts rounds of expansion; there are at most iterations · (1 + simulation).
     """
-    roots = rewards([State(problem) for problem in problems], policy, reward_settings)
+    roots = rewards([State(problem) for problem in problems], policy, reward_settings, seed=seed)
     trees = [Tree.rooted(problem, root) for problem, root in zip(problems, roots, strict=True)]
     growing = [(tree, grow(tree, settings)) for tree in trees]
     asked = [(tree, growth, next(growth, None)) for tree, growth in growing]
@@ -145,7 +145,7 @@ def expand(
         [step(tree.nodes[node].state, fragment, settings.max_response_tokens) for fragment in fragments]
         for (tree, node), fragments in zip(leaves, kept, strict=True)
     ]
-    scored = iter(rewards([state for group in states for state in group], policy, reward_settings))
+    scored = iter(rewards([state for group in states for state in group], policy, reward_settings, seed=seed))
     return [
         [Child(fragment, state, next(scored)) for fragment, state in zip(fragments, group, strict=True)]
         for fragments, group in zip(kept, states, strict=True)

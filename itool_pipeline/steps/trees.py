@@ -151,7 +151,8 @@ def search_settings(config: SearchConfig) -> SearchSettings:
 def reward_settings(config: SearchConfig) -> RewardSettings:
     """The part of the config that the reward knows."""
     o, s = config.outcome, config.self_evaluation
-    return RewardSettings(o.correct, o.wrong, o.progress, s.weights, s.enabled)
+    drawn = s.samples if s.form == "sampled" else None
+    return RewardSettings(o.correct, o.wrong, o.progress, s.weights, s.enabled, drawn)
 
 
 def _search(ws: Workspace, k: int, ids: Sequence[str]) -> list[Tree]:

@@ -18,6 +18,7 @@ from itool_pipeline.core.reward import (
     expected_grade,
     outcome,
     rewards,
+    sampled_grade,
     self_evaluations,
 )
 from itool_pipeline_tests.core.fake_policy import (
@@ -213,6 +214,50 @@ def test_the_order_of_states_does_not_matter(seed: int, order: list[int]) -> Non
     states = [_state(problem, *pieces) for pieces in texts for problem in (call_problem(), text_problem())]
     alone = [rewards([state], RandomPolicy(seed), SHIPPED)[0] for state in states]
     assert rewards([states[i] for i in order], RandomPolicy(seed), SHIPPED) == [alone[i] for i in order]
+
+
+SAMPLED = replace(SHIPPED, grade_samples=4)
+OPTION_MASSES = (0.6, 0.2, 0.1, 0.1)
+"""The exact grade is 0.32; one drawn weight has the variance 0.6 · 1 + 0.2 · 0.01 + 0.1 · 1 + 0.1 · 4 - 0.32²."""
+
+
+def test_sampled_grades_scatter_about_the_exact_one() -> None:
+    draws, variance = 4000, 0.9996
+    logprobs = [log(m) - 7.0 for m in OPTION_MASSES]  # only ratios count
+    for samples in (1, 4):
+        found = [sampled_grade(logprobs, WEIGHTS, samples, seed) for seed in range(draws)]
+        mean = math.fsum(found) / draws
+        # five standard deviations of a mean of draws · samples weights
+        assert abs(mean - 0.32) < 5 * math.sqrt(variance / (samples * draws))
+        spread = math.fsum((value - mean) ** 2 for value in found) / draws
+        assert spread == pytest.approx(variance / samples, rel=0.1)
+
+
+def test_a_sampled_grade_is_a_mean_of_weights() -> None:
+    found = {round(sampled_grade([0.0] * 4, WEIGHTS, 2, seed), 9) for seed in range(500)}
+    assert found == {round((a + b) / 2, 9) for a in WEIGHTS for b in WEIGHTS}
+    only_b = [log(0), log(0.2), log(0), log(0)]
+    assert {round(sampled_grade(only_b, WEIGHTS, 4, seed), 9) for seed in range(20)} == {0.1}
+
+
+def test_sampled_grades_depend_on_seed_and_state() -> None:
+    policy = TablePolicy({}, default=OPTION_MASSES)
+    problems = [text_problem(str(i)) for i in range(30)]
+    states = [_state(problem, *pieces) for problem in problems for pieces in ((), ("x",), ("x", "y"))]
+    first = self_evaluations(states, policy, SAMPLED, seed=1)
+    assert self_evaluations(states, policy, SAMPLED, seed=1) == first
+    assert self_evaluations(states, policy, SAMPLED, seed=2) != first
+    by_state = [first[i::3] for i in range(3)]
+    assert by_state[0] != by_state[1] != by_state[2]
+    assert all(len(set(values)) > 3 for values in by_state), "every problem draws for itself"
+
+
+@given(st.integers(0, 10**6), st.permutations(range(8)))
+def test_the_order_of_states_does_not_matter_to_sampled_grades(seed: int, order: list[int]) -> None:
+    texts = [("[f(", "a=1,"), ("[f(", "a=7,"), ("No.",), ()]
+    states = [_state(problem, *pieces) for pieces in texts for problem in (call_problem(), text_problem())]
+    alone = [rewards([state], RandomPolicy(seed), SAMPLED, seed=seed)[0] for state in states]
+    assert rewards([states[i] for i in order], RandomPolicy(seed), SAMPLED, seed=seed) == [alone[i] for i in order]
 
 
 def test_no_states_no_rewards() -> None:

@@ -36,8 +36,10 @@ REWARDS = RewardSettings()
 few = settings(max_examples=60)
 
 
-def _search(policy_seed: int, limits: SearchSettings, seed: int, problem: Problem | None = None) -> Tree:
-    (tree,) = search([problem or call_problem()], RandomPolicy(policy_seed), limits, REWARDS, seed=seed)
+def _search(
+    policy_seed: int, limits: SearchSettings, seed: int, problem: Problem | None = None, how: RewardSettings = REWARDS
+) -> Tree:
+    (tree,) = search([problem or call_problem()], RandomPolicy(policy_seed), limits, how, seed=seed)
     return tree
 
 
@@ -139,13 +141,22 @@ def test_limits_hold(policy_seed: int, limits: SearchSettings, seed: int) -> Non
 
 
 @few
-@given(SEEDS, SETTINGS, SEEDS, st.permutations(range(5)))
+@given(SEEDS, SETTINGS, SEEDS, st.permutations(range(5)), st.sampled_from([None, 4]))
 def test_many_trees_in_a_batch_are_the_trees_one_at_a_time(
-    policy_seed: int, limits: SearchSettings, seed: int, order: list[int]
+    policy_seed: int, limits: SearchSettings, seed: int, order: list[int], grade_samples: int | None
 ) -> None:
     problems = [call_problem("a"), text_problem("b"), call_problem("c"), text_problem("d"), call_problem("e")]
-    together = search([problems[i] for i in order], RandomPolicy(policy_seed), limits, REWARDS, seed=seed)
-    assert together == [_search(policy_seed, limits, seed, problems[i]) for i in order]
+    how = RewardSettings(grade_samples=grade_samples)
+    together = search([problems[i] for i in order], RandomPolicy(policy_seed), limits, how, seed=seed)
+    assert together == [_search(policy_seed, limits, seed, problems[i], how) for i in order]
+
+
+def test_sampled_grades_are_drawn_from_the_seed_of_the_tree() -> None:
+    policy, limits = RandomPolicy(3), SearchSettings(3, 3, 3, 1, 1.0, 1.0, 4, 50)
+    how = RewardSettings(grade_samples=4)
+    roots = [search([call_problem()], policy, limits, how, seed=s)[0].nodes[0].rewards for s in range(12)]
+    assert len({root.self_evaluation for root in roots}) > 3
+    assert len({root.outcome for root in roots}) == 1
 
 
 @few
