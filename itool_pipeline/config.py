@@ -155,8 +155,14 @@ class SelfEvaluationConfig(Section):
 
 
 class SearchConfig(Section):
-    """Step-wise MCTS (Sec. 3.2; limits of App. B.1)."""
+    """Step-wise MCTS (Sec. 3.2; limits of App. B.1), or whole responses in its place (w/o MCTS, Sec. 4.3.2)."""
 
+    method: Literal["mcts", "sampling"] = Field(
+        "mcts",
+        description="sampling: `responses` whole ones are drawn and the likeliest is preferred to the least likely; "
+        "the limits of the tree do not matter then",
+    )
+    responses: Annotated[int, Field(ge=2, le=64)] = Field(4, description="drawn for each example by `sampling`")
     depth: AtLeastOne = Field(3, description="fragments from the root to the deepest node")
     width: Annotated[int, Field(ge=1, le=64)] = Field(3, description="children per node")
     iterations: AtLeastOne = Field(5, description="select-expand-backup rounds per tree")
@@ -183,12 +189,15 @@ class SearchConfig(Section):
 
 
 class PairsConfig(Section):
-    """The three filters of App. B.1."""
+    """Which children of a node make a pair (Sec. 3.2), and the three filters of App. B.1."""
 
+    per_node: Literal["extremes", "all"] = Field(
+        "extremes", description="the best and the worst child, or every two children that differ enough in Q"
+    )
     max_similarity: Fraction = 0.95
     min_q_difference: Annotated[float, Field(ge=0.0)] = 0.1
     min_chosen_q: float = 0.3
-    max_pairs: AtLeastOne | None = Field(4000, description="largest difference in Q first")
+    max_pairs: AtLeastOne | None = Field(4000, description="largest difference in Q (or probability) first")
 
 
 class PreferenceConfig(Section):
@@ -240,3 +249,9 @@ class Experiment(Section):
     pairs: PairsConfig = PairsConfig()
     preference: PreferenceConfig = PreferenceConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _pairs_need_action_values(self) -> Experiment:
+        if self.search.method == "sampling" and self.pairs.per_node == "all":
+            raise ValueError("pairs.per_node: all compares by Q, which search.method: sampling does not; say extremes")
+        return self

@@ -1,4 +1,8 @@
-"""Step-level preference pairs: the best and the worst child of a node (Section 3.2; filters of App. B.1)."""
+"""Step-level preference pairs: the best and the worst child of a node (Section 3.2; filters of App. B.1).
+
+Two variants stand beside it: all children of a node that differ enough in Q, and, for the comparison without MCTS
+(Section 4.3.2), the likeliest and the least likely child.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from enum import StrEnum
+from itertools import combinations
 
 
 class Verdict(StrEnum):
@@ -29,16 +34,20 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A candidate step: a child's node index, its fragment's text, and Q(s, a)."""
+    """A candidate step: a child's node index, its fragment's text, Q(s, a) and p(a | s)."""
 
     node: int
     text: str
     q: float
+    p: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two children of one node of one tree. `node`, `chosen`, `rejected` are node indices."""
+    """Two children of one node of one tree. `node`, `chosen`, `rejected` are node indices.
+
+    margin  by how much `chosen` is ahead in what chose it: Q, or the probability where there was no search
+    """
 
     tree_id: str
     node: int
@@ -46,12 +55,9 @@ class Pair:
     rejected: int
     chosen_q: float
     rejected_q: float
+    margin: float
     similarity: float
     verdict: Verdict
-
-    @property
-    def q_difference(self) -> float:
-        return self.chosen_q - self.rejected_q
 
 
 def similarity(a: str, b: str) -> float:
@@ -78,18 +84,45 @@ def pair_of(tree_id: str, node: int, children: Sequence[Candidate], filters: Fil
     if len(children) < 2:
         return None
     ranked = sorted(children, key=lambda child: -child.q)
+    return _pair(tree_id, node, ranked[0], ranked[-1], filters)
+
+
+def all_pairs(tree_id: str, node: int, children: Sequence[Candidate], filters: Filters) -> list[Pair]:
+    """Every two children of one node, the one with the higher Q chosen, each pair kept or refused; best first.
+
+    Of children with equal Q the first is taken for the better.
+    """
+    ranked = sorted(children, key=lambda child: -child.q)
+    return [_pair(tree_id, node, better, worse, filters) for better, worse in combinations(ranked, 2)]
+
+
+def pair_by_probability(tree_id: str, node: int, children: Sequence[Candidate], max_similarity: float) -> Pair | None:
+    """The likeliest child chosen, the least likely rejected (w/o MCTS, Section 4.3.2); None for fewer than two.
+
+    The two filters on Q do not apply: here the policy prefers, and no reward. Pairs that are too similar are refused;
+    so are, as `close`, two that are equally likely.
+    """
+    if len(children) < 2:
+        return None
+    ranked = sorted(children, key=lambda child: -child.p)
     best, worst = ranked[0], ranked[-1]
-    alike = similarity(best.text, worst.text)
-    verdict = judge(alike, best.q, worst.q, filters)
-    return Pair(tree_id, node, best.node, worst.node, best.q, worst.q, alike, verdict)
+    alike, margin = similarity(best.text, worst.text), best.p - worst.p
+    verdict = Verdict.SIMILAR if alike > max_similarity else Verdict.KEPT if margin > 0 else Verdict.CLOSE
+    return Pair(tree_id, node, best.node, worst.node, best.q, worst.q, margin, alike, verdict)
+
+
+def _pair(tree_id: str, node: int, better: Candidate, worse: Candidate, filters: Filters) -> Pair:
+    alike = similarity(better.text, worse.text)
+    verdict = judge(alike, better.q, worse.q, filters)
+    return Pair(tree_id, node, better.node, worse.node, better.q, worse.q, better.q - worse.q, alike, verdict)
 
 
 def limit(pairs: Iterable[Pair], max_pairs: int | None) -> list[Pair]:
-    """Keep at most `max_pairs` of the kept pairs, those with the largest difference in Q; the rest are marked."""
+    """Keep at most `max_pairs` of the kept pairs, those with the largest margin; the rest are marked."""
     pairs = list(pairs)
     if max_pairs is None:
         return pairs
     kept = [i for i, pair in enumerate(pairs) if pair.verdict is Verdict.KEPT]
-    kept.sort(key=lambda i: (-pairs[i].q_difference, pairs[i].tree_id, pairs[i].node))
+    kept.sort(key=lambda i: (-pairs[i].margin, pairs[i].tree_id, pairs[i].chosen, pairs[i].rejected))
     over = set(kept[max_pairs:])
     return [replace(pair, verdict=Verdict.OVER_LIMIT) if i in over else pair for i, pair in enumerate(pairs)]

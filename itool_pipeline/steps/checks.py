@@ -55,15 +55,16 @@ def no_question_leaks(ws: Workspace) -> Finding:
 
 
 def pairs_respect_filters(ws: Workspace, k: int) -> Finding:
-    """Every kept pair passes the three exclusions of App. B.1, and prefers the higher Q."""
+    """Every kept pair passes the three exclusions of App. B.1, and prefers the higher Q; without MCTS, the first."""
     rows, bounds = pq.read_table(ws.input(f"iteration_{k}/pairs").file(PAIRS)).to_pylist(), ws.experiment.pairs
+    by_q = ws.experiment.search.method == "mcts"
     kept = [row for row in rows if row["kept"]]
     problems = [
         f"pair {row['pair_id']}: similarity {row['similarity']:.3f}, Q {row['chosen_q']:.3f}, {row['rejected_q']:.3f}"
         for row in kept
         if row["similarity"] > bounds.max_similarity
-        or row["chosen_q"] - row["rejected_q"] < bounds.min_q_difference
-        or row["chosen_q"] < bounds.min_chosen_q
+        or (by_q and row["chosen_q"] - row["rejected_q"] < bounds.min_q_difference)
+        or (by_q and row["chosen_q"] < bounds.min_chosen_q)
         or row["chosen"] == row["rejected"]
     ]
     return Finding(problems, {"pairs": len(rows), "kept": len(kept)})

@@ -1,4 +1,4 @@
-"""iteration_k/pairs: the best and the worst child of each node, and which of these pairs are good enough."""
+"""iteration_k/pairs: which children of each node make pairs, and which of these are good enough."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from itool_pipeline.core.preference_pairs import Candidate, Filters, Pair, Verdict, limit, pair_of
+from itool_pipeline.config import PairsConfig
+from itool_pipeline.core.preference_pairs import (
+    Candidate,
+    Filters,
+    Pair,
+    Verdict,
+    all_pairs,
+    limit,
+    pair_by_probability,
+    pair_of,
+)
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.prepare import training_examples
 from itool_pipeline.steps.trees import found_in, read_nodes
@@ -47,13 +57,16 @@ Nodes = Mapping[tuple[str, int], Mapping[str, Any]]
 
 
 def pairs(ws: Workspace, k: int) -> Produced:
-    """Preference pairs of iteration k (Section 3.2), each with the filter that refused it (App. B.1)."""
+    """Preference pairs of iteration k (Section 3.2), each with the filter that refused it (App. B.1).
+
+    Without MCTS the policy's probability chooses, and of the filters only the one on similarity applies; Q is in the
+    rows all the same.
+    """
 
     def make(step: Step) -> dict[str, Any]:
         nodes: Nodes = {(row["tree_id"], row["node_id"]): row for row in read_nodes(ws, k)}
-        config = ws.experiment.pairs
-        filters = Filters(config.max_similarity, config.min_q_difference, config.min_chosen_q)
-        found = limit(_all_pairs(nodes, filters), config.max_pairs)
+        config, searched = ws.experiment.pairs, ws.experiment.search.method == "mcts"
+        found = limit(_candidates(nodes, config, by_q=searched), config.max_pairs)
         rows = [_row(pair, nodes) for pair in found]
         kept = [pair for pair in found if pair.verdict is Verdict.KEPT]
         pq.write_table(pa.Table.from_pylist(rows, PAIR_SCHEMA), step.work / PAIRS)
@@ -61,9 +74,10 @@ def pairs(ws: Workspace, k: int) -> Produced:
         pq.write_table(pa.Table.from_pylist(tokens, TOKEN_SCHEMA), step.work / TOKENS)
         counts = Counter(pair.verdict for pair in found)
         questions = {key: example.question for key, example in training_examples(ws).items()}
-        top = sorted((r for r in rows if r["kept"]), key=lambda r: -r["q_difference"])[:8]
+        top = [_row(pair, nodes) for pair in sorted(kept, key=lambda pair: -pair.margin)[:8]]
         return {
             **found_in(list(nodes.values())),
+            "chosen_by": "Q" if searched else "probability",
             "candidates": len(found),
             "kept": counts[Verdict.KEPT],
             **{f"refused_{verdict}": counts[verdict] for verdict in Verdict if verdict is not Verdict.KEPT},
@@ -74,17 +88,27 @@ def pairs(ws: Workspace, k: int) -> Produced:
     return ws.produce(f"iteration_{k}/pairs", make, lambda artifact: {"pairs": [artifact.file(PAIRS)]})
 
 
-def _all_pairs(nodes: Nodes, filters: Filters) -> list[Pair]:
+def _candidates(nodes: Nodes, config: PairsConfig, *, by_q: bool) -> list[Pair]:
+    """Every pair that comes into question, node by node, kept or refused."""
+    filters = Filters(config.max_similarity, config.min_q_difference, config.min_chosen_q)
     children: dict[tuple[str, int], list[Candidate]] = defaultdict(list)
     for (tree_id, node_id), row in nodes.items():
         if row["parent_id"] is not None:
-            children[tree_id, row["parent_id"]].append(Candidate(node_id, row["fragment"], row["action_value"]))
-    found = (pair_of(tree_id, node, candidates, filters) for (tree_id, node), candidates in children.items())
+            child = Candidate(node_id, row["fragment"], row["action_value"], row["prior"])
+            children[tree_id, row["parent_id"]].append(child)
+    found: list[Pair | None] = []
+    for (tree_id, node), below in children.items():
+        if not by_q:
+            found.append(pair_by_probability(tree_id, node, below, filters.max_similarity))
+        elif config.per_node == "all":
+            found += all_pairs(tree_id, node, below, filters)
+        else:
+            found.append(pair_of(tree_id, node, below, filters))
     return [pair for pair in found if pair is not None]
 
 
 def _pair_id(pair: Pair) -> str:
-    return f"{pair.tree_id}/{pair.node}"
+    return f"{pair.tree_id}/{pair.node}/{pair.chosen}-{pair.rejected}"
 
 
 def _row(pair: Pair, nodes: Nodes) -> dict[str, Any]:
@@ -100,7 +124,7 @@ def _row(pair: Pair, nodes: Nodes) -> dict[str, Any]:
         "rejected": rejected["fragment"],
         "chosen_q": pair.chosen_q,
         "rejected_q": pair.rejected_q,
-        "q_difference": pair.q_difference,
+        "q_difference": pair.chosen_q - pair.rejected_q,
         "similarity": pair.similarity,
         "kept": pair.verdict is Verdict.KEPT,
         "reason": str(pair.verdict),

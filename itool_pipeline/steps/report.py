@@ -76,7 +76,7 @@ def _error_table(errors: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
 
 def _search_row(ws: Workspace, k: int) -> dict[str, Any]:
     pairs = ws.input(f"iteration_{k}/pairs").manifest.metadata
-    shown = ("trees", "nodes", "distinct_nodes", "trees_with_a_correct_answer")
+    shown = ("trees", "nodes", "distinct_nodes", "trees_with_a_correct_answer", "chosen_by")
     refused = {name: pairs[name] for name in pairs if name.startswith("refused_")}
     return {"iteration": k, **{name: pairs[name] for name in shown}, "pairs_kept": pairs["kept"], **refused}
 

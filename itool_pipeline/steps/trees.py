@@ -1,4 +1,7 @@
-"""iteration_k/trees: one search tree for each selected example, in shards that can run side by side."""
+"""iteration_k/trees: one search tree for each selected example, in shards that can run side by side.
+
+Without MCTS (`search.method: sampling`) a tree has depth 1 and its nodes are whole responses.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from itool_pipeline.config import SearchConfig
+from itool_pipeline.core.response_sampling import ResponseSettings, sample_responses
 from itool_pipeline.core.reward import RewardSettings
 from itool_pipeline.core.search import SearchSettings, search
 from itool_pipeline.core.seeds import derive_seed
@@ -79,7 +83,7 @@ def search_shard(ws: Workspace, k: int, index: int) -> None:
         # The trees come last: a shard that has them is whole.
         parts.write(_node_part(index), lambda path: pq.write_table(pa.Table.from_pylist(nodes, NODE_SCHEMA), path))
         policy = ws.planned[policy_before(k)].fingerprint
-        rows = [_tree_row(tree, policy, ws.experiment.search.iterations) for tree in trees]
+        rows = [_tree_row(tree, policy) for tree in trees]
         parts.write(_tree_part(index), lambda path: pq.write_table(pa.Table.from_pylist(rows), path))
 
 
@@ -148,6 +152,11 @@ def search_settings(config: SearchConfig) -> SearchSettings:
     )
 
 
+def response_settings(config: SearchConfig) -> ResponseSettings:
+    """What is drawn in place of a search."""
+    return ResponseSettings(config.responses, config.max_response_tokens, config.prior)
+
+
 def reward_settings(config: SearchConfig) -> RewardSettings:
     """The part of the config that the reward knows."""
     o, s = config.outcome, config.self_evaluation
@@ -158,14 +167,13 @@ def reward_settings(config: SearchConfig) -> RewardSettings:
 def _search(ws: Workspace, k: int, ids: Sequence[str]) -> list[Tree]:
     engine, template = search_engine(ws, policy_before(k))
     examples, config = training_examples(ws), ws.experiment.search
-    return search(
-        [template.problem(examples[key]) for key in ids],
-        engine,
-        search_settings(config),
-        reward_settings(config),
-        seed=derive_seed(ws.experiment.seed, f"iteration_{k}/trees"),
-        progress=ws.progress(f"rounds of expansion, {len(ids)} trees side by side"),
-    )
+    problems = [template.problem(examples[key]) for key in ids]
+    seed = derive_seed(ws.experiment.seed, f"iteration_{k}/trees")
+    if config.method == "sampling":
+        own, counted = response_settings(config), ws.progress("responses")
+        return sample_responses(problems, engine, own, reward_settings(config), seed=seed, progress=counted)
+    progress = ws.progress(f"rounds of expansion, {len(ids)} trees side by side")
+    return search(problems, engine, search_settings(config), reward_settings(config), seed=seed, progress=progress)
 
 
 def _node_part(index: int) -> str:
@@ -205,7 +213,7 @@ def _node_row(tree: Tree, index: int, node: Node) -> dict[str, Any]:
     }
 
 
-def _tree_row(tree: Tree, policy: str, iterations: int) -> dict[str, Any]:
+def _tree_row(tree: Tree, policy: str) -> dict[str, Any]:
     root = tree.nodes[0]
     return {
         "tree_id": tree.problem.example.id,
@@ -214,7 +222,7 @@ def _tree_row(tree: Tree, policy: str, iterations: int) -> dict[str, Any]:
         "root_outcome": root.rewards.outcome,
         "root_self_evaluation": root.rewards.self_evaluation,
         "node_count": len(tree.nodes),
-        "iterations": iterations,
+        "iterations": root.visits,
         "max_depth": max(node.depth for node in tree.nodes),
         "terminal_count": sum(node.state.terminal for node in tree.nodes),
         "best_value": max((tree.nodes[child].action_value for child in root.children), default=None),

@@ -66,7 +66,7 @@ CREATE TABLE trees (                    -- of iteration_k/trees
     root_outcome DOUBLE,
     root_self_evaluation DOUBLE,
     node_count INTEGER,
-    iterations INTEGER,
+    iterations INTEGER,                 -- of the search; without MCTS, responses drawn
     max_depth INTEGER,
     terminal_count INTEGER,
     best_value DOUBLE
@@ -94,7 +94,7 @@ CREATE TABLE nodes (                    -- of iteration_k/trees
 
 CREATE TABLE pairs (                    -- of iteration_k/pairs
     artifact VARCHAR NOT NULL,
-    pair_id VARCHAR NOT NULL,
+    pair_id VARCHAR NOT NULL,           -- tree/parent/chosen-rejected: a node may have several pairs
     tree_id VARCHAR NOT NULL,
     node_id INTEGER,                    -- the parent of both
     chosen_node INTEGER,

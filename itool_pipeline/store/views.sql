@@ -75,6 +75,8 @@ SELECT
     parent.value AS node_value,
     chosen_node.visits AS chosen_visits,
     rejected_node.visits AS rejected_visits,
+    chosen_node.prior AS chosen_prior,
+    rejected_node.prior AS rejected_prior,
     t.artifact AS trees_artifact,
     t.node_count,
     t.example_id,

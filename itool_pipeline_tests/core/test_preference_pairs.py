@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itool_pipeline.core.preference_pairs import Candidate, Filters, Pair, Verdict, judge, limit, pair_of, similarity
+from itool_pipeline.core.preference_pairs import (
+    Candidate,
+    Filters,
+    Pair,
+    Verdict,
+    all_pairs,
+    judge,
+    limit,
+    pair_by_probability,
+    pair_of,
+    similarity,
+)
 
 FILTERS = Filters()
 
@@ -28,8 +39,7 @@ def test_fewer_than_two_children_make_no_pair(qs: tuple[float, ...]) -> None:
 
 def test_highest_and_lowest_make_the_pair() -> None:
     pair = pair_of("t", 3, _children(0.5, -1.0, 2.0, 0.0), FILTERS)
-    assert pair == Pair("t", 3, 12, 11, 2.0, -1.0, 0.0, Verdict.KEPT)
-    assert pair.q_difference == 3.0
+    assert pair == Pair("t", 3, 12, 11, 2.0, -1.0, 3.0, 0.0, Verdict.KEPT)
 
 
 def test_of_equals_the_first_is_best_and_the_last_is_worst() -> None:
@@ -118,8 +128,78 @@ def test_no_child_is_better_than_chosen_or_worse_than_rejected(qs: list[float]) 
     assert (pair.verdict is Verdict.KEPT) == kept
 
 
+def test_all_pairs_by_hand() -> None:
+    # Q 0.5, -1, 0.25, 0.45: 0.5 and 0.45 are too close, and below 0.3 nothing is chosen
+    found = all_pairs("t", 3, _children(0.5, -1.0, 0.25, 0.45), FILTERS)
+    assert [(p.chosen, p.rejected, p.margin, p.verdict) for p in found] == [
+        (10, 13, pytest.approx(0.05), Verdict.CLOSE),
+        (10, 12, 0.25, Verdict.KEPT),
+        (10, 11, 1.5, Verdict.KEPT),
+        (13, 12, pytest.approx(0.2), Verdict.KEPT),
+        (13, 11, 1.45, Verdict.KEPT),
+        (12, 11, 1.25, Verdict.LOW),
+    ]
+    assert all((p.tree_id, p.node, p.similarity) == ("t", 3, 0.0) for p in found)
+
+
+TEXTS = st.text("ab=1,", max_size=4)
+
+
+@given(st.lists(st.tuples(st.floats(-2, 2), TEXTS), max_size=7), st.floats(0, 1), st.floats(-1, 1))
+def test_all_pairs_are_those_of_a_brute_force_over_children(
+    rows: list[tuple[float, str]], margin: float, lowest: float
+) -> None:
+    children = [Candidate(i, text, q) for i, (q, text) in enumerate(rows)]
+    filters = Filters(0.8, margin, lowest)
+    found = all_pairs("t", 0, children, filters)
+    kept = {(p.chosen, p.rejected) for p in found if p.verdict is Verdict.KEPT}
+    expected = set()
+    for i, (q, text) in enumerate(rows):
+        for j, (other_q, other) in enumerate(rows):
+            better = q > other_q or (q == other_q and i < j)
+            if i != j and better and q - other_q >= margin and q >= lowest and similarity(text, other) <= 0.8:
+                expected.add((i, j))
+    assert kept == expected
+    assert len(found) == len(rows) * (len(rows) - 1) // 2
+    assert len({frozenset((p.chosen, p.rejected)) for p in found}) == len(found)
+    extreme = pair_of("t", 0, children, filters)
+    assert (extreme in found) if extreme else len(rows) < 2
+
+
+def _likely(*ps: float, q: float = 0.0) -> list[Candidate]:
+    return [Candidate(i, "pqrstuvw"[i] * 4, q, p) for i, p in enumerate(ps)]
+
+
+def test_without_a_search_the_probability_chooses_whatever_q_says() -> None:
+    children = [Candidate(1, "aaaa", 1.0, 0.2), Candidate(2, "bbbb", -1.0, 0.7), Candidate(3, "cccc", 0.0, 0.4)]
+    pair = pair_by_probability("t", 0, children, 0.95)
+    assert pair == Pair("t", 0, 2, 1, -1.0, 1.0, pytest.approx(0.5), 0.0, Verdict.KEPT)
+    assert pair_of("t", 0, children, FILTERS) == Pair("t", 0, 1, 2, 1.0, -1.0, 2.0, 0.0, Verdict.KEPT)
+
+
+def test_without_a_search_only_likeness_refuses() -> None:
+    assert pair_by_probability("t", 0, _likely(0.5), 0.95) is None
+    low = pair_by_probability("t", 0, _likely(0.5, 0.499, q=-9.0), 0.95)
+    assert low is not None
+    assert low.verdict is Verdict.KEPT
+    same = pair_by_probability("t", 0, [Candidate(1, "x", 2.0, 0.9), Candidate(2, "x", 0.0, 0.1)], 0.95)
+    assert same is not None
+    assert same.verdict is Verdict.SIMILAR
+    level = pair_by_probability("t", 0, _likely(0.5, 0.5), 0.95)
+    assert level is not None
+    assert level.verdict is Verdict.CLOSE
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
+def test_no_response_is_likelier_than_the_chosen_one(ps: list[float]) -> None:
+    pair = pair_by_probability("t", 0, _likely(*ps), 0.95)
+    assert pair is not None
+    assert (ps[pair.chosen], ps[pair.rejected]) == (max(ps), min(ps))
+    assert pair.margin == max(ps) - min(ps)
+
+
 def _pair(tree: str, node: int, difference: float, verdict: Verdict = Verdict.KEPT) -> Pair:
-    return Pair(tree, node, 1, 2, 1.0 + difference, 1.0, 0.0, verdict)
+    return Pair(tree, node, 2 * node + 1, 2 * node + 2, 1.0 + difference, 1.0, difference, 0.0, verdict)
 
 
 def test_limit_keeps_the_largest_differences_in_their_places() -> None:
@@ -136,6 +216,11 @@ def test_limit_keeps_the_largest_differences_in_their_places() -> None:
     assert limit([], 5) == []
 
 
+def test_the_limit_goes_by_the_margin_and_not_by_q() -> None:
+    pairs = [replace(_pair("a", 0, 0.1), chosen_q=9.0), replace(_pair("b", 0, 0.2), chosen_q=-9.0)]
+    assert [p.verdict for p in limit(pairs, 1)] == [Verdict.OVER_LIMIT, Verdict.KEPT]
+
+
 def test_of_equal_differences_tree_and_node_decide() -> None:
     pairs = [_pair("b", 1, 1.0), _pair("a", 7, 1.0), _pair("a", 2, 1.0)]
     assert [p.verdict for p in limit(pairs, 1)] == [Verdict.OVER_LIMIT, Verdict.OVER_LIMIT, Verdict.KEPT]
@@ -148,8 +233,8 @@ def test_of_equal_differences_tree_and_node_decide() -> None:
 def test_nothing_marked_is_larger_than_what_is_kept(rows: list[tuple[float, Verdict]], most: int) -> None:
     pairs = [_pair("t", i, difference, verdict) for i, (difference, verdict) in enumerate(rows)]
     limited = limit(pairs, most)
-    kept = [p.q_difference for p in limited if p.verdict is Verdict.KEPT]
-    over = [p.q_difference for p in limited if p.verdict is Verdict.OVER_LIMIT]
+    kept = [p.margin for p in limited if p.verdict is Verdict.KEPT]
+    over = [p.margin for p in limited if p.verdict is Verdict.OVER_LIMIT]
     assert len(kept) == min(most, sum(v is Verdict.KEPT for _, v in rows))
     assert min(kept, default=9) >= max(over, default=0)
     assert sum(p.verdict is Verdict.LOW for p in limited) == sum(v is Verdict.LOW for _, v in rows)

@@ -101,7 +101,7 @@ def test_other_questions_do_not_leak(ws: Workspace) -> None:
 
 def pair(**over: Any) -> Row:
     """Just within the three filters of the default config."""
-    row = {"pair_id": "t1/0", "chosen": "a", "rejected": "b", "similarity": 0.95, "kept": True}
+    row = {"pair_id": "t1/0/1-2", "chosen": "a", "rejected": "b", "similarity": 0.95, "kept": True}
     return {**row, "chosen_q": 0.3, "rejected_q": 0.2, **over}
 
 
