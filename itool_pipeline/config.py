@@ -121,8 +121,13 @@ class OptimizerConfig(Section):
 
 
 class WarmupConfig(Section):
-    """Warm-up SFT from easy to hard (Sec. 3.1, Eq. 2 and 3)."""
+    """Warm-up SFT from easy to hard (Sec. 3.1, Eq. 2 and 3), and what the ablations put in its place (Table 3)."""
 
+    curriculum: Literal["easy_to_hard", "mixed", "none"] = Field(
+        "easy_to_hard",
+        description="mixed: the last stage trains on all difficulties at once; none: preference training starts from "
+        "the base model. Stages that train nothing pass the checkpoint on",
+    )
     lora: LoraConfig = LoraConfig()
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-4)
 
@@ -133,6 +138,9 @@ class ReplayBufferConfig(Section):
     fraction: Share = Field(0.5, description="of the training set, drawn once")
     select_by: Literal["perplexity", "random"] = "perplexity"
     top_fraction: Share = Field(0.1, description="of the buffer, hardest first")
+    balance: Literal["none", "by_call"] = Field(
+        "none", description="by_call: the fraction is taken of examples that expect a call and of the others separately"
+    )
 
 
 class OutcomeConfig(Section):

@@ -34,18 +34,28 @@ def draw_buffer(ids: Sequence[str], fraction: float, seed: int) -> tuple[str, ..
     return tuple(ids[i] for i in sorted(chosen))
 
 
-def select(perplexities: Mapping[str, float], top_fraction: float, *, by: str, seed: int) -> tuple[Ranked, ...]:
+def select(
+    perplexities: Mapping[str, float],
+    top_fraction: float,
+    *,
+    by: str,
+    seed: int,
+    groups: Mapping[str, str] | None = None,
+) -> tuple[Ranked, ...]:
     """Rank the buffer and mark the top `top_fraction` (at least one) as selected, hardest first.
 
-    by    `perplexity` (Section 3.2), or `random` for comparison: then the marks are drawn at random
+    by      `perplexity` (Section 3.2), or `random` for comparison: then the marks are drawn at random
+    groups  id → group: the fraction is taken of each group separately. Ranks are over the whole buffer all the same
     """
-    order = sorted(perplexities, key=lambda key: (-perplexities[key], key))
-    count = min(len(order), max(1, _share(top_fraction, len(order)))) if top_fraction > 0 else 0
-    if by == "perplexity":
-        chosen = set(order[:count])
-    elif by == "random":
-        rng = np.random.default_rng(derive_seed(seed, "select"))
-        chosen = {order[i] for i in rng.permutation(len(order))[:count]}
-    else:
+    if by not in ("perplexity", "random"):
         raise ValueError(f"select_by must be 'perplexity' or 'random', not {by!r}")
+    order = sorted(perplexities, key=lambda key: (-perplexities[key], key))
+    members: dict[str, list[str]] = {}
+    for key in order:
+        members.setdefault(groups[key] if groups else "", []).append(key)
+    chosen: set[str] = set()
+    for group, keys in members.items():
+        if by == "random":
+            keys = [keys[i] for i in np.random.default_rng(derive_seed(seed, "select", group)).permutation(len(keys))]
+        chosen.update(keys[: max(1, _share(top_fraction, len(keys))) if top_fraction > 0 else 0])
     return tuple(Ranked(key, perplexities[key], rank, key in chosen) for rank, key in enumerate(order))

@@ -24,7 +24,7 @@ CODE_VERSIONS = {
     "examples": "1",
     "splits": "1",
     "warmup": "1",
-    "replay_buffer": "1",
+    "replay_buffer": "2",
     "trees": "3",
     "pairs": "2",
     "policy": "1",
@@ -57,6 +57,16 @@ def policy_before(k: int) -> str:
 def kind(asset: str) -> str:
     """Key of CODE_VERSIONS: what kind of step makes the asset."""
     return asset.split("/")[0] if asset.startswith(("warmup/", "bfcl/")) else asset.split("/")[-1]
+
+
+def trained_stages(experiment: Experiment) -> tuple[str, ...]:
+    """Warm-up stages that train; the others pass on the checkpoint before them (Section 4.3.1, w/o warm-up)."""
+    return {"easy_to_hard": STAGES, "mixed": STAGES[-1:], "none": ()}[experiment.warmup.curriculum]
+
+
+def passes_on(experiment: Experiment, asset: str) -> bool:
+    """Whether the asset is a warm-up stage that trains nothing."""
+    return asset.startswith("warmup/") and asset.removeprefix("warmup/") not in trained_stages(experiment)
 
 
 def inputs_of(asset: str, iterations: int = MAX_ITERATIONS) -> tuple[str, ...]:
@@ -102,9 +112,11 @@ def plan(experiment: Experiment) -> dict[str, Planned]:
     content = data_content(experiment)
     for asset in assets_of(experiment.iterations):
         inputs = {name: planned[name].fingerprint for name in inputs_of(asset, experiment.iterations)}
-        origin = Origin(
-            inputs=inputs, code_version=CODE_VERSIONS[kind(asset)], config=_section(experiment, asset, content)
-        )
+        section = _section(experiment, asset, content)
+        if passes_on(experiment, asset):  # neither data nor settings matter to it
+            del inputs["splits"]
+            section = {"passes_on": True}
+        origin = Origin(inputs=inputs, code_version=CODE_VERSIONS[kind(asset)], config=section)
         planned[asset] = Planned(asset, origin, origin.fingerprint(asset))
     return planned
 

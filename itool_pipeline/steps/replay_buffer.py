@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from itool_pipeline.core.outcome import expects_call
 from itool_pipeline.core.perplexity import perplexity
 from itool_pipeline.core.policy import Policy, ScoreRequest
 from itool_pipeline.core.replay_buffer import Ranked, select
@@ -22,6 +24,8 @@ from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 
 BUFFER = "buffer.parquet"
+CALL, NO_CALL = "call", "no_call"
+"""The two groups of `balance: by_call`: what the right answer does."""
 _BATCH = 32
 
 
@@ -36,8 +40,13 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
         scored = _score(buffered, engine, template, ws.progress("buffered examples scored"))
         seed = derive_seed(ws.experiment.seed, asset)
         ranking = select(
-            {key: h for key, (h, _) in scored.items()}, settings.top_fraction, by=settings.select_by, seed=seed
+            {key: h for key, (h, _) in scored.items()},
+            settings.top_fraction,
+            by=settings.select_by,
+            seed=seed,
+            groups={x.id: _group(x) for x in buffered} if settings.balance == "by_call" else None,
         )
+        selected = Counter(_group(examples[r.example_id]) for r in ranking if r.selected)
         rows = [
             {
                 "example_id": r.example_id,
@@ -52,7 +61,8 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
         values = sorted(r.perplexity for r in ranking)
         return {
             "examples": len(ranking),
-            "selected": sum(r.selected for r in ranking),
+            "selected": selected.total(),
+            **{f"selected_{group}": selected[group] for group in (CALL, NO_CALL)},
             "median_perplexity": values[len(values) // 2],
             "highest_perplexity": values[-1],
             "perplexities": histogram(
@@ -62,6 +72,10 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
         }
 
     return ws.produce(asset, make, lambda artifact: {"buffer": [artifact.file(BUFFER)]})
+
+
+def _group(example: Example) -> str:
+    return CALL if expects_call(example) else NO_CALL
 
 
 def _score(examples: list[Example], policy: Policy, template: Chat, progress: Timed) -> dict[str, tuple[float, int]]:

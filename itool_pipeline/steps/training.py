@@ -17,7 +17,7 @@ from itool_pipeline.engines.chat import Chat
 from itool_pipeline.steps.display import loss_plot
 from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir
 from itool_pipeline.steps.pairs import TOKENS
-from itool_pipeline.steps.plan import STAGES, policy_before
+from itool_pipeline.steps.plan import STAGES, passes_on, policy_before
 from itool_pipeline.steps.prepare import split_rows, training_examples
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
@@ -35,7 +35,10 @@ CHECKPOINT = "checkpoint.json"
 
 
 def warmup(ws: Workspace, stage: str) -> Produced:
-    """Fine-tune on one difficulty, from where the stage before ended (Eq. 2 and 3)."""
+    """Fine-tune on one difficulty, from where the stage before ended (Eq. 2 and 3).
+
+    With another curriculum than easy to hard, a stage trains on all difficulties or passes the checkpoint on.
+    """
     asset = f"warmup/{stage}"
     before = f"warmup/{STAGES[STAGES.index(stage) - 1]}" if stage != STAGES[0] else "base_model"
 
@@ -43,11 +46,14 @@ def warmup(ws: Workspace, stage: str) -> Produced:
         from itool_pipeline.training.sft import train_sft
 
         config = ws.experiment.warmup
+        if passes_on(ws.experiment, asset):
+            return _unchanged(ws, asset, before, step, "the curriculum trains nothing in this stage")
         model, template = _trainable(ws, before, "none")
         data = _sft_data(ws, stage, template)
         if not data.train:
             return _unchanged(ws, asset, before, step, "no training example has this difficulty")
-        ws.say(f"fine-tuning on {len(data.train)} {stage} examples")
+        what = stage if config.curriculum == "easy_to_hard" else "mixed"
+        ws.say(f"fine-tuning on {len(data.train)} {what} examples")
         result = train_sft(
             model,
             data,
@@ -133,10 +139,11 @@ def _sft_data(ws: Workspace, stage: str, template: Chat) -> TrainingData[SftItem
     from itool_pipeline.training.trainer import TrainingData
 
     examples, rows = training_examples(ws), split_rows(ws)
+    mixed = ws.experiment.warmup.curriculum == "mixed"
     parts: dict[str, list[SftItem]] = {"train": [], "validation": []}
     for key, row in rows.items():
         # Every stage is validated on all difficulties, so that the stages' losses can be compared.
-        if row["split"] == "validation" or row["difficulty"] == stage:
+        if row["split"] == "validation" or mixed or row["difficulty"] == stage:
             example = examples[key]
             item = SftItem(key, template.prompt(example), template.response(example.response))
             parts[row["split"]].append(item)

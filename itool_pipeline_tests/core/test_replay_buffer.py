@@ -103,6 +103,42 @@ def test_random_marks_do_not_follow_perplexity() -> None:
     assert max(counts.values()) < 250
 
 
+def test_groups_are_selected_from_separately_by_hand() -> None:
+    perplexities = {"a": 9.0, "b": 8.0, "c": 7.0, "d": 6.0, "e": 5.0, "f": 1.5, "g": 1.25}
+    groups = {**dict.fromkeys("abcde", "call"), **dict.fromkeys("fg", "no_call")}
+
+    def marked(fraction: float, of: dict[str, str] | None) -> list[str]:
+        ranked = select(perplexities, fraction, by="perplexity", seed=0, groups=of)
+        assert [r.rank for r in ranked] == list(range(7))
+        assert [r.example_id for r in ranked] == list("abcdefg")
+        return [r.example_id for r in ranked if r.selected]
+
+    # 40% of 7 are 3, rounded up; of 5 and of 2 separately 2 and 1
+    assert marked(0.4, None) == ["a", "b", "c"]
+    assert marked(0.4, groups) == ["a", "b", "f"]
+    # at least one of each
+    assert marked(0.01, groups) == ["a", "f"]
+    assert marked(1.0, groups) == list("abcdefg")
+    assert marked(0.4, dict.fromkeys("abcdefg", "call")) == ["a", "b", "c"]
+
+
+@given(
+    st.dictionaries(st.text(max_size=3), st.tuples(st.floats(1, 100), st.booleans()), max_size=20),
+    FRACTIONS.filter(bool),
+    st.sampled_from(["perplexity", "random"]),
+    st.integers(0, 1000),
+)
+def test_each_group_gives_its_share(rows: dict[str, tuple[float, bool]], fraction: float, by: str, seed: int) -> None:
+    groups = {key: str(calls) for key, (_, calls) in rows.items()}
+    ranked = select({key: h for key, (h, _) in rows.items()}, fraction, by=by, seed=seed, groups=groups)
+    for group in ("True", "False"):
+        own = [r for r in ranked if groups[r.example_id] == group]
+        assert sum(r.selected for r in own) == (max(1, _rounded_up(fraction, len(own))) if own else 0)
+        if by == "perplexity":
+            marks = [r.selected for r in own]
+            assert marks == sorted(marks, reverse=True)
+
+
 def test_an_unknown_rule_is_refused() -> None:
     with pytest.raises(ValueError, match="select_by must be 'perplexity' or 'random', not 'loss'"):
         select({"a": 1.0}, 0.5, by="loss", seed=0)

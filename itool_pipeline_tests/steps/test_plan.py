@@ -91,9 +91,16 @@ FROM_WARMUP = FROM_SPLITS[1:]
         ({"warmup": {"lora": {"rank": 8}}}, FROM_WARMUP),
         ({"warmup": {"optimizer": {"learning_rate": 1e-3}}}, FROM_WARMUP),
         ({"replay_buffer": {"fraction": 0.4}}, FROM_SPLITS),
+        ({"warmup": {"curriculum": "mixed"}}, FROM_WARMUP),
+        ({"warmup": {"curriculum": "none"}}, FROM_WARMUP),
         ({"replay_buffer": {"top_fraction": 0.2}}, [*FIRST, *SECOND, *ITERATION_SCORES, "report"]),
+        ({"replay_buffer": {"balance": "by_call"}}, [*FIRST, *SECOND, *ITERATION_SCORES, "report"]),
+        ({"replay_buffer": {"select_by": "random"}}, [*FIRST, *SECOND, *ITERATION_SCORES, "report"]),
         ({"search": {"c": 2.0}}, [*FIRST[1:], *SECOND, *ITERATION_SCORES, "report"]),
         ({"search": {"outcome": {"progress": 0.1}}}, [*FIRST[1:], *SECOND, *ITERATION_SCORES, "report"]),
+        ({"search": {"self_evaluation": {"form": "sampled"}}}, [*FIRST[1:], *SECOND, *ITERATION_SCORES, "report"]),
+        ({"search": {"method": "sampling"}}, [*FIRST[1:], *SECOND, *ITERATION_SCORES, "report"]),
+        ({"pairs": {"per_node": "all"}}, [*FIRST[2:], *SECOND, *ITERATION_SCORES, "report"]),
         ({"pairs": {"min_q_difference": 0.2}}, [*FIRST[2:], *SECOND, *ITERATION_SCORES, "report"]),
         ({"preference": {"beta": 1.0}}, [*FIRST[3:], *SECOND, *ITERATION_SCORES, "report"]),
         ({"evaluation": {"bfcl": {"max_new_tokens": 99}}}, [*SCORES, "report"]),
@@ -104,6 +111,36 @@ FROM_WARMUP = FROM_SPLITS[1:]
 )
 def test_a_change_of_the_config_changes_what_it_decides(over: dict[str, Any], expected: list[str]) -> None:
     assert changed(experiment(iterations=2), experiment(iterations=2, **over)) == set(expected)
+
+
+def test_stages_that_train_nothing_depend_on_the_model_alone() -> None:
+    none = experiment(iterations=2, warmup={"curriculum": "none"})
+    for over in (
+        {"seed": 1},
+        {"compute": {"dtype": "float32"}},
+        {"split": {"validation_fraction": 0.2}},
+        {"data": {"type": "bfcl_half", "train_limit": 9}},
+        {"warmup": {"curriculum": "none", "lora": {"rank": 8}, "optimizer": {"learning_rate": 1e-3}}},
+    ):
+        content: dict[str, Any] = {"iterations": 2, "warmup": {"curriculum": "none"}, **over}
+        assert not changed(none, experiment(**content)) & set(WARMUP)
+    other = experiment(iterations=2, warmup={"curriculum": "none"}, model={"type": "hub", "name": "some/model"})
+    assert changed(none, other) >= set(WARMUP)
+    assert list(plan(none)["warmup/easy"].origin.inputs) == ["base_model"]
+    assert list(plan(none)["warmup/hard"].origin.inputs) == ["base_model", "warmup/medium"]
+
+
+def test_a_mixed_curriculum_trains_in_its_last_stage() -> None:
+    none, mixed = (experiment(iterations=2, warmup={"curriculum": c}) for c in ("none", "mixed"))
+    assert changed(none, mixed) & {*FRONT, *WARMUP} == {"warmup/hard"}
+    assert "splits" in plan(mixed)["warmup/hard"].origin.inputs
+    deeper = experiment(iterations=2, warmup={"curriculum": "mixed", "optimizer": {"learning_rate": 1e-3}})
+    assert changed(mixed, deeper) == {"warmup/hard", *FROM_WARMUP} - set(WARMUP[:2])
+
+
+def test_the_adapter_that_starts_afresh_is_made_as_the_config_says() -> None:
+    one, two = (experiment(iterations=1, warmup={"curriculum": "none", "lora": {"rank": r}}) for r in (4, 8))
+    assert changed(one, two) == {"iteration_1/policy", "bfcl/iteration_1", "report"}
 
 
 def test_experiments_that_differ_later_share_the_warmup() -> None:
