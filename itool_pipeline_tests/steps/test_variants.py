@@ -1,0 +1,291 @@
+"""Every variant of the paper through the real steps, on a policy that is a hash; oracles over the rows alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from difflib import SequenceMatcher
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from itool_pipeline.steps import checks, training
+from itool_pipeline.steps.pairs import PAIRS, TOKENS
+from itool_pipeline.steps.prepare import split_rows
+from itool_pipeline.steps.replay_buffer import BUFFER
+from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.training.preference import PreferenceRow
+from itool_pipeline_tests.steps.without_model import PROBLEMS, Trainings, adapter, install, prepared, searched, warm_up
+from itool_pipeline_tests.store.by_hand import ask
+
+Row = dict[str, Any]
+LAX = {"min_q_difference": 0.25, "min_chosen_q": -0.5, "max_similarity": 0.9}
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
+    return install(monkeypatch)
+
+
+def read(ws: Workspace, asset: str, file: str) -> list[Row]:
+    rows: list[Row] = pq.read_table(ws.input(asset).file(file)).to_pylist()
+    return rows
+
+
+def siblings(nodes: list[Row]) -> list[list[Row]]:
+    """Children of every node of every tree."""
+    found: dict[tuple[str, int], list[Row]] = defaultdict(list)
+    for node in nodes:
+        if node["parent_id"] is not None:
+            found[node["tree_id"], node["parent_id"]].append(node)
+    return list(found.values())
+
+
+def alike(one: Row, other: Row) -> float:
+    return SequenceMatcher(None, one["fragment"], other["fragment"], autojunk=False).ratio()
+
+
+def kept_of(ws: Workspace) -> dict[tuple[str, int, int], Row]:
+    rows = [row for row in read(ws, "iteration_1/pairs", PAIRS) if row["kept"]]
+    return {(row["tree_id"], row["chosen_node"], row["rejected_node"]): row for row in rows}
+
+
+def test_all_pairs_of_a_node(tmp_path: Path, trainings: Trainings) -> None:
+    ws = prepared(tmp_path, pairs={"per_node": "all", **LAX})
+    warm_up(ws)
+    nodes = searched(ws)
+    expected = {
+        (a["tree_id"], a["node_id"], b["node_id"])
+        for group in siblings(nodes)
+        for a, b in permutations(group, 2)
+        if a["action_value"] - b["action_value"] >= 0.25 and a["action_value"] >= -0.5 and alike(a, b) <= 0.9
+    }
+    found = kept_of(ws)
+    assert set(found) == expected
+    parents = [(row["tree_id"], row["node_id"]) for row in found.values()]
+    assert len(parents) > len(set(parents)), "some node has several pairs"
+    every = read(ws, "iteration_1/pairs", PAIRS)
+    assert len(every) == sum(len(group) * (len(group) - 1) // 2 for group in siblings(nodes))
+    metadata = ws.input("iteration_1/pairs").manifest.metadata
+    counted = {name: metadata[name] for name in ("kept", "refused_similar", "refused_close", "refused_low")}
+    assert sum(counted.values()) == metadata["candidates"] == len(every)
+    assert all(counted.values()), "each filter is tried"
+    assert metadata["chosen_by"] == "Q"
+    assert checks.pairs_respect_filters(ws, 1).problems == []
+
+
+def test_several_pairs_of_a_node_in_the_database_and_in_training(tmp_path: Path, trainings: Trainings) -> None:
+    ws = prepared(tmp_path, pairs={"per_node": "all", **LAX}, split={"validation_fraction": 0.0})
+    warm_up(ws)
+    nodes = {(n["tree_id"], n["node_id"]): n for n in searched(ws)}
+    rows = ask(ws.database, "SELECT pair_id, tree_id, node_id, chosen_node, rejected_node FROM pair_lineage WHERE kept")
+    assert {(tree, chosen, rejected) for _, tree, _, chosen, rejected in rows} == set(kept_of(ws))
+    assert len({row[0] for row in rows}) == len(rows)
+    assert all(key == f"{tree}/{node}/{chosen}-{rejected}" for key, tree, node, chosen, rejected in rows)
+    assert {row["pair_id"] for row in read(ws, "iteration_1/pairs", TOKENS)} == {row[0] for row in rows}
+    training.policy(ws, 1)
+    trained: list[PreferenceRow] = trainings.asked[-1].train
+    assert sum(len(row.pairs) for row in trained) == len(rows)
+    expected = {
+        (tree, tuple(nodes[tree, chosen]["token_ids"]), tuple(nodes[tree, rejected]["token_ids"]))
+        for _, tree, _, chosen, rejected in rows
+    }
+    assert {(row.name, p.chosen, p.rejected) for row in trained for p in row.pairs} == expected
+
+
+def test_extremes_are_among_all_pairs(tmp_path: Path, trainings: Trainings) -> None:
+    found = []
+    for per_node in ("extremes", "all"):
+        ws = prepared(tmp_path, pairs={"per_node": per_node, **LAX})
+        warm_up(ws)
+        searched(ws)
+        found.append(set(kept_of(ws)))
+    assert found[0] < found[1]
+
+
+def test_whole_responses_in_place_of_a_search(tmp_path: Path, trainings: Trainings) -> None:
+    """w/o MCTS: the oracle is the likeliest and the least likely response of each example, Q or not."""
+    ws = prepared(tmp_path, search={"method": "sampling", "shard_size": 5}, split={"validation_fraction": 0.0})
+    warm_up(ws)
+    nodes = searched(ws)
+    assert {n["depth"] for n in nodes} == {0, 1}
+    assert {n["tree_id"] for n in nodes} == set(PROBLEMS)
+    expected = {}
+    for group in siblings(nodes):
+        assert sum(n["visits"] for n in group) == 4
+        assert all(n["prefix"] == "" and n["terminal"] and n["correct"] is not None for n in group)
+        best, worst = max(group, key=lambda n: n["prior"]), min(group, key=lambda n: n["prior"])
+        if len(group) > 1 and alike(best, worst) <= 0.95:
+            expected[best["tree_id"], best["node_id"], worst["node_id"]] = (best, worst)
+    found = kept_of(ws)
+    assert found.keys() == expected.keys()
+    for key, (best, worst) in expected.items():
+        row = found[key]
+        assert (row["chosen"], row["rejected"], row["prefix"]) == (best["fragment"], worst["fragment"], "")
+        assert row["q_difference"] == best["action_value"] - worst["action_value"]
+    assert min(row["q_difference"] for row in found.values()) < 0, "some are chosen against the reward"
+    metadata = ws.input("iteration_1/pairs").manifest.metadata
+    assert (metadata["chosen_by"], metadata["refused_low"], metadata["kept"]) == ("probability", 0, len(expected))
+    assert checks.pairs_respect_filters(ws, 1).problems == []
+    assert ask(ws.database, "SELECT DISTINCT iterations, max_depth FROM trees") == [(4, 1)]
+
+
+def test_sampled_pairs_lead_back_and_train(tmp_path: Path, trainings: Trainings) -> None:
+    ws = prepared(tmp_path, search={"method": "sampling"}, split={"validation_fraction": 0.0})
+    warm_up(ws)
+    nodes = {(n["tree_id"], n["node_id"]): n for n in searched(ws)}
+    lineage = ask(
+        ws.database,
+        """SELECT tree_id, node_id, chosen_node, rejected_node, chosen_prior, rejected_prior, example_id, policy_asset,
+        gold_response FROM pair_lineage WHERE kept""",
+    )
+    assert len(lineage) == len(kept_of(ws)) > 8
+    for tree, node, chosen, rejected, p_chosen, p_rejected, example, policy, gold in lineage:
+        assert (node, example, policy, gold) == (0, tree, "warmup/hard", PROBLEMS[tree].example.response)
+        assert p_chosen == nodes[tree, chosen]["prior"] > p_rejected == nodes[tree, rejected]["prior"]
+    training.policy(ws, 1)
+    for row in trainings.asked[-1].train:
+        (pair,) = row.pairs
+        assert pair.path == ()
+        assert row.prompt == PROBLEMS[row.name].prompt
+
+
+def test_only_the_likeliest_margins_are_kept_under_a_limit(tmp_path: Path, trainings: Trainings) -> None:
+    ws = prepared(tmp_path, search={"method": "sampling"}, pairs={"max_pairs": 3})
+    warm_up(ws)
+    nodes = {(n["tree_id"], n["node_id"]): n for n in searched(ws)}
+
+    def margin(row: Row) -> float:
+        chosen, rejected = (nodes[row["tree_id"], row[f"{role}_node"]] for role in ("chosen", "rejected"))
+        return float(chosen["prior"] - rejected["prior"])
+
+    rows = read(ws, "iteration_1/pairs", PAIRS)
+    kept, over = ([margin(r) for r in rows if r["reason"] == reason] for reason in ("kept", "over_limit"))
+    assert len(kept) == 3
+    assert over
+    assert min(kept) >= max(over)
+
+
+@pytest.mark.parametrize("select_by", ["perplexity", "random"])
+@pytest.mark.parametrize("balance", ["none", "by_call"])
+def test_calls_and_abstentions_are_selected_apart(
+    tmp_path: Path, trainings: Trainings, select_by: str, balance: str
+) -> None:
+    settings = {"fraction": 1.0, "top_fraction": 0.25, "select_by": select_by, "balance": balance}
+    ws = prepared(tmp_path, replay_buffer=settings, split={"validation_fraction": 0.0})
+    warm_up(ws)
+    nodes = searched(ws)
+    buffer = read(ws, "iteration_1/replay_buffer", BUFFER)
+    chosen = {row["example_id"] for row in buffer if row["selected"]}
+    assert chosen == {n["tree_id"] for n in nodes}
+    metadata = ws.input("iteration_1/replay_buffer").manifest.metadata
+    counted = [sum(key.startswith(kind) for key in chosen) for kind in ("call", "text")]
+    assert [metadata["selected_call"], metadata["selected_no_call"]] == counted
+    assert metadata["selected"] == 4
+    if balance == "by_call":
+        assert counted == [2, 2]
+    hardest = [row["example_id"] for row in sorted(buffer, key=lambda r: (-r["perplexity"], r["example_id"]))]
+    top = {
+        "none": hardest[:4],
+        "by_call": [k for kind in ("call", "text") for k in [x for x in hardest if x.startswith(kind)][:2]],
+    }[balance]
+    assert (chosen == set(top)) == (select_by == "perplexity")
+
+
+def difficulties(ws: Workspace) -> dict[str, list[str]]:
+    """Difficulty → examples to train on."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for key, row in split_rows(ws).items():
+        if row["split"] == "train":
+            found[row["difficulty"]].append(key)
+    return found
+
+
+EASY_AND_MEDIUM = {"difficulty": {"easy_max_calls": 0}}
+"""Examples with a call are of medium difficulty, the others easy; none is hard."""
+
+
+def test_easy_to_hard_trains_stage_by_stage(tmp_path: Path, trainings: Trainings) -> None:
+    ws = prepared(tmp_path, split=EASY_AND_MEDIUM)
+    warm_up(ws)
+    by = difficulties(ws)
+    assert [[item.name for item in t.train] for t in trainings.asked] == [by["easy"], by["medium"]]
+    assert [t.start for t in trainings.asked] == ["base_model", "warmup/easy"]
+    assert [adapter(ws, f"warmup/{stage}") for stage in ("easy", "medium", "hard")] == ["1", "2", "2"]
+
+
+def test_a_mixed_warm_up_trains_on_everything_at_the_end(tmp_path: Path, trainings: Trainings) -> None:
+    ws = prepared(tmp_path, split=EASY_AND_MEDIUM, warmup={"curriculum": "mixed"})
+    warm_up(ws)
+    (asked,) = trainings.asked
+    assert {item.name for item in asked.train} == {key for keys in difficulties(ws).values() for key in keys}
+    assert len(asked.train) + len(asked.validation) == len(PROBLEMS)
+    assert (asked.start, asked.config) == ("warmup/medium", ws.experiment.warmup.optimizer)
+    assert [adapter(ws, f"warmup/{stage}") for stage in ("easy", "medium", "hard")] == [None, None, "1"]
+    stages = ask(ws.database, "SELECT stage, examples, steps FROM checkpoints ORDER BY stage")
+    assert stages == [("warmup/easy", 0, 0), ("warmup/hard", len(asked.train), 1), ("warmup/medium", 0, 0)]
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_without_a_warm_up_preferences_start_from_the_base_model(
+    tmp_path: Path, trainings: Trainings, quantization: str
+) -> None:
+    ws = prepared(
+        tmp_path, warmup={"curriculum": "none"}, preference={"quantization": quantization}, pairs={"per_node": "all"}
+    )
+    warm_up(ws)
+    assert trainings.asked == []
+    assert [adapter(ws, f"warmup/{stage}") for stage in ("easy", "medium", "hard")] == [None] * 3
+    searched(ws)
+    training.policy(ws, 1)
+    (asked,) = trainings.asked
+    assert (asked.start, asked.quantization) == ("warmup/hard", quantization)
+    assert adapter(ws, "iteration_1/policy") == "1"
+
+
+def test_stages_that_train_nothing_are_shared(tmp_path: Path, trainings: Trainings) -> None:
+    warm_up(prepared(tmp_path, warmup={"curriculum": "mixed"}))
+    other = prepared(tmp_path, name="other", warmup={"curriculum": "none"}, split={"validation_fraction": 0.0}, seed=1)
+    produced = [training.warmup(other, stage) for stage in ("easy", "medium", "hard")]
+    assert [p.reused for p in produced] == [True, True, False]
+    assert "mixed" not in produced[0].artifact.manifest.metadata["unchanged"]
+
+
+def test_sft_on_the_entire_data_holds_nothing_back(tmp_path: Path, trainings: Trainings) -> None:
+    ws = prepared(tmp_path, iterations=0, split={"validation_fraction": 0.0}, warmup={"curriculum": "mixed"})
+    warm_up(ws)
+    (asked,) = trainings.asked
+    assert {item.name for item in asked.train} == set(PROBLEMS)
+    assert asked.validation == []
+    metadata = ws.input("warmup/hard").manifest.metadata
+    assert (metadata["examples"], metadata["best_step"]) == (len(PROBLEMS), 1)
+    assert "validation_loss" not in metadata
+    assert checks.splits_are_disjoint(ws).problems == []
+
+
+@pytest.mark.parametrize("loss", ["simpo", "dpo", "ipo", "orpo"])
+def test_each_loss_reaches_the_training(tmp_path: Path, trainings: Trainings, loss: str) -> None:
+    ws = prepared(tmp_path, preference={"loss": loss, "beta": 0.25}, pairs={"per_node": "all"})
+    warm_up(ws)
+    searched(ws)
+    training.policy(ws, 1)
+    assert trainings.asked[-1].config == ws.experiment.preference
+    assert trainings.asked[-1].config.loss == loss  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("form", ["exact", "sampled"])
+def test_both_forms_of_self_evaluation(tmp_path: Path, trainings: Trainings, form: str) -> None:
+    ws = prepared(tmp_path, search={"self_evaluation": {"form": form, "weights": (1.0, 1.0, 0.0, 0.0)}})
+    warm_up(ws)
+    nodes = searched(ws)
+    # the mean of four weights of 0 or 1 is a quarter of a whole number, an expectation hardly ever
+    quarters = [node["self_evaluation"] * 4 == round(node["self_evaluation"] * 4) for node in nodes]
+    assert all(quarters) if form == "sampled" else not any(quarters)
+
+
+def test_without_self_evaluation(tmp_path: Path, trainings: Trainings) -> None:
+    ws = prepared(tmp_path, search={"self_evaluation": {"enabled": False}})
+    warm_up(ws)
+    assert {node["self_evaluation"] for node in searched(ws)} == {0.0}

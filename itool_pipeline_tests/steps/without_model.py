@@ -1,0 +1,134 @@
+"""The real steps of an experiment on a policy that is a hash: from examples to pairs, and what training is handed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from itool_pipeline.config import OptimizerConfig, PreferenceConfig
+from itool_pipeline.core.policy import ScoreRequest
+from itool_pipeline.core.reward import Problem
+from itool_pipeline.core.types import Example
+from itool_pipeline.steps import pairs, prepare, replay_buffer, training, trees
+from itool_pipeline.steps.models import ADAPTER
+from itool_pipeline.steps.workspace import Workspace, write_jsonl
+from itool_pipeline_tests.core.fake_policy import RandomPolicy, call_problem, text_problem
+from itool_pipeline_tests.steps.by_hand import put, workspace
+
+PROBLEMS = {p.example.id: p for i in range(8) for p in (call_problem(f"call{i}"), text_problem(f"text{i}"))}
+"""Eight examples that expect a call, eight that expect none."""
+
+HELD_OUT = call_problem("held_out").example
+
+
+class Template:
+    """In place of the chat template."""
+
+    def problem(self, example: Example) -> Problem:
+        return PROBLEMS[example.id]
+
+    def prompt(self, example: Example) -> tuple[int, ...]:
+        return PROBLEMS[example.id].prompt
+
+    def response(self, text: str) -> tuple[int, ...]:
+        return tuple(text.encode())
+
+
+class HashedPolicy(RandomPolicy):
+    """Scores gold responses too."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[list[tuple[float, ...]]]:
+        return [self._gold(r) if r.prompt[0] == -100 else super(HashedPolicy, self).score([r])[0] for r in requests]
+
+    def _gold(self, request: ScoreRequest) -> list[tuple[float, ...]]:
+        digest = hashlib.sha256(repr(request.prompt).encode()).digest()
+        return [tuple(-digest[0] / 100 for _ in c) for c in request.continuations]
+
+
+@dataclass
+class Trained:
+    """What a training was asked for."""
+
+    start: str
+    quantization: str
+    train: list[Any]
+    validation: list[Any]
+    config: OptimizerConfig | PreferenceConfig
+    seed: int
+
+
+@dataclass
+class Trainings:
+    """Stands in for the loading of models and for both trainings; an adapter is a file with the training's number."""
+
+    asked: list[Trained] = field(default_factory=list)
+    loaded: tuple[str, str] = ("", "")
+
+    def trainable(self, ws: Workspace, checkpoint: str, quantization: str) -> tuple[Any, Template]:
+        self.loaded = (checkpoint, quantization)
+        return None, Template()
+
+    def train(self, model: Any, data: Any, config: Any, seed: int, parts: Path, out: Path, progress: Any) -> Any:
+        from itool_pipeline.training.trainer import TrainingResult
+
+        self.asked.append(Trained(*self.loaded, list(data.train), list(data.validation), config, seed))
+        out.mkdir()
+        (out / "adapter_model.safetensors").write_text(str(len(self.asked)))
+        return TrainingResult((1.0,), (), 1, 1, len(data.train), 7)
+
+
+def install(monkeypatch: pytest.MonkeyPatch) -> Trainings:
+    """Put the fakes where the steps take a model from."""
+    trainings = Trainings()
+
+    def engine(ws: Workspace, checkpoint: str) -> tuple[HashedPolicy, Template]:
+        ws.input(checkpoint)
+        return HashedPolicy(3), Template()
+
+    for module in (trees, replay_buffer):
+        monkeypatch.setattr(module, "search_engine", engine)
+    monkeypatch.setattr(training, "_trainable", trainings.trainable)
+    monkeypatch.setattr("itool_pipeline.training.sft.train_sft", trainings.train)
+    monkeypatch.setattr("itool_pipeline.training.preference.train_preference", trainings.train)
+    return trainings
+
+
+def prepared(root: Path, **over: Any) -> Workspace:
+    """An experiment of one iteration up to its splits; the base model is an empty artifact."""
+    small = {"iterations": 1, "replay_buffer": {"fraction": 1.0, "top_fraction": 1.0}}
+    ws = workspace(root, **{**small, **over})
+    put(ws, "base_model", lambda directory: (directory / "weights").write_text("x"))
+
+    def examples(directory: Path) -> None:
+        write_jsonl(directory / prepare.TRAIN, (p.example.to_dict() for p in PROBLEMS.values()))
+        write_jsonl(directory / prepare.CASES, [{"example": HELD_OUT.to_dict(), "prompt_tokens": 9}])
+
+    put(ws, "examples", examples)
+    prepare.splits(ws)
+    return ws
+
+
+def warm_up(ws: Workspace) -> None:
+    for stage in ("easy", "medium", "hard"):
+        training.warmup(ws, stage)
+
+
+def searched(ws: Workspace) -> list[dict[str, Any]]:
+    """Buffer, trees and pairs of the first iteration; the nodes of all trees."""
+    replay_buffer.replay_buffer(ws, 1)
+    for index in trees.plan_shards(ws, 1):
+        trees.search_shard(ws, 1, index)
+    trees.gather(ws, 1)
+    pairs.pairs(ws, 1)
+    return trees.read_nodes(ws, 1)
+
+
+def adapter(ws: Workspace, asset: str) -> str | None:
+    """Which training made the adapter of a checkpoint; None when it has no adapter."""
+    file = ws.input(asset).path / ADAPTER / "adapter_model.safetensors"
+    return file.read_text() if file.exists() else None
