@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from itool_pipeline.benchmarks.bfcl import CaseVerdict
 from itool_pipeline.config import OptimizerConfig, PreferenceConfig
 from itool_pipeline.core.policy import ScoreRequest
 from itool_pipeline.core.reward import Problem
 from itool_pipeline.core.types import Example
-from itool_pipeline.steps import pairs, prepare, replay_buffer, training, trees
+from itool_pipeline.data.sources import LoadedData
+from itool_pipeline.steps import bfcl, pairs, prepare, replay_buffer, training, trees
 from itool_pipeline.steps.models import ADAPTER
 from itool_pipeline.steps.workspace import Workspace, write_jsonl
 from itool_pipeline_tests.core.fake_policy import RandomPolicy, call_problem, text_problem
@@ -23,7 +25,7 @@ from itool_pipeline_tests.steps.by_hand import put, workspace
 PROBLEMS = {p.example.id: p for i in range(8) for p in (call_problem(f"call{i}"), text_problem(f"text{i}"))}
 """Eight examples that expect a call, eight that expect none."""
 
-HELD_OUT = call_problem("held_out").example
+HELD_OUT = (call_problem("held_out").example, call_problem("held_out_too").example)
 
 
 class Template:
@@ -33,7 +35,7 @@ class Template:
         return PROBLEMS[example.id]
 
     def prompt(self, example: Example) -> tuple[int, ...]:
-        return PROBLEMS[example.id].prompt
+        return (PROBLEMS.get(example.id) or call_problem(example.id)).prompt
 
     def response(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode())
@@ -98,6 +100,31 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     return trainings
 
 
+def install_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fakes for what comes before the splits and for the benchmark, so that whole runs do without a model too."""
+
+    def base_model(model: Any, downloads: Path, out: Path) -> dict[str, Any]:
+        (out / "weights").write_text("x")
+        return {}
+
+    class Checker:
+        def __init__(self, wheel: Path) -> None:
+            pass
+
+        def check(self, example: Example, response: str) -> CaseVerdict:
+            right = response == example.response
+            return CaseVerdict(right, "" if right else "ast_checker:wrong", "" if right else "wrong")
+
+    loaded = LoadedData(tuple(p.example for p in PROBLEMS.values()), tuple(HELD_OUT), (), ())
+    answers = {HELD_OUT[0].id: HELD_OUT[0].response, HELD_OUT[1].id: "No."}
+    monkeypatch.setattr(prepare, "prepare_base_model", base_model)
+    monkeypatch.setattr(prepare, "load_data", lambda *args, **rest: loaded)
+    monkeypatch.setattr(prepare, "chat", lambda ws: Template())
+    monkeypatch.setattr(bfcl, "fetch", lambda wheel, downloads: downloads)
+    monkeypatch.setattr(bfcl, "OfficialChecker", Checker)
+    monkeypatch.setattr(bfcl, "_answers", lambda ws, checkpoint, examples, parts: answers)
+
+
 def prepared(root: Path, **over: Any) -> Workspace:
     """An experiment of one iteration up to its splits; the base model is an empty artifact."""
     small = {"iterations": 1, "replay_buffer": {"fraction": 1.0, "top_fraction": 1.0}}
@@ -106,7 +133,7 @@ def prepared(root: Path, **over: Any) -> Workspace:
 
     def examples(directory: Path) -> None:
         write_jsonl(directory / prepare.TRAIN, (p.example.to_dict() for p in PROBLEMS.values()))
-        write_jsonl(directory / prepare.CASES, [{"example": HELD_OUT.to_dict(), "prompt_tokens": 9}])
+        write_jsonl(directory / prepare.CASES, ({"example": x.to_dict(), "prompt_tokens": 9} for x in HELD_OUT))
 
     put(ws, "examples", examples)
     prepare.splits(ws)

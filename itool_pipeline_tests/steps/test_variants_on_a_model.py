@@ -1,0 +1,91 @@
+"""Without a warm-up and without MCTS, on a tiny random model: the real engine, QLoRA on a fresh adapter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from itool_pipeline.data.base_model import SOURCE_FILE
+from itool_pipeline.engines.chat import Chat
+from itool_pipeline.engines.model import load_tokenizer
+from itool_pipeline.steps import models, prepare, training
+from itool_pipeline.steps.models import ADAPTER
+from itool_pipeline.steps.workspace import Workspace, write_jsonl
+from itool_pipeline_tests.core.fake_policy import call_problem, text_problem
+from itool_pipeline_tests.steps.by_hand import put, workspace
+from itool_pipeline_tests.steps.without_model import searched, warm_up
+
+EXAMPLES = [
+    problem(f"{kind}{i}").example for i in range(2) for kind, problem in (("c", call_problem), ("t", text_problem))
+]
+OPTIMIZER = {"learning_rate": 1e-2, "epochs": 2, "batch_size": 2}
+
+
+@pytest.fixture
+def ws(tmp_path: Path, tiny_model_dir: Path) -> Workspace:
+    ws = workspace(
+        tmp_path,
+        iterations=1,
+        compute={"device": "cpu", "dtype": "float32"},
+        split={"validation_fraction": 0.0},
+        warmup={"curriculum": "none", "lora": {"rank": 4}},
+        replay_buffer={"fraction": 1.0, "top_fraction": 1.0},
+        search={"method": "sampling", "responses": 3, "max_fragment_tokens": 4, "max_response_tokens": 10},
+        preference={"loss": "dpo", "beta": 0.5, "quantization": "nf4", "optimizer": OPTIMIZER},
+    )
+    source = json.dumps({"path": str(tiny_model_dir)})
+    put(ws, "base_model", lambda directory: (directory / SOURCE_FILE).write_text(source))
+
+    def examples(directory: Path) -> None:
+        write_jsonl(directory / prepare.TRAIN, (x.to_dict() for x in EXAMPLES))
+        write_jsonl(directory / prepare.CASES, [])
+
+    put(ws, "examples", examples)
+    prepare.splits(ws)
+    return ws
+
+
+def logits(ws: Workspace, checkpoint: str) -> torch.Tensor:
+    loaded = models.inference_model(ws, checkpoint)
+    with torch.no_grad():
+        found: torch.Tensor = loaded.model(input_ids=torch.tensor([[5, 6, 7]])).logits
+    return found
+
+
+def test_from_the_base_model_to_a_policy(ws: Workspace, tiny_model_dir: Path) -> None:
+    warm_up(ws)
+    assert torch.equal(logits(ws, "warmup/hard"), logits(ws, "base_model"))
+    nodes = searched(ws)
+    responses = [n for n in nodes if n["depth"] == 1]
+    assert len({n["tree_id"] for n in responses}) == len(EXAMPLES)
+    assert all(1 <= len(n["token_ids"]) < 10 + 4 and n["terminal"] for n in responses)
+    text = Chat(load_tokenizer(tiny_model_dir))
+    assert all(text.text(n["token_ids"]) == n["fragment"] for n in responses)
+    metadata: dict[str, Any] = training.policy(ws, 1).artifact.manifest.metadata
+    assert metadata["pairs"] == ws.input("iteration_1/pairs").manifest.metadata["kept"] > 0
+    # DPO against the policy before its first step: a fresh adapter changes nothing, so every margin is 0
+    assert metadata["first_loss"] == pytest.approx(-torch.nn.functional.logsigmoid(torch.tensor(0.0)).item())
+    assert metadata["last_loss"] < metadata["first_loss"]
+    weights = load_file(ws.input("iteration_1/policy").path / ADAPTER / "adapter_model.safetensors")
+    assert {w.shape[0] for name, w in weights.items() if "lora_A" in name} == {4}
+    assert not torch.equal(logits(ws, "iteration_1/policy"), logits(ws, "base_model"))
+
+
+def test_the_likeliest_response_is_chosen_by_the_model_itself(ws: Workspace) -> None:
+    """The prior in the rows against the model's own log-probabilities, computed once more by transformers."""
+    warm_up(ws)
+    nodes = searched(ws)
+    loaded = models.inference_model(ws, "warmup/hard")
+    template = models.chat(ws)
+    by_id = {x.id: x for x in EXAMPLES}
+    for node in [n for n in nodes if n["depth"] == 1]:
+        prompt = template.prompt(by_id[node["tree_id"]])
+        ids = torch.tensor([[*prompt, *node["token_ids"]]])
+        with torch.no_grad():
+            log_probs = loaded.model(input_ids=ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])
+        assert node["prior"] == pytest.approx(log_probs[len(prompt) - 1 :].mean().exp().item(), rel=1e-3)
