@@ -62,7 +62,8 @@ def _warmup(stage: str) -> dg.AssetsDefinition:
     return step_asset(
         f"warmup/{stage}",
         lambda ws: training.warmup(ws, stage),
-        f"LoRA adapter after supervised fine-tuning on the {stage} examples (Section 3.1, Eq. 2).",
+        f"LoRA adapter after supervised fine-tuning on the {stage} examples (Section 3.1, Eq. 2), or what the "
+        "experiment's curriculum makes of this stage.",
         uses_model=True,
     )
 
@@ -79,7 +80,7 @@ def _iteration(k: int) -> list[dg.AssetsDefinition]:
         step_asset(
             f"iteration_{k}/pairs",
             lambda ws: pairs.pairs(ws, k),
-            "Best and worst child of each node, and the three filters (Section 3.2, App. B.1).",
+            "Best and worst child of each node, or all that differ enough, and the filters (Section 3.2, App. B.1).",
         ),
         step_asset(
             f"iteration_{k}/policy",

@@ -74,7 +74,7 @@ def pairs(ws: Workspace, k: int) -> Produced:
         pq.write_table(pa.Table.from_pylist(tokens, TOKEN_SCHEMA), step.work / TOKENS)
         counts = Counter(pair.verdict for pair in found)
         questions = {key: example.question for key, example in training_examples(ws).items()}
-        top = [_row(pair, nodes) for pair in sorted(kept, key=lambda pair: -pair.margin)[:8]]
+        top = sorted(kept, key=lambda pair: -pair.margin)[:8]
         return {
             **found_in(list(nodes.values())),
             "chosen_by": "Q" if searched else "probability",
@@ -82,7 +82,7 @@ def pairs(ws: Workspace, k: int) -> Produced:
             "kept": counts[Verdict.KEPT],
             **{f"refused_{verdict}": counts[verdict] for verdict in Verdict if verdict is not Verdict.KEPT},
             "trees_with_pairs": len({pair.tree_id for pair in kept}),
-            "largest_difference": table(_shown(row, questions) for row in top),
+            "largest_margin": table(_shown(pair, nodes, questions) for pair in top),
         }
 
     return ws.produce(f"iteration_{k}/pairs", make, lambda artifact: {"pairs": [artifact.file(PAIRS)]})
@@ -152,12 +152,15 @@ def _path(tree_id: str, node: int, nodes: Nodes) -> list[int]:
     return [token for fragment in reversed(fragments) for token in fragment]
 
 
-def _shown(row: Mapping[str, Any], questions: Mapping[str, str]) -> dict[str, Any]:
+def _shown(pair: Pair, nodes: Nodes, questions: Mapping[str, str]) -> dict[str, Any]:
+    chosen, rejected = nodes[pair.tree_id, pair.chosen], nodes[pair.tree_id, pair.rejected]
     return {
-        "question": questions[row["tree_id"]],
-        "prefix": row["prefix"],
-        "chosen": row["chosen"],
-        "rejected": row["rejected"],
-        "Q chosen": row["chosen_q"],
-        "Q rejected": row["rejected_q"],
+        "question": questions[pair.tree_id],
+        "prefix": chosen["prefix"],
+        "chosen": chosen["fragment"],
+        "rejected": rejected["fragment"],
+        "Q chosen": pair.chosen_q,
+        "Q rejected": pair.rejected_q,
+        "p chosen": chosen["prior"],
+        "p rejected": rejected["prior"],
     }

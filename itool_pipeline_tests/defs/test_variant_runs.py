@@ -61,7 +61,7 @@ def test_no_iterations(trainings: Trainings, name: str) -> None:
     assert bool(asked.validation) == (name == "without_iterations")
 
 
-@pytest.mark.parametrize("name", ["without_mcts", "without_warmup", "iterations_1", "self_evaluation_sampled"])
+@pytest.mark.parametrize("name", ["without_mcts", "without_warmup"])
 def test_ablations_from_data_to_report(trainings: Trainings, name: str) -> None:
     ws = run(name)
     iterations = ws.experiment.iterations

@@ -168,6 +168,14 @@ def test_only_the_likeliest_margins_are_kept_under_a_limit(tmp_path: Path, train
     assert min(kept) >= max(over)
 
 
+@pytest.mark.parametrize(("fraction", "count"), [(0.5, 8), (0.3, 5), (1.0, 16)])
+def test_the_buffer_is_a_fraction_of_the_training_set(
+    tmp_path: Path, trainings: Trainings, fraction: float, count: int
+) -> None:
+    ws = prepared(tmp_path, replay_buffer={"fraction": fraction}, split={"validation_fraction": 0.0})
+    assert sum(row["in_buffer"] for row in split_rows(ws).values()) == count
+
+
 @pytest.mark.parametrize("select_by", ["perplexity", "random"])
 @pytest.mark.parametrize("balance", ["none", "by_call"])
 def test_calls_and_abstentions_are_selected_apart(

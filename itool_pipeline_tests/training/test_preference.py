@@ -87,6 +87,24 @@ def test_packed_pairs_equal_separate_rows(adapted_model: AdaptedModel) -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
+def test_siblings_in_several_pairs_count_in_each(adapted_model: AdaptedModel) -> None:
+    """With `pairs.per_node: all` a fragment is chosen in one pair and rejected in another; the row holds it once."""
+    best, middle, worst = (100, 101), (102,), (100, 103)
+    pairs = tuple(TokenPair((7,), a, b) for a, b in ((best, middle), (best, worst), (middle, worst)))
+    row = PreferenceRow("t", (5, 6), pairs)
+    assert row.length == 2 + 1 + 2 + 1 + 1
+    model = adapted_model()
+    parameters = list(trainable_parameters(model).values())
+    weight = torch.arange(1.0, 7.0).view(3, 2)
+    want = plain_log_probs(model, [row])
+    want_gradients = torch.autograd.grad((want * weight).sum(), parameters)
+    prepare_for_training(model)
+    got = branch_log_probs(model, [row])
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+    for a, b in zip(torch.autograd.grad((got * weight).sum(), parameters), want_gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
 def test_a_row_holds_each_prefix_once() -> None:
     # prompt 4; 100 101, 102 103 beside 101; after the path 104, 105 106, 107 after 104, 2.
     assert ROWS[0].length == 4 + 2 + 2 + 1 + 2 + 1 + 1
