@@ -14,6 +14,8 @@ from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.steps.without_model import Trainings, install, install_data
 from itool_pipeline_tests.store.by_hand import ask
 
+pytestmark = pytest.mark.slow
+
 ONE: dict[str, object] = {"execution": {"config": {"in_process": {}}}}
 
 
