@@ -36,6 +36,25 @@ class OfficialFunctions:
     return_format: Callable[[str], Any]
 
 
+@dataclass(frozen=True, slots=True)
+class OfficialMultiTurn:
+    """What the benchmark's multi-turn generation and evaluation are made of.
+
+    decode        a model's answer → its calls as text; raises for an answer that holds no list of calls
+    is_empty      whether such a list asks for nothing
+    step_limit    after so many steps with calls in a turn the whole conversation ends
+    added_tools   the user turn that hands over held-back tools, with a place for `functions`
+    execution, checker   the modules that run calls and judge conversations
+    """
+
+    decode: Callable[[str], list[str]]
+    is_empty: Callable[[list[Any]], bool]
+    step_limit: int
+    added_tools: str
+    execution: ModuleType
+    checker: ModuleType
+
+
 def official_functions(bfcl_dir: Path) -> OfficialFunctions:
     """Import them. The folder itself is left as it is and `sys.path` too.
 
@@ -55,6 +74,29 @@ def official_functions(bfcl_dir: Path) -> OfficialFunctions:
         check=checker.ast_checker,
         language=enums.Language,
         return_format=enums.ReturnFormat,
+    )
+
+
+def official_multi_turn(bfcl_dir: Path) -> OfficialMultiTurn:
+    """Import them too. Nothing that `execution` offers may run in this process: it evaluates text.
+
+    Raises RuntimeError as `official_functions` does.
+    """
+    with _importing:
+        _import_package(bfcl_dir)
+        decoders = importlib.import_module(f"{PACKAGE}.model_handler.utils")
+        prompts = importlib.import_module(f"{PACKAGE}.constants.default_prompts")
+        folder = f"{PACKAGE}.eval_checker.multi_turn_eval"
+        execution = importlib.import_module(f"{folder}.multi_turn_utils")
+        checker = importlib.import_module(f"{folder}.multi_turn_checker")
+    _disarm(decoders)
+    return OfficialMultiTurn(
+        decode=decoders.default_decode_execute_prompting,
+        is_empty=execution.is_empty_execute_response,
+        step_limit=prompts.MAXIMUM_STEP_LIMIT,
+        added_tools=prompts.DEFAULT_USER_PROMPT_FOR_ADDITIONAL_FUNCTION_PROMPTING,
+        execution=execution,
+        checker=checker,
     )
 
 

@@ -46,6 +46,9 @@ class Limits:
     answer_size: int = 1 << 26
 
 
+DEFAULT_LIMITS = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The value that the work returned; or, where it was stopped or failed, one sentence that says why."""
@@ -65,12 +68,9 @@ class Sandbox:
                and returns what is called with each request. Requests and values are JSON.
     """
 
-    def __init__(
-        self, work: str, arguments: Sequence[str] = (), limits: Limits = Limits(), *, python_path: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, work: str, arguments: Sequence[str] = (), limits: Limits = DEFAULT_LIMITS) -> None:
         self._config = {"work": work, "arguments": list(arguments), "limits": asdict(limits)}
         self._limits = limits
-        self._python_path = os.pathsep.join([str(_ROOT), *python_path])
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._unread = b""
@@ -126,7 +126,7 @@ class Sandbox:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 cwd=self._folder.name,
-                env={"PYTHONPATH": self._python_path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"},
+                env={"PYTHONPATH": str(_ROOT), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"},
                 start_new_session=True,
             )
         try:

@@ -1,0 +1,41 @@
+"""What a model would say that makes exactly the expected calls of a multi-turn conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from itool_pipeline.benchmarks.bfcl_multi_turn import Conversation
+from itool_pipeline.core.tool_calls import bind_positional, parse_calls, render_calls
+from itool_pipeline.data.bfcl_multi_turn import MultiTurnCase
+
+Script = Sequence[Sequence[str]]
+"""The answers of each turn, step by step."""
+
+
+def gold_script(case: MultiTurnCase, *, one_by_one: bool) -> list[list[str]]:
+    """The expected calls of each turn, each in a step of its own or all in one, then words that end the turn.
+
+    Positional arguments get their names: the benchmark drops them from what a model says.
+    """
+    tools = [*case.tools, *(tool for added in case.added_tools.values() for tool in added)]
+
+    def said(calls: Sequence[str]) -> str:
+        parsed = parse_calls(f"[{', '.join(calls)}]")
+        return render_calls(bind_positional(call, tools) for call in parsed)
+
+    turns = [[said([call]) for call in turn] if one_by_one else [said(turn)] * bool(turn) for turn in case.ground_truth]
+    return [[*turn, "Done."] for turn in turns]
+
+
+def responding(scripts: Mapping[str, Script]) -> Callable[[Sequence[Conversation]], dict[str, str]]:
+    """Answers by script: the next text of the turn that each conversation is in."""
+
+    def respond(waiting: Sequence[Conversation]) -> dict[str, str]:
+        texts = {}
+        for conversation in waiting:
+            so_far = conversation.result
+            assert isinstance(so_far, list)
+            texts[conversation.case.id] = scripts[conversation.case.id][len(so_far) - 1][len(so_far[-1])]
+        return texts
+
+    return respond
