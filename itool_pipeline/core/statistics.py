@@ -1,8 +1,11 @@
-"""Intervals for proportions: scores on a finite number of cases."""
+"""Scores on a finite number of cases: intervals for one, comparison of two on the same cases."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 
 def wilson_interval(correct: int, total: int, z: float = 1.96) -> tuple[float, float]:
@@ -20,3 +23,37 @@ def wilson_interval(correct: int, total: int, z: float = 1.96) -> tuple[float, f
     half = z * math.sqrt(p * (1 - p) / total + square / (4 * total * total))
     scale = 1 + square / total
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def mcnemar_exact(gained: int, lost: int) -> float:
+    """Two-sided p-value of McNemar's exact test, in (0, 1].
+
+    gained, lost: the cases that only the second, or only the first, has right. If neither is better, each such case
+    falls to either side like a fair coin; p is the probability of a split at least as uneven as this one.
+    Raises ValueError for negative counts.
+    """
+    if gained < 0 or lost < 0:
+        raise ValueError(f"needs counts, got gained={gained}, lost={lost}")
+    n = gained + lost
+    tail = sum(math.comb(n, k) for k in range(min(gained, lost) + 1))
+    return min(1.0, 2 * tail / (1 << n))
+
+
+def paired_bootstrap(
+    first: Sequence[bool], second: Sequence[bool], *, seed: int, resamples: int = 10_000
+) -> tuple[float, float, float]:
+    """(difference, low, high): accuracy of `second` minus that of `first` on the same cases, and its 95% interval.
+
+    The interval holds the middle 95% of the differences on `resamples` sets of as many cases, drawn with replacement.
+    Of a case only its difference -1, 0 or 1 counts, so a set is drawn as how often each of the three occurs in it.
+    The same seed gives the same interval. Raises ValueError without cases, or for sequences of unequal length.
+    """
+    n = len(first)
+    if n == 0 or n != len(second):
+        raise ValueError(f"needs two verdicts on each of some cases, got {n} and {len(second)}")
+    lost = sum(a and not b for a, b in zip(first, second, strict=True))
+    gained = sum(b and not a for a, b in zip(first, second, strict=True))
+    shares = [lost / n, gained / n, (n - lost - gained) / n]
+    drawn = np.random.default_rng(seed).multinomial(n, shares, size=resamples)
+    low, high = np.quantile((drawn[:, 1] - drawn[:, 0]) / n, [0.025, 0.975])
+    return (gained - lost) / n, float(low), float(high)
