@@ -15,7 +15,7 @@ AtLeastOne = Annotated[int, Field(ge=1)]
 MAX_ITERATIONS = 3
 """How many iterations the asset graph unrolls (the paper's best is 3, Fig. 7)."""
 
-BfclCategory = Literal[
+BfclTrainingCategory = Literal[
     "simple_python",
     "multiple",
     "parallel",
@@ -27,9 +27,24 @@ BfclCategory = Literal[
     "live_parallel_multiple",
     "live_irrelevance",
 ]
+BfclSingleTurnCategory = BfclTrainingCategory | Literal["simple_java", "simple_javascript", "live_relevance"]
+BfclMultiTurnCategory = Literal[
+    "multi_turn_base", "multi_turn_miss_func", "multi_turn_miss_param", "multi_turn_long_context"
+]
 
-BFCL_SINGLE_TURN: tuple[BfclCategory, ...] = get_args(BfclCategory)
+BFCL_TRAINING: tuple[BfclTrainingCategory, ...] = get_args(BfclTrainingCategory)
 """BFCL's single-turn Python categories that carry a gold answer to train on."""
+
+BFCL_SINGLE_TURN: tuple[BfclSingleTurnCategory, ...] = (
+    *BFCL_TRAINING,
+    "simple_java",
+    "simple_javascript",
+    "live_relevance",
+)
+"""All single-turn categories, to be scored."""
+
+BFCL_MULTI_TURN: tuple[BfclMultiTurnCategory, ...] = get_args(BfclMultiTurnCategory)
+"""The multi-turn categories, to be scored."""
 
 
 class Section(BaseModel):
@@ -65,7 +80,7 @@ class BfclHalfData(Section):
     """Half of BFCL's single-turn questions, from its wheel, to train on; the other half is held out (Sec. 4.5)."""
 
     type: Literal["bfcl_half"] = "bfcl_half"
-    categories: Annotated[tuple[BfclCategory, ...], Field(min_length=1)] = BFCL_SINGLE_TURN
+    categories: Annotated[tuple[BfclTrainingCategory, ...], Field(min_length=1)] = BFCL_TRAINING
     train_limit: AtLeastOne | None = Field(None, description="at most so many training examples, stratified")
     max_prompt_tokens: AtLeastOne = Field(2048, description="longer prompts are left out, and counted")
 
@@ -226,12 +241,17 @@ class PreferenceConfig(Section):
 
 
 class BfclConfig(Section):
-    """Held-out cases scored by the official checkers."""
+    """Held-out cases scored by the official checkers. Nothing is trained on multi-turn cases: all are held out."""
 
-    categories: Annotated[tuple[BfclCategory, ...], Field(min_length=1)] = BFCL_SINGLE_TURN
+    categories: Annotated[tuple[BfclSingleTurnCategory | BfclMultiTurnCategory, ...], Field(min_length=1)] = (
+        BFCL_SINGLE_TURN
+    )
     cases_per_category: AtLeastOne | None = Field(None, description="at most so many, drawn by seed")
     max_prompt_tokens: AtLeastOne = 2048
     max_new_tokens: AtLeastOne = 256
+    max_context_tokens: AtLeastOne = Field(
+        8192, description="of a multi-turn conversation; one that grows longer ends there, and is wrong"
+    )
     batch_size: AtLeastOne = 16
 
 

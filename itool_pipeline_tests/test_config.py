@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from itool_pipeline.config import BFCL_SINGLE_TURN, BfclHalfData, Experiment, HubModel, ToolAceData, WheelModel
+from itool_pipeline.config import BFCL_TRAINING, BfclHalfData, Experiment, HubModel, ToolAceData, WheelModel
 from itool_pipeline.experiment_files import ConfigError, experiment_names, experiments_dir, load_experiment
 
 BASE = """\
@@ -86,7 +86,7 @@ def test_a_minimal_file_gets_the_defaults(folder: Path) -> None:
     e = load_experiment("small")
     assert e.model == WheelModel()
     assert isinstance(e.data, BfclHalfData)
-    assert e.data.categories == BFCL_SINGLE_TURN
+    assert e.data.categories == BFCL_TRAINING
     assert (e.name, e.seed, e.scheduled, e.description) == ("small", 0, False, "")
 
 

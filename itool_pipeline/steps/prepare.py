@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from itool_pipeline.config import BfclConfig
+from itool_pipeline.config import BFCL_MULTI_TURN, BfclConfig
 from itool_pipeline.core.difficulty import Thresholds, difficulty, size
 from itool_pipeline.core.replay_buffer import draw_buffer
 from itool_pipeline.core.splits import validation_ids
@@ -27,7 +27,7 @@ from itool_pipeline.store.rows import Rows
 
 TRAIN, CASES, REFUSED, SPLITS = "train.jsonl", "held_out.jsonl", "refused.jsonl", "splits.parquet"
 HELD_OUT = BfclConfig(max_prompt_tokens=10**9)
-"""Every held-out question that BFCL's Python checkers decide."""
+"""Every held-out question of one turn."""
 
 
 def base_model(ws: Workspace) -> Produced:
@@ -118,12 +118,12 @@ def held_out(ws: Workspace) -> dict[str, Example]:
 
 
 def cases(ws: Workspace) -> dict[str, Example]:
-    """Every BFCL case to be scored, by id: what the config draws from the held-out pool."""
+    """Every BFCL case of one turn to be scored, by id: what the config draws from the held-out pool."""
     rows, e = list(read_jsonl(ws.input("examples").file(CASES))), ws.experiment
     tokens = {row["example"]["id"]: row["prompt_tokens"] for row in rows}
     pool = [Example.from_dict(row["example"]) for row in rows]
     chosen, _ = choose_cases(pool, e.evaluation.bfcl, e.seed, lambda example: tokens[example.id])
-    if not chosen:
+    if not chosen and not set(e.evaluation.bfcl.categories) & set(BFCL_MULTI_TURN):
         raise ValueError(f"experiment {e.name}: evaluation.bfcl leaves no case; raise its max_prompt_tokens")
     return {example.id: example for example in chosen}
 
