@@ -16,6 +16,7 @@ from itool_pipeline.benchmarks.literal_arithmetic import CodeRefused
 from itool_pipeline.core.statistics import wilson_interval
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import LANGUAGES, answers_file, questions_file
+from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN
 
 DECODER_REFUSED = "ast_decoder:code_refused"
 """Ours: the official decoder would have executed code in the output. Wrong in every category."""
@@ -155,7 +156,7 @@ def summarise(cases: Iterable[tuple[str, bool]]) -> list[CategoryScore]:
     for category, is_correct in cases:
         total[category] += 1
         correct[category] += is_correct
-    order = {category: index for index, category in enumerate(LANGUAGES)}
+    order = {category: index for index, category in enumerate((*LANGUAGES, *MULTI_TURN))}
     return [
         CategoryScore(
             category, correct[category], total[category], *wilson_interval(correct[category], total[category])

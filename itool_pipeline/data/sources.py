@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from itool_pipeline.config import BfclConfig, BfclHalfData, ToolAceData
 from itool_pipeline.core.types import Example
@@ -77,7 +78,7 @@ def choose_cases(
     short, too_long = _short_enough(
         [e for e in pool if e.category in bfcl.categories], bfcl.max_prompt_tokens, token_count
     )
-    return draw(short, _at_most(short, bfcl.cases_per_category), seed), too_long
+    return draw_at_most(short, bfcl.cases_per_category, seed), too_long
 
 
 def _toolace_file(data: ToolAceData) -> Path:
@@ -132,12 +133,26 @@ def quotas(examples: Iterable[Example], limit: int | None) -> dict[str, int]:
     return quota
 
 
-def _at_most(examples: Iterable[Example], limit: int | None) -> dict[str, int]:
+class InCategory(Protocol):
+    """What is drawn: anything with an id and a category."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def category(self) -> str: ...
+
+
+Drawn = TypeVar("Drawn", bound=InCategory)
+
+
+def draw_at_most(examples: Sequence[Drawn], limit: int | None, seed: int) -> tuple[Drawn, ...]:
+    """At most so many of each category, in the order given; all of them without a limit."""
     sizes = Counter(example.category for example in examples)
-    return {category: size if limit is None else min(size, limit) for category, size in sizes.items()}
+    return draw(examples, {c: size if limit is None else min(size, limit) for c, size in sizes.items()}, seed)
 
 
-def draw(examples: Sequence[Example], quota: Mapping[str, int], seed: int) -> tuple[Example, ...]:
+def draw(examples: Sequence[Drawn], quota: Mapping[str, int], seed: int) -> tuple[Drawn, ...]:
     """So many of each category, in the order given. A larger quota draws the same examples and more."""
     members: dict[str, list[str]] = defaultdict(list)
     for example in examples:

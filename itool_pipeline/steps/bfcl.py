@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from itool_pipeline.benchmarks.bfcl import OfficialChecker, summarise
-from itool_pipeline.core.error_types import classify
+from itool_pipeline.benchmarks.bfcl import CaseVerdict, OfficialChecker, summarise
+from itool_pipeline.benchmarks.bfcl_aggregates import aggregates
+from itool_pipeline.benchmarks.bfcl_errors import error_type, official_mistake
+from itool_pipeline.core.error_types import Mistake, classify
 from itool_pipeline.core.statistics import wilson_interval
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.wheels import BFCL, fetch
 from itool_pipeline.engines.chat import Chat
+from itool_pipeline.steps.bfcl_multi_turn import judged_conversations
 from itool_pipeline.steps.display import bar_plot, table
 from itool_pipeline.steps.models import chat, inference_model
 from itool_pipeline.steps.plan import checkpoints
@@ -23,7 +28,7 @@ from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.files import Parts
 
-SCORES, CASES = "scores.parquet", "cases.parquet"
+SCORES, CASES, AGGREGATES = "scores.parquet", "cases.parquet", "aggregates.parquet"
 _TEXT = pa.string()
 CASE_SCHEMA = pa.schema(
     [
@@ -43,33 +48,36 @@ CASE_SCHEMA = pa.schema(
         ("got", _TEXT),
     ]
 )
+AGGREGATE_SCHEMA = pa.schema(
+    [
+        ("checkpoint", _TEXT),
+        ("checkpoint_artifact", _TEXT),
+        ("benchmark", _TEXT),
+        ("rule", _TEXT),
+        ("part", _TEXT),
+        ("accuracy", pa.float64()),
+        ("missing", _TEXT),
+    ]
+)
 
 
 def bfcl(ws: Workspace, checkpoint: str) -> Produced:
     """Score one checkpoint on every held-out case of the experiment."""
 
     def make(step: Step) -> dict[str, Any]:
-        examples = list(cases(ws).values())
-        outputs = _answers(ws, checkpoint, examples, step.parts)
-        checker = OfficialChecker(fetch(BFCL, ws.paths.downloads))
-        artifact = ws.planned[checkpoints()[checkpoint]].fingerprint
-        rows = [_case_row(checkpoint, artifact, example, outputs[example.id], checker) for example in examples]
-        scores = [
-            {
-                "checkpoint": checkpoint,
-                "checkpoint_artifact": artifact,
-                "benchmark": "bfcl",
-                "category": s.category,
-                "correct": s.correct,
-                "total": s.total,
-                "accuracy": s.correct / s.total,
-                "low": s.low,
-                "high": s.high,
-            }
-            for s in summarise((row["category"], row["correct"]) for row in rows)
-        ]
+        of_checkpoint = {
+            "checkpoint": checkpoint,
+            "checkpoint_artifact": ws.planned[checkpoints()[checkpoint]].fingerprint,
+            "benchmark": "bfcl",
+        }
+        rows = [{**of_checkpoint, **row} for row in _decided(ws, checkpoint, step.parts)]
+        scores = summarise((row["category"], row["correct"]) for row in rows)
+        score_rows = [{**of_checkpoint, **asdict(s), "accuracy": s.correct / s.total} for s in scores]
+        found = aggregates({s.category: (s.correct, s.total) for s in scores})
+        overall = [{**of_checkpoint, **asdict(a), "missing": ", ".join(a.missing)} for a in found]
         pq.write_table(pa.Table.from_pylist(rows, CASE_SCHEMA), step.work / CASES)
-        pq.write_table(pa.Table.from_pylist(scores), step.work / SCORES)
+        pq.write_table(pa.Table.from_pylist(score_rows), step.work / SCORES)
+        pq.write_table(pa.Table.from_pylist(overall, AGGREGATE_SCHEMA), step.work / AGGREGATES)
         correct = sum(row["correct"] for row in rows)
         low, high = wilson_interval(correct, len(rows))
         mistakes = Counter(row["mistake"] for row in rows if not row["correct"])
@@ -80,12 +88,33 @@ def bfcl(ws: Workspace, checkpoint: str) -> Produced:
             "accuracy": correct / len(rows),
             "accuracy_low": low,
             "accuracy_high": high,
-            "by_category": table({k: s[k] for k in ("category", "correct", "total", "accuracy")} for s in scores),
+            "by_category": table({k: s[k] for k in ("category", "correct", "total", "accuracy")} for s in score_rows),
+            "aggregates": table({k: a[k] for k in ("rule", "part", "accuracy", "missing")} for a in overall),
             "errors": bar_plot(step.work / "errors.png", {checkpoint: counts}, "Wrong cases by type of error", "cases"),
             "some_errors": table(_shown(row) for row in [r for r in rows if not r["correct"]][:10]),
         }
 
-    return ws.produce(f"bfcl/{checkpoint}", make, lambda a: {"scores": [a.file(SCORES)], "cases": [a.file(CASES)]})
+    return ws.produce(
+        f"bfcl/{checkpoint}",
+        make,
+        lambda a: {
+            "scores": [a.file(SCORES)],
+            "cases": [a.file(CASES)],
+            "aggregate_scores": [a.file(AGGREGATES)],
+        },
+    )
+
+
+def _decided(ws: Workspace, checkpoint: str, parts: Parts) -> Iterator[dict[str, Any]]:
+    """A row for each case, of one turn and of several."""
+    examples = list(cases(ws).values())
+    outputs = _answers(ws, checkpoint, examples, parts)
+    checker = OfficialChecker(fetch(BFCL, ws.paths.downloads))
+    for example in examples:
+        yield _case_row(example, outputs[example.id], checker)
+    for case, result, verdict in judged_conversations(ws, checkpoint, parts).values():
+        mistake = None if verdict.correct else Mistake(error_type(verdict))
+        yield _row(case.category, case.id, json.dumps(result, ensure_ascii=False), verdict, mistake)
 
 
 def _answers(ws: Workspace, checkpoint: str, examples: Sequence[Example], parts: Parts) -> dict[str, str]:
@@ -114,17 +143,19 @@ def _texts(ids: Sequence[str], rows: Sequence[tuple[int, ...]], template: Chat) 
     return {key: template.text(row) for key, row in zip(ids, rows, strict=True)}
 
 
-def _case_row(
-    checkpoint: str, artifact: str, example: Example, output: str, checker: OfficialChecker
-) -> dict[str, Any]:
+def _case_row(example: Example, output: str, checker: OfficialChecker) -> dict[str, Any]:
     verdict = checker.check(example, output)
-    mistake = None if verdict.correct else classify(example, output)
+    mistake = None
+    if not verdict.correct:
+        by_us = example.language == "python"
+        mistake = classify(example, output) if by_us else official_mistake(example, verdict, output)
+    return _row(example.category, example.id, output, verdict, mistake)
+
+
+def _row(category: str, case_id: str, output: str, verdict: CaseVerdict, mistake: Mistake | None) -> dict[str, Any]:
     return {
-        "checkpoint": checkpoint,
-        "checkpoint_artifact": artifact,
-        "benchmark": "bfcl",
-        "category": example.category,
-        "case_id": example.id,
+        "category": category,
+        "case_id": case_id,
         "output": output,
         "correct": verdict.correct,
         "error_type": verdict.error_type,

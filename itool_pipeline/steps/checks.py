@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from itool_pipeline.data.near_duplicates import normalised
 from itool_pipeline.steps import bfcl
+from itool_pipeline.steps.bfcl_multi_turn import multi_turn_cases
 from itool_pipeline.steps.pairs import PAIRS
 from itool_pipeline.steps.prepare import cases, held_out, split_rows, training_examples
 from itool_pipeline.steps.training import CHECKPOINT
@@ -84,7 +85,7 @@ def scores_cover_every_case(ws: Workspace, checkpoint: str) -> Finding:
     artifact = ws.input(f"bfcl/{checkpoint}")
     decided = [row["case_id"] for row in pq.read_table(artifact.file(bfcl.CASES)).to_pylist()]
     counted = sum(row["total"] for row in pq.read_table(artifact.file(bfcl.SCORES)).to_pylist())
-    expected = set(cases(ws))
+    expected = {*cases(ws), *(case.id for case in multi_turn_cases(ws))}
     problems = [f"case {key} was not decided" for key in sorted(expected - set(decided))]
     problems += [f"case {key} is no held-out case" for key in sorted(set(decided) - expected)]
     if len(decided) != len(set(decided)) or counted != len(decided):

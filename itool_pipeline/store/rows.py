@@ -25,6 +25,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "checkpoints": ("artifact",),
     "scores": ("checkpoint", "benchmark", "category"),
     "cases": ("checkpoint", "benchmark", "case_id"),
+    "aggregate_scores": ("checkpoint", "benchmark", "rule", "part"),
+    "comparisons": ("benchmark", "first_checkpoint", "second_checkpoint"),
 }
 """The tables whose rows belong to an artifact, and what tells two rows of one artifact apart."""
 

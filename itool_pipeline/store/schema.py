@@ -15,7 +15,7 @@ import duckdb
 from itool_pipeline.store.files import StorageError
 from itool_pipeline.store.fingerprint import fingerprint
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever a table of schema.sql changes."""
 
 

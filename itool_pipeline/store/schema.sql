@@ -154,3 +154,30 @@ CREATE TABLE cases (                    -- of bfcl/* and api_bank/*, one row for
     expected VARCHAR,
     got VARCHAR
 );
+
+CREATE TABLE aggregate_scores (         -- of bfcl/*: overall scores by the benchmark's rules
+    artifact VARCHAR NOT NULL,
+    checkpoint VARCHAR NOT NULL,
+    checkpoint_artifact VARCHAR,
+    benchmark VARCHAR NOT NULL,
+    rule VARCHAR NOT NULL,              -- v3 (the paper's), v4
+    part VARCHAR NOT NULL,              -- overall, overall_partial, non_live, live, multi_turn, …
+    accuracy DOUBLE,                    -- NULL when anything that it is made of was not evaluated
+    missing VARCHAR                     -- what was not
+);
+
+CREATE TABLE comparisons (              -- of the report: two checkpoints on the same cases
+    artifact VARCHAR NOT NULL,
+    benchmark VARCHAR NOT NULL,
+    first_checkpoint VARCHAR NOT NULL,
+    second_checkpoint VARCHAR NOT NULL,
+    cases INTEGER,
+    first_correct INTEGER,
+    second_correct INTEGER,
+    gained INTEGER,                     -- cases that only the second has right
+    lost INTEGER,                       -- cases that only the first has right
+    difference DOUBLE,                  -- accuracy of the second minus that of the first
+    low DOUBLE,                         -- 95% interval by paired bootstrap
+    high DOUBLE,
+    p_value DOUBLE                      -- McNemar's exact test, two-sided
+);

@@ -160,6 +160,34 @@ SELECT
 FROM sums
 ORDER BY experiment, benchmark, sequence, checkpoint;
 
+-- Overall scores by the benchmark's own rules; `accuracy` is NULL, and `missing` says why, where not all was evaluated.
+CREATE OR REPLACE VIEW aggregates AS
+SELECT
+    m.experiment,
+    checkpoint_sequence(a.checkpoint) AS sequence,
+    a.checkpoint,
+    a.benchmark,
+    a.rule,
+    a.part,
+    a.accuracy,
+    a.missing,
+    a.checkpoint_artifact,
+    m.stale
+FROM experiment_artifacts AS m
+JOIN aggregate_scores AS a ON a.artifact = m.artifact
+ORDER BY m.experiment, a.benchmark, sequence, a.checkpoint, a.rule, a.part;
+
+-- Two checkpoints of one experiment on the same cases.
+CREATE OR REPLACE VIEW checkpoint_comparisons AS
+SELECT m.experiment, c.* EXCLUDE (artifact), m.stale
+FROM experiment_artifacts AS m
+JOIN comparisons AS c ON c.artifact = m.artifact
+ORDER BY
+    m.experiment,
+    c.benchmark,
+    checkpoint_sequence(c.second_checkpoint) - checkpoint_sequence(c.first_checkpoint),
+    checkpoint_sequence(c.first_checkpoint);
+
 -- `share`: of all wrong cases of that checkpoint on that benchmark.
 CREATE OR REPLACE VIEW error_types AS
 WITH wrong AS (

@@ -177,7 +177,7 @@ def test_a_newer_file_is_refused(database: Database) -> None:
 
 def test_an_older_file_is_kept_beside_a_new_one(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     database.replace("buffer", A, buffer("e1"))
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
     said: list[str] = []
     newer = Database(database.path, say=said.append)
     assert ids(newer) == []

@@ -241,3 +241,37 @@ def test_cost_and_what_is_stale(database: Database) -> None:
     assert ask(database, "SELECT DISTINCT reused, run FROM cost WHERE experiment = 'second'") == [
         (True, "run of second")
     ]
+
+
+def test_aggregates_say_what_is_missing(database: Database) -> None:
+    def aggregate(part: str, accuracy: float | None, missing: str) -> dict[str, Any]:
+        of = {"checkpoint": "warmup", "checkpoint_artifact": WARMUP, "benchmark": "bfcl", "rule": "v3"}
+        return {**of, "part": part, "accuracy": accuracy, "missing": missing}
+
+    given = (aggregate("overall", None, "multi_turn"), aggregate("non_live", 0.5, ""))
+    database.replace("aggregate_scores", BFCL_WARMUP, rows(database, "aggregate_scores", *given))
+    record(database, "first", *SCORED)
+    sql = "SELECT experiment, sequence, checkpoint, rule, part, accuracy, missing, stale FROM aggregates"
+    assert ask(database, sql) == [
+        ("first", 3, "warmup", "v3", "non_live", 0.5, "", False),
+        ("first", 3, "warmup", "v3", "overall", None, "multi_turn", False),
+    ]
+
+
+def test_comparisons_come_in_order_with_the_whole_way_last(database: Database) -> None:
+    def compared(first: str, second: str, gained: int) -> dict[str, Any]:
+        return {"benchmark": "bfcl", "first_checkpoint": first, "second_checkpoint": second, "gained": gained}
+
+    given = (
+        compared("base", "iteration_2", 4),
+        compared("iteration_1", "iteration_2", 3),
+        compared("warmup", "iteration_1", 2),
+    )
+    database.replace("comparisons", EASY, rows(database, "comparisons", *given))
+    record(database, "first", made("report", EASY))
+    sql = "SELECT experiment, first_checkpoint, second_checkpoint, gained, stale FROM checkpoint_comparisons"
+    assert ask(database, sql) == [
+        ("first", "warmup", "iteration_1", 2, False),
+        ("first", "iteration_1", "iteration_2", 3, False),
+        ("first", "base", "iteration_2", 4, False),
+    ]

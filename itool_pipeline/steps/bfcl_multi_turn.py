@@ -1,0 +1,118 @@
+"""The multi-turn part of bfcl/<checkpoint>: all conversations side by side, each round in as few batches as it takes.
+
+The model's answers are all that is kept between runs. A run that goes on hands them out again, and their calls are
+executed again, until it is where the killed one was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from itool_pipeline.benchmarks.bfcl import CaseVerdict
+from itool_pipeline.benchmarks.bfcl_multi_turn import (
+    Conversation,
+    MultiTurnBenchmark,
+    Result,
+    hold,
+    tools_sandbox,
+)
+from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN, MultiTurnCase, load_multi_turn
+from itool_pipeline.data.sources import draw_at_most
+from itool_pipeline.data.wheels import BFCL, fetch
+from itool_pipeline.engines.chat import Chat
+from itool_pipeline.steps.models import chat, inference_model
+from itool_pipeline.steps.plan import checkpoints
+from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.store.files import Parts
+
+if TYPE_CHECKING:
+    from itool_pipeline.engines.model import LoadedModel
+
+Judged = dict[str, tuple[MultiTurnCase, Result, CaseVerdict]]
+"""Case id → the case, what came of it, and the official verdict."""
+
+
+def multi_turn_cases(ws: Workspace) -> tuple[MultiTurnCase, ...]:
+    """The conversations that the config asks for, drawn by its seed."""
+    settings = ws.experiment.evaluation.bfcl
+    wanted = [category for category in settings.categories if category in MULTI_TURN]
+    if not wanted:
+        return ()
+    pool = load_multi_turn(fetch(BFCL, ws.paths.downloads), wanted)
+    return draw_at_most(pool, settings.cases_per_category, ws.experiment.seed)
+
+
+def judged_conversations(ws: Workspace, checkpoint: str, parts: Parts) -> Judged:
+    """Hold every conversation with the model at the checkpoint, and let the official checker decide."""
+    cases = multi_turn_cases(ws)
+    if not cases:
+        return {}
+    directory = fetch(BFCL, ws.paths.downloads)
+    with tools_sandbox(directory) as sandbox:
+        benchmark = MultiTurnBenchmark.of(directory, sandbox)
+        results = hold(benchmark, cases, _Responder(ws, checkpoint, parts, len(cases)))
+        ws.say(f"the official checker decides {len(cases)} conversations (sandbox: {sandbox.network})")
+        return {case.id: (case, results[case.id], benchmark.check(case, results[case.id])) for case in cases}
+
+
+class _Responder:
+    """The model's answers to all conversations that wait for one; each batch of a round is kept as a part."""
+
+    def __init__(self, ws: Workspace, checkpoint: str, parts: Parts, total: int) -> None:
+        self._ws, self._checkpoint, self._parts, self._total = ws, checkpoint, parts, total
+        self._template: Chat = chat(ws)
+        self._model: LoadedModel | None = None
+        self._round = 0
+        self._progress = ws.progress("conversations ended")
+
+    def __call__(self, waiting: Sequence[Conversation]) -> dict[str, str]:
+        e = self._ws.experiment
+        room = e.evaluation.bfcl.max_context_tokens - e.evaluation.bfcl.max_new_tokens
+        prompts = {}
+        for conversation in waiting:
+            prompt = self._template.prompt(conversation.example())
+            if len(prompt) > room:
+                conversation.stop(f"{len(prompt)} tokens leave no room for an answer (max_context_tokens)")
+            else:
+                prompts[conversation.case.id] = prompt
+        answers: dict[str, str] = {}
+        lengths = {key: len(prompt) for key, prompt in prompts.items()}
+        for number, ids in enumerate(batches(lengths, e.evaluation.bfcl.batch_size, e.compute.batch_tokens)):
+            answers |= self._batch(
+                f"multi_turn_{self._round:04d}_{number:04d}.json", {key: prompts[key] for key in ids}
+            )
+            self._progress(self._total - len(waiting), self._total)
+        self._round += 1
+        return answers
+
+    def _batch(self, name: str, prompts: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+        if self._parts.has(name):
+            kept: dict[str, str] = self._parts.read_json(name)
+            if kept.keys() == prompts.keys():
+                return kept
+        answers = self._generated(prompts)
+        self._parts.write_json(name, answers)
+        return answers
+
+    def _generated(self, prompts: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+        from itool_pipeline.engines.generate import generate_greedy  # torch
+
+        self._model = self._model or inference_model(self._ws, checkpoints()[self._checkpoint])
+        most = self._ws.experiment.evaluation.bfcl.max_new_tokens
+        rows = generate_greedy(self._model, list(prompts.values()), most, self._template.end_token)
+        return {key: self._template.text(row) for key, row in zip(prompts, rows, strict=True)}
+
+
+def batches(lengths: Mapping[str, int], most: int, tokens: int) -> list[list[str]]:
+    """The keys, longest first, in batches of at most `most` that padded to their longest hold at most `tokens`.
+
+    What is longer than `tokens` is a batch alone.
+    """
+    made: list[list[str]] = []
+    for key in sorted(lengths, key=lambda key: (-lengths[key], key)):
+        if made and len(made[-1]) < most and (len(made[-1]) + 1) * lengths[made[-1][0]] <= tokens:
+            made[-1].append(key)
+        else:
+            made.append([key])
+    return made

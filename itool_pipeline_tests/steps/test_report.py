@@ -1,0 +1,56 @@
+"""Comparisons and aggregates of the report, from artifacts written by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from itool_pipeline.steps import bfcl, report
+from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline_tests.steps.by_hand import put, workspace
+
+
+def put_verdicts(ws: Workspace, checkpoint: str, verdicts: dict[str, bool]) -> None:
+    rows = [{"case_id": key, "correct": correct} for key, correct in verdicts.items()]
+    put(ws, f"bfcl/{checkpoint}", lambda directory: pq.write_table(pa.Table.from_pylist(rows), directory / bfcl.CASES))
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Workspace:
+    return workspace(tmp_path, iterations=1)
+
+
+def test_each_checkpoint_is_compared_with_the_one_before_and_the_last_with_the_base(ws: Workspace) -> None:
+    put_verdicts(ws, "base", {"a": False, "b": False, "c": True, "d": True, "e": False, "f": False})
+    put_verdicts(ws, "warmup", {"f": True, "a": True, "b": True, "c": True, "d": False, "e": True})
+    put_verdicts(ws, "iteration_1", {"a": True, "b": True, "c": True, "d": True, "e": True, "f": True})
+    rows = report.compare(ws, ["base", "warmup", "iteration_1"])
+    shown = [
+        (r["first_checkpoint"], r["second_checkpoint"], r["first_correct"], r["second_correct"], r["gained"], r["lost"])
+        for r in rows
+    ]
+    assert shown == [
+        ("base", "warmup", 2, 5, 4, 1),
+        ("warmup", "iteration_1", 5, 6, 1, 0),
+        ("base", "iteration_1", 2, 6, 4, 0),
+    ]
+    # 2 (1 + 5) / 32, 2 · 1 / 2, 2 · 1 / 16
+    assert [r["p_value"] for r in rows] == pytest.approx([0.375, 1.0, 0.125])
+    assert [r["difference"] for r in rows] == pytest.approx([3 / 6, 1 / 6, 4 / 6])
+    assert all(r["low"] <= r["difference"] <= r["high"] for r in rows)
+
+
+def test_a_single_pair_is_compared_once(ws: Workspace) -> None:
+    for name in ("base", "warmup"):
+        put_verdicts(ws, name, {"a": True})
+    assert len(report.compare(ws, ["base", "warmup"])) == 1
+
+
+def test_checkpoints_on_different_cases_are_not_compared(ws: Workspace) -> None:
+    put_verdicts(ws, "base", {"a": True})
+    put_verdicts(ws, "warmup", {"b": True})
+    with pytest.raises(ValueError, match="base and warmup were not scored on the same cases"):
+        report.compare(ws, ["base", "warmup"])
