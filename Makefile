@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)/storage
 
-.PHONY: demo test ui lint bench clean
+.PHONY: demo test ui lint bench conformance clean
 
 demo: .venv/ready
 	$(BIN)/python -m itool_pipeline run demo
@@ -28,5 +28,14 @@ lint: .venv/ready
 bench: .venv/ready
 	$(BIN)/python -m itool_pipeline_tests.bench
 
+# The official command line scores what we scored: mutated gold answers to every case; with EXPERIMENT=demo, its cases.
+conformance: .venv/ready
+ifdef EXPERIMENT
+	$(BIN)/python -m itool_pipeline conformance $(EXPERIMENT)
+else
+	$(BIN)/python -m itool_pipeline_tests.benchmarks.gold_answers storage/conformance/answers.jsonl
+	$(BIN)/python -m itool_pipeline conformance --answers storage/conformance/answers.jsonl
+endif
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-conformance

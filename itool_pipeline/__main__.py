@@ -3,6 +3,7 @@
 python -m itool_pipeline run demo        one experiment from data to report, then its leaderboard
 python -m itool_pipeline check           validate every experiment file
 python -m itool_pipeline sql "FROM …"    ask the database, read-only
+python -m itool_pipeline conformance demo     our BFCL verdicts against the benchmark's own command line
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from itool_pipeline.benchmarks.bfcl_conformance import ConformanceError
+from itool_pipeline.data.wheels import FetchError
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
 from itool_pipeline.store.files import StorageError
 from itool_pipeline.store.paths import storage_paths
@@ -91,6 +94,26 @@ def sql(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def conformance(arguments: argparse.Namespace) -> int:
+    """Compare our verdicts with those of the unmodified official command line; 1 when any differs."""
+    from itool_pipeline.steps import conformance as step
+
+    environment = Path(arguments.environment).absolute()
+    if arguments.answers:
+        judged = {Path(arguments.answers).name: step.judged_answers(Path(arguments.answers), storage_paths())}
+    elif arguments.experiment:
+        judged = step.judged_cases(arguments.experiment)
+    else:
+        print("name an experiment that has been scored, or a file with --answers", file=sys.stderr)
+        return 2
+    different = 0
+    for name, cases in judged.items():
+        text, found = step.compared(cases, storage_paths(), environment)
+        print(f"{name}\n{text}\n")
+        different += found
+    return 1 if different else 0
+
+
 def main() -> int:
     """Parse the command line; errors that a person can act on are printed without a trace."""
     parser = argparse.ArgumentParser(prog="python -m itool_pipeline", description=(__doc__ or "").split("\n")[0])
@@ -103,11 +126,16 @@ def main() -> int:
     asker = commands.add_parser("sql", help="ask the database, read-only")
     asker.add_argument("query")
     asker.set_defaults(command=sql)
+    conformer = commands.add_parser("conformance", help="compare our BFCL verdicts with the official command line's")
+    conformer.add_argument("experiment", nargs="?", help="every scored checkpoint of it")
+    conformer.add_argument("--answers", help='a file of lines {"id": …, "result": …} instead')
+    conformer.add_argument("--environment", default=".venv-conformance", help="where the official command line lives")
+    conformer.set_defaults(command=conformance)
     arguments = parser.parse_args()
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
-    except (ConfigError, StorageError) as error:
+    except (ConfigError, ConformanceError, FetchError, StorageError) as error:
         print(error, file=sys.stderr)
         return 2
 

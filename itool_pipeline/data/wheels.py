@@ -81,6 +81,16 @@ def fetch(wheel: PinnedWheel, downloads: Path) -> Path:
     return target
 
 
+def wheel_file(wheel: PinnedWheel, downloads: Path) -> Path:
+    """The wheel itself, below `downloads`, fetched if it is not there. Raises FetchError as `fetch` does."""
+    try:
+        downloads.mkdir(parents=True, exist_ok=True)
+        with exclusive(downloads / f".{wheel.folder}.lock"):
+            return _verified_file(wheel, downloads)
+    except OSError as error:
+        raise FetchError(_explain_os_error(wheel, downloads, error)) from error
+
+
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock file `path` alone among all processes; a killed process lets go of it."""

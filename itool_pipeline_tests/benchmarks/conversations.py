@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 
 from itool_pipeline.benchmarks.bfcl_multi_turn import Conversation
@@ -39,3 +40,25 @@ def responding(scripts: Mapping[str, Script]) -> Callable[[Sequence[Conversation
         return texts
 
     return respond
+
+
+def mutated_script(case: MultiTurnCase, draw: random.Random) -> list[list[str]]:
+    """The expected answers with one of them dropped, doubled, emptied, renamed or moved to another turn."""
+    turns = [turn[:-1] for turn in gold_script(case, one_by_one=True)]
+    turn = draw.choice([index for index, texts in enumerate(turns) if texts])
+    step = draw.randrange(len(turns[turn]))
+    text = turns[turn][step]
+    match draw.randrange(6):
+        case 0:
+            turns[turn].pop(step)
+        case 1:
+            turns[turn].append(text)
+        case 2:
+            turns[turn] = []
+        case 3:
+            turns[turn][step] = text.replace("(", "_(", 1)
+        case 4:
+            turns[turn][step] = text.replace('"', '"x', 1)
+        case _:
+            turns[draw.randrange(len(turns))].append(turns[turn].pop(step))
+    return turns

@@ -17,7 +17,7 @@ from itool_pipeline.benchmarks.bfcl_official import OfficialMultiTurn, official_
 from itool_pipeline.benchmarks.sandbox import Limits
 from itool_pipeline.core.types import Message
 from itool_pipeline.data.bfcl_multi_turn import MultiTurnCase, load_multi_turn
-from itool_pipeline_tests.benchmarks.conversations import gold_script, responding
+from itool_pipeline_tests.benchmarks.conversations import gold_script, mutated_script, responding
 
 MORE_STEPS_THAN_ALLOWED = {"multi_turn_long_context_38", "multi_turn_long_context_46"}
 """Conversations with a turn of more than twenty expected calls."""
@@ -180,35 +180,13 @@ def test_all_expected_calls_are_judged_correct(
     assert failed == (MORE_STEPS_THAN_ALLOWED if one_by_one else set())
 
 
-def mutated(case: MultiTurnCase, draw: random.Random) -> list[list[str]]:
-    """The expected answers with one of them dropped, doubled, emptied, renamed or moved to another turn."""
-    turns = [turn[:-1] for turn in gold_script(case, one_by_one=True)]
-    turn = draw.choice([index for index, texts in enumerate(turns) if texts])
-    step = draw.randrange(len(turns[turn]))
-    text = turns[turn][step]
-    match draw.randrange(6):
-        case 0:
-            turns[turn].pop(step)
-        case 1:
-            turns[turn].append(text)
-        case 2:
-            turns[turn] = []
-        case 3:
-            turns[turn][step] = text.replace("(", "_(", 1)
-        case 4:
-            turns[turn][step] = text.replace('"', '"x', 1)
-        case _:
-            turns[draw.randrange(len(turns))].append(turns[turn].pop(step))
-    return turns
-
-
 def agree(
     benchmark: MultiTurnBenchmark, official: OfficialMultiTurn, chosen: list[MultiTurnCase], seed: int
 ) -> tuple[int, int]:
     """(right, wrong) among mutated answers, each with the verdict that the official chain gives."""
     draw, right = random.Random(seed), 0
     for case in chosen:
-        result = mutated(case, draw)
+        result = mutated_script(case, draw)
         ours, theirs = benchmark.check(case, result), official_verdict(official, case, result)
         assert (ours.correct, ours.error_type) == (theirs["valid"], theirs.get("error_type", "")), case.id
         right += ours.correct
