@@ -73,11 +73,13 @@ def test_the_run_succeeds_and_shows_its_leaderboard(calm: Story) -> None:
 
 def test_every_table_has_rows(calm: Story) -> None:
     counts = calm.counts["first"]
-    assert len(counts) == 12
+    assert len(counts) == 14
     assert all(counts.values()), counts
     assert counts["materializations"] == len(ASSETS)
     assert counts["cases"] == 3 * 2 * 3  # checkpoints, categories, cases
     assert counts["scores"] == 3 * 2
+    assert counts["aggregate_scores"] == 3 * 15
+    assert counts["comparisons"] == 3  # each checkpoint with the one before, and the last with the base
     assert counts["checkpoints"] == 3 + 1
     assert counts["trees"] >= 4
     assert {row["experiment"] for row in calm.storage.ask("FROM experiments")} == {"tiny"}
@@ -287,7 +289,7 @@ def test_kills_leave_no_trace_in_the_artifacts(calm: Story, rough: Story) -> Non
 
 
 def test_kills_leave_no_trace_in_the_rows(calm: Story, rough: Story) -> None:
-    tables = ("examples", "buffer", "trees", "nodes", "pairs", "scores", "cases")
+    tables = ("examples", "buffer", "trees", "nodes", "pairs", "scores", "cases", "aggregate_scores")
     for table in tables:
         assert rough.storage.ask(f"FROM {table} ORDER BY ALL") == calm.storage.ask(f"FROM {table} ORDER BY ALL"), table
     assert rough.counts["last"] == calm.counts["first"]

@@ -52,8 +52,9 @@ def judged_conversations(ws: Workspace, checkpoint: str, parts: Parts) -> Judged
     with tools_sandbox(directory) as sandbox:
         benchmark = MultiTurnBenchmark.of(directory, sandbox)
         results = hold(benchmark, cases, _Responder(ws, checkpoint, parts, len(cases)))
-        ws.say(f"the official checker decides {len(cases)} conversations (sandbox: {sandbox.network})")
-        return {case.id: (case, results[case.id], benchmark.check(case, results[case.id])) for case in cases}
+        judged = {case.id: (case, results[case.id], benchmark.check(case, results[case.id])) for case in cases}
+        ws.say(f"{len(cases)} conversations decided; their calls were kept from the network by {sandbox.network}")
+        return judged
 
 
 class _Responder:

@@ -81,6 +81,8 @@ def judged_answers(file: Path, paths: StoragePaths) -> list[JudgedCase]:
 def compared(cases: list[JudgedCase], paths: StoragePaths, environment: Path) -> tuple[str, int]:
     """(text for people, number of cases that differ). The environment is made where it is not there."""
     directory = fetch(BFCL, paths.downloads)
+    if not environment.is_dir():
+        print(f"making {environment} for the official command line; this takes minutes", file=sys.stderr)
     command = official_command(environment, wheel_file(BFCL, paths.downloads))
     with tempfile.TemporaryDirectory(prefix="itool-conformance-") as folder:
         found = conformance(cases, directory, official_multi_turn(directory), command, Path(folder))
