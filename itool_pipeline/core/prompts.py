@@ -26,6 +26,12 @@ function serves the request, or a required value is missing from it, say so in p
 Functions:
 """
 
+_RESPOND_IN_OUR_FORMAT = """\
+You can call functions. When they can serve the request, reply with nothing but the calls, as a list: \
+[name(parameter=value, ...), ...]. Use this form and no other, whatever else you are told about the form of calls. \
+Strings are quoted; parameters that are not needed are left out. When no function serves the request, or a required \
+value is missing from it, say so in plain words and call nothing."""
+
 _GRADE = """\
 You grade how an assistant uses functions. You see the functions, a request, and the beginning of the assistant's \
 reply, which may stop in the middle. Judge only what is there. Check five things: are the function names right; is \
@@ -44,10 +50,14 @@ def tool_list_text(tools: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps(list(tools), ensure_ascii=False, separators=(",", ":"))
 
 
-def response_messages(example: Example) -> tuple[Message, ...]:
-    """The context to be answered: our instructions with the tool list, then the example's own turns."""
+def response_messages(example: Example, *, list_tools: bool = True) -> tuple[Message, ...]:
+    """The context to be answered: our instructions with the tool list, then the example's own turns.
+
+    list_tools  False where the model's chat template shows the tools itself
+    """
     own = [m.content for m in example.messages if m.role == "system"]
-    system = "\n\n".join([_RESPOND + tool_list_text(example.tools), *own])
+    ours = _RESPOND + tool_list_text(example.tools) if list_tools else _RESPOND_IN_OUR_FORMAT
+    system = "\n\n".join([ours, *own])
     return (Message("system", system), *(m for m in example.messages if m.role != "system"))
 
 

@@ -7,6 +7,11 @@ from typing import Any
 
 Tool = Mapping[str, Any]
 
+_JSON_TYPES = {
+    **{"dict": "object", "float": "number", "double": "number", "long": "integer"},
+    **{"tuple": "array", "list": "array", "int": "integer", "str": "string", "bool": "boolean"},
+}
+
 
 def tool_names(tools: Sequence[Tool]) -> tuple[str, ...]:
     return tuple(str(tool["name"]) for tool in tools)
@@ -31,3 +36,23 @@ def required(tool: Tool) -> tuple[str, ...]:
     """The parameters that must be given."""
     names = (tool.get("parameters") or {}).get("required")
     return tuple(names) if isinstance(names, list | tuple) else ()
+
+
+def json_schema(tool: Tool) -> Tool:
+    """The tool with JSON Schema's names for the types that BFCL and ToolACE name as Python does."""
+    return {**tool, "parameters": _with_json_types(tool.get("parameters") or {})}
+
+
+def _with_json_types(schema: Any) -> Any:
+    if not isinstance(schema, Mapping):
+        return schema
+    named = dict(schema)
+    if schema.get("type") == "any":
+        del named["type"]
+    elif isinstance(schema.get("type"), str):
+        named["type"] = _JSON_TYPES.get(schema["type"], schema["type"])
+    if isinstance(schema.get("properties"), Mapping):
+        named["properties"] = {name: _with_json_types(inner) for name, inner in schema["properties"].items()}
+    if "items" in schema:
+        named["items"] = _with_json_types(schema["items"])
+    return named

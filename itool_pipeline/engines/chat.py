@@ -1,16 +1,32 @@
-"""Messages to token ids, by the model's own chat template."""
+"""Messages to token ids, by the model's own chat template.
+
+A prompt is the text that the template puts before an assistant's turn, and a response what it puts from there on to
+the token that ends the turn. So prompt and response together are what the model would read of the whole conversation.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
+
+from jinja2 import TemplateError
 
 from itool_pipeline.core.prompts import CANDIDATE, OPTIONS, grade_messages, response_messages
 from itool_pipeline.core.reward import GradePrompt, Problem
+from itool_pipeline.core.tool_schema import Tool, json_schema
 from itool_pipeline.core.types import Example, Message
 
 _ANSWER = "Option "
 """How the answer to the grade prompt begins; one of OPTIONS follows."""
+
+_RESPONSE = "\u241fresponse\u241f"
+"""Stands where the response goes; never part of a real conversation."""
+
+_PROBE: Tool = {
+    "name": "probe_of_the_template",
+    "description": "Shows whether the template looks at tools.",
+    "parameters": {"type": "object", "properties": {"n": {"type": "integer", "description": "A number."}}},
+}
 
 
 class ChatTemplateError(ValueError):
@@ -20,27 +36,54 @@ class ChatTemplateError(ValueError):
 class Chat:
     """Renders prompts for one tokenizer.
 
-    Raises ChatTemplateError on construction when the tokenizer has no chat template or no end-of-turn token, or when
-    an option letter is more than one token.
+    tools   `template` shows them by the chat template, `system` as JSON in the system message, `auto` by the template
+            where it knows tools
+
+    Raises ChatTemplateError on construction when the tokenizer has no chat template or no end-of-turn token, when it
+    is asked to show tools and cannot, or when an option letter is more than one token.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, tools: Literal["auto", "template", "system"] = "auto") -> None:
         if not tokenizer.chat_template or tokenizer.eos_token_id is None:
             raise ChatTemplateError(
                 "the tokenizer has no chat template or no end token; use an instruction-tuned model"
             )
         self._tokenizer = tokenizer
-        self.end_token: int = tokenizer.eos_token_id
+        self.tools_shown_by: Literal["template", "system"] = self._tools_shown_by(tools)
+        """How the prompts show the tools."""
+        before, after = self._around_response([Message("user", "Hello")])
+        self._before = before.rstrip(" ")
+        self._lead = before[len(self._before) :]
+        self._trail, end = self._end(after)
+        self.end_token: int = end
         """The token that ends the assistant's turn."""
         self._closing("")
 
     def prompt(self, example: Example) -> tuple[int, ...]:
-        """Token ids up to where the assistant's response begins."""
-        return self._encode(self._render(response_messages(example)))
+        """Token ids up to where the assistant's response begins. Raises ChatTemplateError, with the example's id.
+
+        Spaces at the end belong to the response: most tokenizers join a space with the word after it, and a model
+        expects no word after a space that stands alone.
+        """
+        in_template = self.tools_shown_by == "template"
+        messages = response_messages(example, list_tools=not in_template)
+        try:
+            before, _ = self._around_response(messages, example.tools if in_template else ())
+        except ChatTemplateError as error:
+            raise ChatTemplateError(f"{example.id}: {error}") from error
+        return self._opening(before.rstrip(" "))
 
     def response(self, text: str) -> tuple[int, ...]:
-        """Token ids of a complete response, the end-of-turn token included."""
-        return (*self._encode(text), self.end_token)
+        """Token ids of a complete response, the end-of-turn token included.
+
+        They are cut out of a whole conversation, for a text can have other tokens there than by itself. Where the
+        tokenizer joins the end of the prompt and the beginning of the response, the response is taken by itself: so
+        it follows a prompt when the model generates.
+        """
+        own = f"{self._lead}{text}{self._trail}"
+        before, whole = self._opening(self._before), self._encode(self._before + own)
+        divided = whole[: len(before)] == before
+        return (*(whole[len(before) :] if divided else self._encode(own)), self.end_token)
 
     def grade(self, example: Example) -> GradePrompt:
         """The self-evaluation prompt (Eq. 7), cut where the candidate goes."""
@@ -71,15 +114,68 @@ class Chat:
         a, b, c, d = (answer[-1] for answer in answers)
         return answers[0][:-1], (a, b, c, d)
 
-    def _render(self, messages: Sequence[Message]) -> str:
-        turns = [
-            {"role": "user", "content": f"Result: {m.content}"}
-            if m.role == "tool"
-            else {"role": m.role, "content": m.content}
-            for m in messages
-        ]
-        rendered: str = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    def _tools_shown_by(self, asked: str) -> Literal["template", "system"]:
+        """The template knows tools if its text with a tool differs from that without, and names the tool."""
+        turns = [Message("user", "Hello")]
+        try:
+            shown = self._render(turns, tools=[_PROBE])
+            knows_tools = shown != self._render(turns) and str(_PROBE["name"]) in shown
+        except ChatTemplateError:
+            knows_tools = False
+        if asked == "template" and not knows_tools:
+            raise ChatTemplateError(
+                "prompt.tools is `template`, but the model's chat template does not show tools; set it to `auto` or "
+                "`system`"
+            )
+        return "template" if knows_tools and asked != "system" else "system"
+
+    def _around_response(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> tuple[str, str]:
+        """What the template puts before and after an assistant's turn that follows the messages."""
+        turns = [*messages, Message("assistant", _RESPONSE)]
+        before, found, after = self._render(turns, tools=tools, answered=True).rpartition(_RESPONSE)
+        if not found:
+            raise ChatTemplateError("the chat template leaves out what the assistant says")
+        return before, after
+
+    def _end(self, after: str) -> tuple[str, int]:
+        """White space and token that the template ends an assistant's turn with; the end token if it has none."""
+        ending = after.lstrip()
+        first = self._encode(ending)[:1]
+        if first and first[0] in self._tokenizer.added_tokens_decoder:
+            return after[: len(after) - len(ending)], first[0]
+        return "", int(self._tokenizer.eos_token_id)
+
+    def _render(self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), answered: bool = False) -> str:
+        """The template's text; unless it is answered, up to where the assistant begins to speak.
+
+        Turns of the same speaker are joined, because many templates insist that user and assistant alternate.
+        """
+        turns: list[dict[str, str]] = []
+        for message in messages:
+            role, content = message.role, message.content
+            if role == "tool":
+                role, content = "user", f"Result: {content}"
+            if turns and turns[-1]["role"] == role != "system" and content != _RESPONSE:
+                turns[-1]["content"] += f"\n{content}"
+            else:
+                turns.append({"role": role, "content": content})
+        functions = [{"type": "function", "function": json_schema(tool)} for tool in tools]
+        try:
+            rendered: str = self._tokenizer.apply_chat_template(
+                turns, tools=functions or None, tokenize=False, add_generation_prompt=not answered
+            )
+        except TemplateError as error:
+            raise ChatTemplateError(f"the chat template refuses the conversation: {error}") from error
         return rendered
+
+    def _opening(self, before: str) -> tuple[int, ...]:
+        """Token ids of a prompt, as they are when something follows: some tokenizers join line breaks only at the end
+        of a text.
+        """
+        followed, rest = self._encode(f"{before}{self._lead}x"), 0
+        while rest < len(followed) and self._tokenizer.decode(list(followed[-rest - 1 :])).strip(" ") == "x":
+            rest += 1
+        return followed[:-rest] if rest else self._encode(before)
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))

@@ -50,8 +50,17 @@ def test_an_example_without_system_turn_gets_ours_alone() -> None:
     assert turns == list(bare.messages)
 
 
-def test_the_response_prompt_says_what_a_call_looks_like() -> None:
-    assert "[name(parameter=value, ...), ...]" in response_messages(EXAMPLE)[0].content
+@pytest.mark.parametrize("list_tools", [True, False])
+def test_the_response_prompt_says_what_a_call_looks_like(list_tools: bool) -> None:
+    assert "[name(parameter=value, ...), ...]" in response_messages(EXAMPLE, list_tools=list_tools)[0].content
+
+
+def test_without_the_tools_all_else_stays() -> None:
+    system, *turns = response_messages(EXAMPLE, list_tools=False)
+    assert "weather" not in system.content
+    assert "unctions:" not in system.content
+    assert system.content.endswith("\n\nBe brief.")
+    assert turns == list(EXAMPLE.messages[1:])
 
 
 @pytest.mark.parametrize(
