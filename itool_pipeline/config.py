@@ -76,24 +76,60 @@ class ComputeConfig(Section):
     prefix_cache_gib: Positive = Field(2.0, description="bound on the KV cache of prompts")
 
 
-class BfclHalfData(Section):
+class DataLimits(Section):
+    """What every data set has: how much of it is used, and how much of it may be unreadable."""
+
+    train_limit: AtLeastOne | None = Field(None, description="at most so many training examples, stratified")
+    max_prompt_tokens: AtLeastOne = Field(4096, description="longer prompts are left out, and counted")
+    max_quarantined: Fraction = Field(
+        0.1, description="share of a source's rows that may be unreadable before the run stops"
+    )
+
+
+class BfclHalfData(DataLimits):
     """Half of BFCL's single-turn questions, from its wheel, to train on; the other half is held out (Sec. 4.5)."""
 
     type: Literal["bfcl_half"] = "bfcl_half"
     categories: Annotated[tuple[BfclTrainingCategory, ...], Field(min_length=1)] = BFCL_TRAINING
-    train_limit: AtLeastOne | None = Field(None, description="at most so many training examples, stratified")
     max_prompt_tokens: AtLeastOne = Field(2048, description="longer prompts are left out, and counted")
 
 
-class ToolAceData(Section):
+class ToolAceData(DataLimits):
     """ToolACE in its own layout, from a local file or from the hub (Sec. 4.1)."""
 
     type: Literal["toolace"]
     path: str | None = Field(None, description="local data.json; without it the hub is asked")
     name: str = "Team-ACE/ToolACE"
     revision: str = "main"
-    train_limit: AtLeastOne | None = None
-    max_prompt_tokens: AtLeastOne = 4096
+
+
+class XlamData(DataLimits):
+    """xLAM function-calling-60k in its own layout, from a local file or from the hub, where it is gated."""
+
+    type: Literal["xlam"]
+    path: str | None = Field(None, description="local xlam_function_calling_60k.json; without it the hub is asked")
+    name: str = "Salesforce/xlam-function-calling-60k"
+    revision: str = "main"
+
+
+class JsonlData(DataLimits):
+    """Your own conversations: OpenAI's chat layout, one JSON object in a line (docs/data.md)."""
+
+    type: Literal["jsonl"]
+    path: str = Field(min_length=1, description="the file")
+
+
+DataConfig = BfclHalfData | ToolAceData | XlamData | JsonlData
+
+
+class PromptConfig(Section):
+    """How the model is shown its tools."""
+
+    tools: Literal["auto", "template", "system"] = Field(
+        "auto",
+        description="template: by the model's chat template, which must know tools; system: as JSON in the system "
+        "message; auto: by the template where it knows tools",
+    )
 
 
 class DifficultyConfig(Section):
@@ -268,7 +304,8 @@ class Experiment(Section):
     seed: Count = 0
     model: Annotated[WheelModel | HubModel, Field(discriminator="type")]
     compute: ComputeConfig = ComputeConfig()
-    data: Annotated[BfclHalfData | ToolAceData, Field(discriminator="type")]
+    data: Annotated[DataConfig, Field(discriminator="type")]
+    prompt: PromptConfig = PromptConfig()
     split: SplitConfig = SplitConfig()
     warmup: WarmupConfig = WarmupConfig()
     iterations: Annotated[int, Field(ge=0, le=MAX_ITERATIONS)] = 3

@@ -14,7 +14,7 @@ from itool_pipeline.core.tool_calls import render_gold
 from itool_pipeline.core.tool_schema import Tool, find_tool, properties, required
 from itool_pipeline.core.types import Example, GoldCall, Message
 from itool_pipeline.data import near_duplicates
-from itool_pipeline.data.rows import Refused, RowError, Rows, excerpt, expect
+from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect
 
 SOURCE = "bfcl"
 DATA_FOLDER = Path("bfcl_eval") / "data"
@@ -68,13 +68,13 @@ def load_bfcl(bfcl_dir: Path, categories: Iterable[str] = tuple(LANGUAGES)) -> R
     group = near_duplicates.groups([example for read in rows.values() for example in read.examples])
     return Rows(
         tuple(replace(e, group=group[e.id]) for category in wanted for e in rows[category].examples),
-        tuple(refused for category in wanted for refused in rows[category].refused),
+        tuple(row for category in wanted for row in rows[category].quarantined),
     )
 
 
 def _read_category(bfcl_dir: Path, category: str) -> Rows:
     file = questions_file(bfcl_dir, category)
-    answers, refused = _read_answers(answers_file(bfcl_dir, category))
+    answers, quarantined = _read_answers(answers_file(bfcl_dir, category))
     examples: dict[str, Example] = {}
     for number, line in _lines(file):
         try:
@@ -82,8 +82,8 @@ def _read_category(bfcl_dir: Path, category: str) -> Rows:
             expect(example.id not in examples, f"a second row has the id {example.id}")
             examples[example.id] = example
         except RowError as error:
-            refused.append(Refused(SOURCE, f"{file.name}:{number}", str(error), excerpt(line)))
-    return Rows(tuple(examples.values()), tuple(refused))
+            quarantined.append(Quarantined(SOURCE, f"{file.name}:{number}", str(error), excerpt(line)))
+    return Rows(tuple(examples.values()), tuple(quarantined))
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
@@ -101,16 +101,16 @@ def _parse(line: str) -> dict[str, Any]:
     return dict(row)
 
 
-def _read_answers(file: Path) -> tuple[dict[str, tuple[GoldCall, ...]], list[Refused]]:
+def _read_answers(file: Path) -> tuple[dict[str, tuple[GoldCall, ...]], list[Quarantined]]:
     answers: dict[str, tuple[GoldCall, ...]] = {}
-    refused: list[Refused] = []
+    quarantined: list[Quarantined] = []
     for number, line in _lines(file) if file.exists() else ():
         try:
             row = _parse(line)
             answers[row["id"]] = tuple(_gold_call(call) for call in _list(row, "ground_truth"))
         except RowError as error:
-            refused.append(Refused(SOURCE, f"possible_answer/{file.name}:{number}", str(error), excerpt(line)))
-    return answers, refused
+            quarantined.append(Quarantined(SOURCE, f"possible_answer/{file.name}:{number}", str(error), excerpt(line)))
+    return answers, quarantined
 
 
 def _list(row: Mapping[str, Any], key: str) -> list[Any]:

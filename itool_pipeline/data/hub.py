@@ -46,8 +46,10 @@ def _reason(error: Exception) -> str:
     match error:
         case errors.GatedRepoError():
             return (
-                "it is gated. Accept its terms on its page while logged in, then set HF_TOKEN to an access token "
-                "of that account (or run `hf auth login`)."
+                "it is gated. Log in on the hub, accept the terms on its page there, make an access token of that "
+                "account with the right to read gated repositories (Settings, Access Tokens), and put it into the "
+                "environment variable HF_TOKEN of the process that runs the pipeline (or run `hf auth login` there). "
+                "A local copy needs none of this: name its path in the experiment."
             )
         case errors.RevisionNotFoundError():
             return "there is no such revision. Name an existing commit, tag or branch."

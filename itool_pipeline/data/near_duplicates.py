@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 
 from itool_pipeline.core.types import Example
 
@@ -13,7 +15,7 @@ _NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
 _MASK = "¤"
 _MASKS = re.compile(rf"{_MASK}(?:[\s,.]*{_MASK})*")
 
-_Key = tuple[str, ...]
+_Key = bytes
 
 
 def normalised(question: str) -> str:
@@ -33,42 +35,51 @@ def pattern(question: str) -> str:
     return " ".join(re.findall(rf"\w+|{_MASK}", text.casefold()))
 
 
-def own_id(example: Example) -> str:
-    """The default link: every example stands for itself."""
-    return example.id
+def groups(examples: Iterable[Example]) -> dict[str, str]:
+    """From each example's id to the name of its group: the least id in it. See `Groups`."""
+    found = Groups()
+    for example in examples:
+        found.add(example)
+    return found.names()
 
 
-def groups(examples: Sequence[Example], link: Callable[[Example], str] = own_id) -> dict[str, str]:
-    """From each example's id to the name of its group: the least id in it.
+class Groups:
+    """Groups of examples that are met one at a time; keeps digests of them, not the examples.
 
     Two examples are in one group when they have the same tool names and the same question pattern, or the same
-    normalised question whatever the tools, or the same `link` (say, the conversation both come from), or are
-    joined by a chain of such pairs.
+    normalised question whatever the tools, or the same `group` already (say, the conversation both come from), or
+    are joined by a chain of such pairs.
     """
-    parent: dict[_Key, _Key] = {}
-    for example in examples:
-        for key in (_tools_key(example), ("link", link(example))):
-            parent[_root(parent, key)] = _root(parent, _question_key(example))
-    least: dict[_Key, str] = {}
-    for example in examples:
-        root = _root(parent, _question_key(example))
-        least[root] = min(example.id, least.get(root, example.id))
-    return {example.id: least[_root(parent, _question_key(example))] for example in examples}
+
+    def __init__(self) -> None:
+        self._parent: dict[_Key, _Key] = {}
+        self._question: dict[str, _Key] = {}
+
+    def add(self, example: Example) -> None:
+        question = _digest("question", normalised(example.question))
+        names = sorted(str(tool["name"]) for tool in example.tools)
+        for key in (_digest("tools", pattern(example.question), *names), _digest("group", example.group)):
+            self._parent[self._root(key)] = self._root(question)
+        self._question[example.id] = question
+
+    def names(self) -> dict[str, str]:
+        """From each id to the least id of its group."""
+        least: dict[_Key, str] = {}
+        for identity, key in self._question.items():
+            root = self._root(key)
+            least[root] = min(identity, least.get(root, identity))
+        return {identity: least[self._root(key)] for identity, key in self._question.items()}
+
+    def _root(self, key: _Key) -> _Key:
+        """The representative of the key's set in a union-find forest, halving the path on the way."""
+        parent = self._parent
+        parent.setdefault(key, key)
+        while parent[key] != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
 
 
-def _question_key(example: Example) -> _Key:
-    return ("question", normalised(example.question))
-
-
-def _tools_key(example: Example) -> _Key:
-    names = sorted(str(tool["name"]) for tool in example.tools)
-    return ("tools", pattern(example.question), *names)
-
-
-def _root(parent: dict[_Key, _Key], key: _Key) -> _Key:
-    """The representative of the key's set in a union-find forest, halving the path on the way."""
-    parent.setdefault(key, key)
-    while parent[key] != key:
-        parent[key] = parent[parent[key]]
-        key = parent[key]
-    return key
+def _digest(*parts: str) -> _Key:
+    text = json.dumps(parts).encode("ascii")
+    return hashlib.blake2b(text, digest_size=16).digest()

@@ -1,14 +1,18 @@
-"""Rows that are no examples: kept with the reason, so that nothing is dropped in silence."""
+"""Rows of a data set on their way to examples: each becomes one or more examples, or is quarantined with the reason."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
-from itool_pipeline.core.types import Example
+from itool_pipeline.core.types import Example, Progress
 
 EXCERPT_CHARS = 200
+
+_PARTICULARS = re.compile(r"\[.*\]|\([^()]*\)|'[^']*'|\"[^\"]*\"|\d+")
 
 
 class RowError(ValueError):
@@ -16,8 +20,8 @@ class RowError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """One row that was left out.
+class Quarantined:
+    """One row, or one turn of it, that could not become an example.
 
     source    the data set
     position  where it stands there: file and line, or row and turn
@@ -30,18 +34,38 @@ class Refused:
     reason: str
     excerpt: str
 
+    @property
+    def kind(self) -> str:
+        """The reason without the particulars of this row: equal for rows with the same trouble."""
+        general = self.reason.partition(": ")[0]
+        return " ".join(_PARTICULARS.sub("…", general).split())
+
+
+Row: TypeAlias = Example | Quarantined
+
+
+class Source(Protocol):
+    """A data set that is read a row at a time, as often as it is asked to be.
+
+    Every row of the data set gives at least one `Row`. An example's `group` names the conversation it is from.
+    `progress` is called with the kB read and their total.
+    """
+
+    def __call__(self, progress: Progress) -> Iterator[Row]: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What reading a data set gives: the examples, and the rows that could not become one."""
+    """What reading a small data set as a whole gives."""
 
     examples: tuple[Example, ...]
-    refused: tuple[Refused, ...]
+    quarantined: tuple[Quarantined, ...]
 
 
 def excerpt(row: Any) -> str:
-    """The first characters of a row, on one line."""
+    """The first characters of a row, on one line; what is no character is shown as `?`."""
     text = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False, default=str)
+    text = text.encode("utf-8", "replace").decode("utf-8")
     text = " ".join(text.split())
     return text if len(text) <= EXCERPT_CHARS else text[: EXCERPT_CHARS - 1] + "…"
 

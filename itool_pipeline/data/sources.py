@@ -1,127 +1,158 @@
-"""From an experiment's config to the examples it trains on and the cases it is scored on."""
+"""From an experiment's config to the examples it trains on and the cases it is scored on.
+
+A data set is read twice, a row at a time: once to see what is in it, once for the examples that were chosen. Ids,
+categories and digests are held, the examples are not.
+"""
 
 from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from itool_pipeline.config import BfclConfig, BfclHalfData, ToolAceData
-from itool_pipeline.core.types import Example
+from itool_pipeline.config import BfclConfig, BfclHalfData, DataConfig, JsonlData
+from itool_pipeline.core.types import Example, Progress, no_progress
+from itool_pipeline.data.bfcl import SOURCE as BENCHMARK
 from itool_pipeline.data.bfcl import halves, load_bfcl
+from itool_pipeline.data.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.hub import download_dataset_file
-from itool_pipeline.data.rows import Refused, Rows, excerpt
-from itool_pipeline.data.toolace import load_toolace
+from itool_pipeline.data.near_duplicates import Groups, normalised
+from itool_pipeline.data.rows import Quarantined, Row, Source
+from itool_pipeline.data.toolace import read_toolace
 from itool_pipeline.data.wheels import BFCL, FetchError, fetch
+from itool_pipeline.data.xlam import read_xlam
 
-TokenCount = Callable[[Example], int]
-"""Tokens of an example's prompt, as the experiment's model sees it."""
+TokenCount = Callable[[Example], int | None]
+"""Tokens of an example's prompt, as the experiment's model sees it; None when its chat template refuses it."""
+
+FileReader = Callable[[Path, Progress], Iterator[Row]]
+
+READERS: Mapping[str, FileReader] = {"toolace": read_toolace, "xlam": read_xlam, "jsonl": read_chat_jsonl}
+"""How a local file of each type of data is read. The type is also the source's name in examples and quarantine."""
+
+HUB_FILES = {"toolace": "data.json", "xlam": "xlam_function_calling_60k.json"}
+"""The file that a data set is on the hub."""
+
+ASKED_IN_TEST = "a case to be scored asks the same"
+NO_ANSWER = "no answer to learn from, or none that its tools allow"
+TOO_LONG = "the prompt is longer than the limit"
+NO_PROMPT = "the model's chat template refuses the conversation"
+NOT_DRAWN = "not drawn: data.train_limit"
+NOT_ASKED_FOR = "neither trained on nor scored by this experiment"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The examples to train on, read anew from their source by each `iter`.
+
+    groups  id → group of near-duplicates, for each chosen example
+    """
+
+    source: Source
+    groups: Mapping[str, str]
+    progress: Progress = no_progress
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __iter__(self) -> Iterator[Example]:
+        for row in self.source(self.progress):
+            if isinstance(row, Example) and row.id in self.groups:
+                yield replace(row, group=self.groups[row.id])
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedData:
-    """What an experiment works with.
+    """What an experiment works with. For each source, read = trained on + scored + left out.
 
-    train       examples to train on
-    bfcl_cases  cases to be scored; with `bfcl_half`, of the half that is not trained on
-    refused     rows of the sources that are no examples
-    left_out    examples that the experiment's limits exclude: a prompt that is too long, no answer to learn from
+    source       what is trained on
+    train        examples to train on
+    bfcl_cases   cases to be scored; with `bfcl_half`, of the half that is not trained on
+    quarantined  rows of the sources that are no examples
+    read         source → examples in it
+    left_out     (source, reason) → examples that the experiment's limits exclude
     """
 
-    train: tuple[Example, ...]
+    source: str
+    train: Chosen
     bfcl_cases: tuple[Example, ...]
-    refused: tuple[Refused, ...]
-    left_out: tuple[Refused, ...]
+    quarantined: tuple[Quarantined, ...]
+    read: Mapping[str, int]
+    left_out: Mapping[tuple[str, str], int]
 
 
 def load_data(
-    data: BfclHalfData | ToolAceData,
+    data: DataConfig,
     bfcl: BfclConfig,
     downloads: Path,
     seed: int,
     *,
     token_count: TokenCount | None = None,
+    progress: Callable[[str], Progress] = lambda unit: no_progress,
 ) -> LoadedData:
     """Read the sources, divide them, and apply the limits of the config. Without `token_count` no prompt is too long.
 
-    The halves of BFCL depend on the seed alone, so experiments with one seed agree on what is held out.
+    The halves of BFCL depend on the seed alone, so experiments with one seed agree on what is held out. What a case
+    to be scored asks is not trained on. `progress` makes a callback for work that is counted in the unit it is given.
 
     Raises FetchError when something cannot be downloaded or found, ValueError for a file in the wrong layout.
     """
     benchmark = load_bfcl(fetch(BFCL, downloads))
-    train_half, held_out = halves(benchmark.examples, seed)
-    if isinstance(data, BfclHalfData):
-        rows = Rows(tuple(e for e in train_half if e.category in data.categories), benchmark.refused)
-        pool = held_out
-    else:
-        toolace = load_toolace(_toolace_file(data))
-        rows = Rows(toolace.examples, (*toolace.refused, *benchmark.refused))
-        pool = benchmark.examples
-    train, no_answer = _with_answer(rows.examples)
-    train, too_long = _short_enough(train, data.max_prompt_tokens, token_count)
-    cases, too_long_cases = choose_cases(pool, bfcl, seed, token_count)
+    half, pool, source = _divided(data, benchmark.examples, seed)
+    asked = {normalised(example.question) for example in pool}
+    survey = _survey(source, data, asked, token_count, progress("kB of training data looked through"))
+    drawn = draw(survey.kept, quotas(Counter(survey.kept.values()), data.train_limit), seed)
+    cases, unfit = choose_cases(pool, bfcl, seed, token_count)
+    groups = {example.id: example.group for example in half} if half else survey.groups.names()
+
+    read, left_out = Counter(survey.read), Counter(survey.left_out)
+    read[BENCHMARK] = len(benchmark.examples)
+    left_out.update({(BENCHMARK, reason): count for reason, count in unfit.items()})
+    left_out[BENCHMARK, NOT_ASKED_FOR] += len(benchmark.examples) - len(half) - len(cases) - unfit.total()
+    name = BENCHMARK if isinstance(data, BfclHalfData) else data.type
+    left_out[name, NOT_DRAWN] += len(survey.kept) - len(drawn)
     return LoadedData(
-        train=draw(train, quotas(train, data.train_limit), seed),
+        source=name,
+        train=Chosen(source, {key: groups[key] for key in drawn}, progress("kB of training data read")),
         bfcl_cases=cases,
-        refused=rows.refused,
-        left_out=(*no_answer, *too_long, *too_long_cases),
+        quarantined=(*survey.quarantined, *benchmark.quarantined),
+        read=read,
+        left_out=+left_out,  # without the zeros
     )
 
 
 def choose_cases(
     pool: Sequence[Example], bfcl: BfclConfig, seed: int, token_count: TokenCount | None
-) -> tuple[tuple[Example, ...], list[Refused]]:
-    """The cases that the config asks for, out of the held-out pool; and those left out because they are too long."""
-    short, too_long = _short_enough(
-        [e for e in pool if e.category in bfcl.categories], bfcl.max_prompt_tokens, token_count
-    )
-    return draw_at_most(short, bfcl.cases_per_category, seed), too_long
+) -> tuple[tuple[Example, ...], Counter[str]]:
+    """The cases that the config asks for, out of the held-out pool; and how many do not fit, by reason."""
+    wanted = [e for e in pool if e.category in bfcl.categories]
+    unfit = {e.id: _unfit(e, bfcl.max_prompt_tokens, token_count) for e in wanted}
+    short = [e for e in wanted if not unfit[e.id]]
+    return draw_at_most(short, bfcl.cases_per_category, seed), Counter(filter(None, unfit.values()))
 
 
-def _toolace_file(data: ToolAceData) -> Path:
-    if data.path is None:
-        return download_dataset_file(data.name, data.revision, "data.json")
-    path = Path(data.path).expanduser()
+def local_file(data: DataConfig) -> Path | None:
+    """The file that is trained on, fetched from the hub unless it is local; None for data out of the wheel.
+
+    Raises FetchError when it is not there or cannot be fetched.
+    """
+    if isinstance(data, BfclHalfData):
+        return None
+    if data.path is None and not isinstance(data, JsonlData):
+        return download_dataset_file(data.name, data.revision, HUB_FILES[data.type])
+    path = Path(str(data.path)).expanduser()
     if not path.is_file():
-        raise FetchError(f"There is no file {path}. Correct data.path in the experiment, or remove it to ask the hub.")
+        remedy = "" if isinstance(data, JsonlData) else ", or remove it to ask the hub"
+        raise FetchError(f"There is no file {path}. Correct data.path in the experiment{remedy}.")
     return path
 
 
-def _with_answer(examples: Iterable[Example]) -> tuple[list[Example], list[Refused]]:
-    kept, refused = [], []
-    for example in examples:
-        if example.response:
-            kept.append(example)
-        else:
-            refused.append(_left_out(example, "no answer to learn from"))
-    return kept, refused
-
-
-def _short_enough(
-    examples: Sequence[Example], limit: int, token_count: TokenCount | None
-) -> tuple[list[Example], list[Refused]]:
-    if token_count is None:
-        return list(examples), []
-    kept, refused = [], []
-    for example in examples:
-        tokens = token_count(example)
-        if tokens <= limit:
-            kept.append(example)
-        else:
-            refused.append(_left_out(example, f"prompt of {tokens} tokens is longer than {limit}"))
-    return kept, refused
-
-
-def _left_out(example: Example, reason: str) -> Refused:
-    return Refused(example.source, f"{example.category}/{example.id}", reason, excerpt(example.question))
-
-
-def quotas(examples: Iterable[Example], limit: int | None) -> dict[str, int]:
+def quotas(sizes: Mapping[str, int], limit: int | None) -> dict[str, int]:
     """How many of each category make up `limit` in the categories' own proportions, by the largest remainder."""
-    sizes = Counter(example.category for example in examples)
     total = sum(sizes.values())
     if limit is None or limit >= total:
         return dict(sizes)
@@ -149,17 +180,69 @@ Drawn = TypeVar("Drawn", bound=InCategory)
 def draw_at_most(examples: Sequence[Drawn], limit: int | None, seed: int) -> tuple[Drawn, ...]:
     """At most so many of each category, in the order given; all of them without a limit."""
     sizes = Counter(example.category for example in examples)
-    return draw(examples, {c: size if limit is None else min(size, limit) for c, size in sizes.items()}, seed)
+    quota = {category: size if limit is None else min(size, limit) for category, size in sizes.items()}
+    drawn = draw({example.id: example.category for example in examples}, quota, seed)
+    return tuple(example for example in examples if example.id in drawn)
 
 
-def draw(examples: Sequence[Drawn], quota: Mapping[str, int], seed: int) -> tuple[Drawn, ...]:
-    """So many of each category, in the order given. A larger quota draws the same examples and more."""
+def draw(categories: Mapping[str, str], quota: Mapping[str, int], seed: int) -> frozenset[str]:
+    """So many ids of each category, out of id → category. A larger quota draws the same ids and more."""
     members: dict[str, list[str]] = defaultdict(list)
-    for example in examples:
-        members[example.category].append(example.id)
+    for identity, category in categories.items():
+        members[category].append(identity)
     drawn: set[str] = set()
     for category, ids in members.items():
         ids.sort()
         random.Random(f"{seed}/{category}").shuffle(ids)
         drawn.update(ids[: quota.get(category, 0)])
-    return tuple(example for example in examples if example.id in drawn)
+    return frozenset(drawn)
+
+
+def _divided(
+    data: DataConfig, benchmark: Sequence[Example], seed: int
+) -> tuple[Sequence[Example], Sequence[Example], Source]:
+    """The benchmark's examples to train on, those to be scored, and the source to train on."""
+    path = local_file(data)
+    if path is not None:
+        return (), benchmark, partial(READERS[data.type], path)
+    train, held_out = halves(benchmark, seed)
+    half = [e for e in train if isinstance(data, BfclHalfData) and e.category in data.categories]
+    return half, held_out, lambda progress: iter(half)
+
+
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """What is in a source. `kept` has the category of each example within the limits, by id."""
+
+    kept: dict[str, str]
+    groups: Groups
+    read: Counter[str]
+    quarantined: list[Quarantined]
+    left_out: Counter[tuple[str, str]]
+
+
+def _survey(
+    source: Source, data: DataConfig, asked: set[str], token_count: TokenCount | None, progress: Progress
+) -> _Survey:
+    survey = _Survey({}, Groups(), Counter(), [], Counter())
+    for row in source(progress):
+        if isinstance(row, Quarantined):
+            survey.quarantined.append(row)
+            continue
+        survey.read[row.source] += 1
+        survey.groups.add(row)
+        if normalised(row.question) in asked:
+            survey.left_out[row.source, ASKED_IN_TEST] += 1
+        elif not row.response:
+            survey.left_out[row.source, NO_ANSWER] += 1
+        elif reason := _unfit(row, data.max_prompt_tokens, token_count):
+            survey.left_out[row.source, reason] += 1
+        else:
+            survey.kept[row.id] = row.category
+    return survey
+
+
+def _unfit(example: Example, limit: int, token_count: TokenCount | None) -> str:
+    """Why the example's prompt cannot be used; empty when it can."""
+    tokens = token_count(example) if token_count else 0
+    return NO_PROMPT if tokens is None else TOO_LONG if tokens > limit else ""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.core.tool_calls import ToolCallSyntaxError, bind_positional, parse_calls, render_calls
-from itool_pipeline.core.types import Call, Example, GoldCall, Message
-from itool_pipeline.data import near_duplicates
-from itool_pipeline.data.rows import Refused, RowError, Rows, excerpt, expect
+from itool_pipeline.core.tool_calls import ToolCallSyntaxError, bind_positional, parse_calls
+from itool_pipeline.core.types import Call, Message, Progress, no_progress
+from itool_pipeline.data.answers import answered
+from itool_pipeline.data.rows import Quarantined, Row, RowError, excerpt, expect
+from itool_pipeline.data.streams import json_array
 
 SOURCE = "toolace"
 
@@ -29,62 +29,57 @@ _INSTRUCTIONS = (
 _ROLES = ("user", "assistant", "tool")
 
 
-def load_toolace(path: Path) -> Rows:
+def read_toolace(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
     """One example for each assistant turn, with what came before it as context, tool results included.
 
     The set's instructions on how to call are left to our own prompt; what else the system text says (today's date)
-    stays as a system message. Calls are written anew as Python literals. The category is `single_call`,
-    `several_calls` or `no_call`, by the turn.
+    stays as a system message. Calls are written anew as Python literals.
 
-    A row without a tool list in the standard layout, or a turn that cannot be read, is refused with the reason.
+    A row without a tool list in the standard layout, or a turn that cannot be read, is quarantined with the reason.
     Raises ValueError when the file as a whole is not a JSON list, and OSError when it cannot be read.
     """
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
-    if not isinstance(rows, list):
-        raise ValueError(f"{path}: must hold a JSON list of rows")
-    examples: list[Example] = []
-    refused: list[Refused] = []
-    for index, row in enumerate(rows):
-        read = _read_row(index, row)
-        examples.extend(read.examples)
-        refused.extend(read.refused)
-    group = near_duplicates.groups(examples, link=_row_of)
-    return Rows(tuple(replace(example, group=group[example.id]) for example in examples), tuple(refused))
+    for index, row in enumerate(json_array(path, progress)):
+        yield from _read_row(index, row)
 
 
-def _row_of(example: Example) -> str:
-    return example.id.rpartition("_")[0]
-
-
-def _read_row(index: int, row: Any) -> Rows:
+def _read_row(index: int, row: Any) -> Iterator[Row]:
     try:
         expect(isinstance(row, dict), "not a JSON object")
         expect(isinstance(row.get("system"), str), "no system text")
         tools, context = _split_system(row["system"])
         turns = _turns(row.get("conversations"))
     except RowError as error:
-        return Rows((), (Refused(SOURCE, f"row {index}", str(error), excerpt(row)),))
-    examples: list[Example] = []
-    refused: list[Refused] = []
+        yield Quarantined(SOURCE, f"row {index}", str(error), excerpt(_telling(row)))
+        return
     for position, turn in enumerate(turns):
-        if turn.role != "assistant":
-            continue
-        try:
-            before = (*context, *turns[:position])
-            examples.append(_example(f"{SOURCE}_{index}_{position}", before, tools, turn.content.strip()))
-        except RowError as error:
-            refused.append(Refused(SOURCE, f"row {index}, turn {position}", str(error), excerpt(turn.content)))
-    return Rows(tuple(examples), tuple(refused))
+        if turn.role == "assistant":
+            name, before = f"{SOURCE}_{index}_{position}", (*context, *turns[:position])
+            text = turn.content.strip()
+            try:
+                yield answered(name, SOURCE, f"{SOURCE}_{index}", before, tools, _calls(text, tools) or text)
+            except RowError as error:
+                yield Quarantined(SOURCE, f"row {index}, turn {position}", str(error), excerpt(text))
+
+
+def _telling(row: Any) -> Any:
+    """What tells one row from another: the system text without the instructions that all rows share."""
+    if not isinstance(row, dict) or not isinstance(row.get("system"), str):
+        return row
+    return {**row, "system": _without_instructions(row["system"])}
+
+
+def _without_instructions(text: str) -> str:
+    for instruction in _INSTRUCTIONS:
+        text = instruction.sub("\n", text)
+    return text
 
 
 def _split_system(system: str) -> tuple[tuple[Mapping[str, Any], ...], tuple[Message, ...]]:
     """The tools, and a system message with what the text says beside them and the instructions, if anything."""
     found = _BEFORE_TOOLS.search(system)
     if found is None:
-        raise RowError("no tool list in the standard layout (JSON after the words `Here is a list of functions`)")
+        other = "the tool list is in another layout than JSON after `Here is a list of functions`"
+        raise RowError(other if "tool_name" in system else "no tool list")
     try:
         tools, end = json.JSONDecoder().raw_decode(system, found.end())
     except ValueError as error:
@@ -93,9 +88,7 @@ def _split_system(system: str) -> tuple[tuple[Mapping[str, Any], ...], tuple[Mes
     for tool in tools:
         expect(isinstance(tool, dict) and isinstance(tool.get("name"), str), "a tool has no name")
         expect(isinstance(tool.get("parameters"), dict), f"the tool {tool.get('name')!r} has no parameters")
-    rest = f"{system[: found.start()]}\n{system[end:].lstrip(' .。')}"
-    for instruction in _INSTRUCTIONS:
-        rest = instruction.sub("\n", rest)
+    rest = _without_instructions(f"{system[: found.start()]}\n{system[end:].lstrip(' .。')}")
     lines = [line.strip() for line in rest.splitlines() if line.strip(" .。")]
     text = "\n".join(re.sub(r"\.\.$", ".", line) for line in lines)
     return tuple(tools), (Message("system", text),) if text else ()
@@ -114,33 +107,8 @@ def _turns(conversations: Any) -> tuple[Message, ...]:
     return tuple(turns)
 
 
-def _example(identity: str, context: tuple[Message, ...], tools: tuple[Mapping[str, Any], ...], answer: str) -> Example:
-    expect(bool(answer), "the answer is empty")
-    expect(any(message.role == "user" for message in context), "no user turn before the answer")
-    calls = _calls(answer, tools)
-    return Example(
-        id=identity,
-        source=SOURCE,
-        category=("no_call", "single_call", "several_calls")[min(2, len(calls))],
-        messages=context,
-        tools=tools,
-        response=render_calls(calls) if calls else answer,
-        gold=tuple(GoldCall(call.name, {k: (_accepted(v),) for k, v in call.arguments.items()}) for call in calls),
-        group=identity,
-    )
-
-
-def _accepted(value: Any) -> Any:
-    """The value in the form of BFCL's possible answers: in a dictionary, alone or in a list, values become lists."""
-    if isinstance(value, dict):
-        return {key: [item] for key, item in value.items()}
-    if isinstance(value, list):
-        return [_accepted(item) if isinstance(item, dict) else item for item in value]
-    return value
-
-
 def _calls(answer: str, tools: Sequence[Mapping[str, Any]]) -> tuple[Call, ...]:
-    """The calls of an answer; none for plain text. Raises RowError when calls cannot be read or are of no tool."""
+    """The calls of an answer; none for plain text. Raises RowError when calls cannot be read."""
     names = [str(tool["name"]) for tool in tools]
     if not (answer.startswith("[") and answer.endswith("]")):
         mixed = any(re.search(rf"\[\s*{re.escape(name)}\s*\(", answer) for name in names)
@@ -151,8 +119,6 @@ def _calls(answer: str, tools: Sequence[Mapping[str, Any]]) -> tuple[Call, ...]:
     except ToolCallSyntaxError as error:
         raise RowError(f"the calls cannot be read: {error}") from error
     expect(bool(calls), "an empty list of calls")
-    unknown = sorted({call.name for call in calls} - set(names))
-    expect(not unknown, f"calls {unknown}, not among the tools")
     bound = tuple(bind_positional(call, tools) for call in calls)
     unnamed = sorted({call.name for call in bound if any(key.startswith("*") for key in call.arguments)})
     expect(not unnamed, f"calls {unnamed} with an argument that no parameter is named for")

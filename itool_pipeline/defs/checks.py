@@ -6,6 +6,7 @@ import dagster as dg
 
 from itool_pipeline.config import MAX_ITERATIONS
 from itool_pipeline.defs.assets import asset_key
+from itool_pipeline.defs.metadata import shown_value
 from itool_pipeline.defs.resources import RunOptions, workspace
 from itool_pipeline.steps import checks
 from itool_pipeline.steps.plan import checkpoints
@@ -33,16 +34,18 @@ def step_check(
         ws = workspace(context.op_execution_context, options)
         if ws.has(asset):
             found = find(ws)
-            metadata = {**found.counts, "problems": len(found.problems), "first_problems": found.problems[:_SHOWN]}
+            counts = {key: shown_value(value) for key, value in found.counts.items()}
+            metadata = {**counts, "problems": len(found.problems), "first_problems": found.problems[:_SHOWN]}
             yield dg.AssetCheckResult(passed=not found.problems, asset_key=key, check_name=name, metadata=metadata)
 
     return checked
 
 
 def all_checks() -> list[dg.AssetChecksDefinition]:
-    """Checks of splits, pairs, policies and scores."""
+    """Checks of examples, splits, pairs, policies and scores."""
     iterations = range(1, MAX_ITERATIONS + 1)
     return [
+        step_check("examples", "quarantine", checks.quarantine_is_small, blocking=True),
         step_check("splits", "disjoint", checks.splits_are_disjoint, blocking=True),
         step_check("splits", "no_leak", checks.no_question_leaks, blocking=True),
         *(step_check(f"iteration_{k}/pairs", "filters", _of(checks.pairs_respect_filters, k)) for k in iterations),

@@ -15,7 +15,7 @@ from itool_pipeline.store.manifest import Artifact
 def shown(produced: Produced) -> dict[str, Any]:
     """The manifest's metadata with tables and pictures drawn, and where the artifact is from."""
     artifact = produced.artifact
-    own = {key: _value(artifact, value) for key, value in artifact.manifest.metadata.items() if value is not None}
+    own = {key: shown_value(value, artifact) for key, value in artifact.manifest.metadata.items() if value is not None}
     return {
         **own,
         "fingerprint": artifact.fingerprint,
@@ -25,10 +25,11 @@ def shown(produced: Produced) -> dict[str, Any]:
     }
 
 
-def _value(artifact: Artifact, value: Any) -> Any:
+def shown_value(value: Any, artifact: Artifact | None = None) -> Any:
+    """One value of a step's metadata. A picture is a file of `artifact`."""
     if isinstance(value, dict) and set(value) == {MARKDOWN}:
         return dg.MetadataValue.md(value[MARKDOWN])
-    if isinstance(value, dict) and set(value) == {IMAGE}:
+    if artifact is not None and isinstance(value, dict) and set(value) == {IMAGE}:
         picture = base64.b64encode(artifact.file(value[IMAGE]).read_bytes()).decode()
         return dg.MetadataValue.md(f"![{value[IMAGE]}](data:image/png;base64,{picture})")
     return dg.MetadataValue.json(value) if isinstance(value, dict | list) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -11,9 +12,11 @@ import pyarrow.parquet as pq
 
 from itool_pipeline.data.near_duplicates import normalised
 from itool_pipeline.steps import bfcl
+from itool_pipeline.steps.account import QUARANTINED, quarantined_shares
 from itool_pipeline.steps.bfcl_multi_turn import multi_turn_cases
+from itool_pipeline.steps.display import table
 from itool_pipeline.steps.pairs import PAIRS
-from itool_pipeline.steps.prepare import cases, held_out, split_rows, training_examples
+from itool_pipeline.steps.prepare import account, cases, each_training_example, held_out, split_rows
 from itool_pipeline.steps.training import CHECKPOINT
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.files import Parts
@@ -29,11 +32,11 @@ class Finding:
 
 def splits_are_disjoint(ws: Workspace) -> Finding:
     """No example, and no group of near-duplicates, is in two of training, validation and held-out parts."""
-    rows, examples, pool = split_rows(ws), training_examples(ws), held_out(ws)
+    rows, pool = split_rows(ws), held_out(ws)
     problems = [f"{key} is both trained on and held out" for key in sorted(set(pool) & set(rows))]
     groups = {
-        "training": {examples[k].group for k, r in rows.items() if r["split"] == "train"},
-        "validation": {examples[k].group for k, r in rows.items() if r["split"] == "validation"},
+        "training": {r["group_id"] for r in rows.values() if r["split"] == "train"},
+        "validation": {r["group_id"] for r in rows.values() if r["split"] == "validation"},
         "held-out": {example.group for example in pool.values()},
     }
     for one, other in combinations(groups, 2):
@@ -45,14 +48,29 @@ def splits_are_disjoint(ws: Workspace) -> Finding:
 
 def no_question_leaks(ws: Workspace) -> Finding:
     """No held-out question appears in training, compared without case, punctuation and spacing."""
-    trained = {normalised(x.question): x.id for x in training_examples(ws).values()}
+    trained: dict[str, list[str]] = defaultdict(list)
+    for example in each_training_example(ws):
+        trained[normalised(example.question)].append(example.id)
     pool = held_out(ws).values()
     problems = [
-        f"case {x.id} asks what training example {trained[normalised(x.question)]} asks"
+        f"case {x.id} asks what these training examples ask: {', '.join(ids)}"
         for x in pool
-        if normalised(x.question) in trained
+        if (ids := trained.get(normalised(x.question)))
     ]
     return Finding(problems, {"training_questions": len(trained), "held_out_questions": len(pool)})
+
+
+def quarantine_is_small(ws: Workspace) -> Finding:
+    """No source has more unreadable rows than `data.max_quarantined` allows."""
+    rows, bound = account(ws), ws.experiment.data.max_quarantined
+    problems = [
+        f"{share:.1%} of the rows of {source} are quarantined, more than data.max_quarantined = {bound:.1%}: read the "
+        "reasons, and mend the file or raise the bound"
+        for source, share in quarantined_shares(rows).items()
+        if share > bound
+    ]
+    reasons = [{k: row[k] for k in ("source", "reason", "rows")} for row in rows if row["became"] == QUARANTINED]
+    return Finding(problems, {"quarantined": sum(row["rows"] for row in reasons), "reasons": table(reasons)})
 
 
 def pairs_respect_filters(ws: Workspace, k: int) -> Finding:

@@ -25,7 +25,7 @@ def chat(ws: Workspace) -> Chat:
     """The chat template of the experiment's model."""
     from itool_pipeline.engines.model import load_tokenizer
 
-    return Chat(load_tokenizer(base_dir(ws)))
+    return Chat(load_tokenizer(base_dir(ws)), ws.experiment.prompt.tools)
 
 
 def base_dir(ws: Workspace) -> Path:
@@ -54,7 +54,7 @@ def search_engine(ws: Workspace, checkpoint: str) -> tuple[TransformersEngine, C
     from itool_pipeline.engines.transformers_engine import Sampling, TransformersEngine
 
     loaded, e = inference_model(ws, checkpoint), ws.experiment
-    template, s = Chat(loaded.tokenizer), e.search
+    template, s = Chat(loaded.tokenizer, e.prompt.tools), e.search
     engine = TransformersEngine(
         loaded,
         FragmentRule(s.terminators),

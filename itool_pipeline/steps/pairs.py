@@ -73,8 +73,8 @@ def pairs(ws: Workspace, k: int) -> Produced:
         tokens = [_token_row(pair, nodes) for pair in kept]
         pq.write_table(pa.Table.from_pylist(tokens, TOKEN_SCHEMA), step.work / TOKENS)
         counts = Counter(pair.verdict for pair in found)
-        questions = {key: example.question for key, example in training_examples(ws).items()}
         top = sorted(kept, key=lambda pair: -pair.margin)[:8]
+        questions = {key: x.question for key, x in training_examples(ws, {pair.tree_id for pair in top}).items()}
         return {
             **found_in(list(nodes.values())),
             "chosen_by": "Q" if searched else "probability",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.config import MAX_ITERATIONS, Experiment, ToolAceData
+from itool_pipeline.config import MAX_ITERATIONS, BfclHalfData, Experiment
 from itool_pipeline.data.wheels import BFCL, SMOLLM2
 from itool_pipeline.store.manifest import Origin
 
@@ -22,7 +22,7 @@ STAGES = ("easy", "medium", "hard")
 CODE_VERSIONS = {
     "base_model": "1",
     "examples": "2",
-    "splits": "1",
+    "splits": "2",
     "warmup": "1",
     "replay_buffer": "2",
     "trees": "3",
@@ -126,7 +126,14 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
     numerics = {"device": e.compute.device, "dtype": e.compute.dtype, "batch_tokens": e.compute.batch_tokens}
     sections: dict[str, Mapping[str, Any]] = {
         "base_model": {"model": e.model, "wheel": SMOLLM2.sha256 if e.model.type == "smollm2_wheel" else ""},
-        "examples": {"data": e.data, "content": content, "wheel": BFCL.sha256, "seed": e.seed},
+        "examples": {
+            # The bound on unreadable rows decides whether the run goes on, not what is read.
+            "data": e.data.model_dump(mode="json", exclude={"max_quarantined"}),
+            "content": content,
+            "wheel": BFCL.sha256,
+            "prompt": e.prompt,
+            "seed": e.seed,
+        },
         "splits": {"split": e.split, "buffer_fraction": e.replay_buffer.fraction, "seed": e.seed},
         "warmup": {"warmup": e.warmup, "seed": e.seed, "compute": numerics},
         "replay_buffer": {"replay_buffer": e.replay_buffer, "seed": e.seed, "compute": numerics},
@@ -147,7 +154,7 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
 
 def data_content(experiment: Experiment) -> str:
     """sha256 of a local data file, so that a changed file is new data; empty for data that its revision names."""
-    if not isinstance(experiment.data, ToolAceData) or experiment.data.path is None:
+    if isinstance(experiment.data, BfclHalfData) or experiment.data.path is None:
         return ""
     path = Path(experiment.data.path).expanduser()
     if not path.is_file():

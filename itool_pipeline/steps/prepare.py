@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -18,16 +18,29 @@ from itool_pipeline.core.splits import validation_ids
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.base_model import prepare_base_model
 from itool_pipeline.data.sources import choose_cases, load_data
+from itool_pipeline.engines.chat import ChatTemplateError
+from itool_pipeline.steps.account import Account, account_of, lost
 from itool_pipeline.steps.display import table
+from itool_pipeline.steps.example_files import read_examples, read_rows, size_of, write_examples
 from itool_pipeline.steps.models import chat
-from itool_pipeline.steps.workspace import Produced, Workspace, read_examples, read_jsonl, write_jsonl
+from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
+from itool_pipeline.store.files import Parts
 from itool_pipeline.store.manifest import Artifact
-from itool_pipeline.store.rows import Rows
 
-TRAIN, CASES, REFUSED, SPLITS = "train.jsonl", "held_out.jsonl", "refused.jsonl", "splits.parquet"
-HELD_OUT = BfclConfig(max_prompt_tokens=10**9)
+TRAIN, HELD_OUT, QUARANTINE, ACCOUNT = "train.parquet", "held_out.parquet", "quarantine.parquet", "account.json"
+"""Of `examples`. ACCOUNT: what became of every row of each source, with counts."""
+SPLITS, EXAMPLES = "splits.parquet", "examples.parquet"
+"""Of `splits`. SPLITS has an example's group and where it goes; EXAMPLES is the table `examples`."""
+
+POOL = BfclConfig(max_prompt_tokens=10**9)
 """Every held-out question of one turn."""
+
+QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("source", "position", "reason", "excerpt")])
+PROMPT_SCHEMA = pa.schema([("prompt_tokens", pa.int32())])
+SPLIT_SCHEMA = pa.schema(
+    [("part", pa.string()), ("split", pa.string()), ("difficulty", pa.string()), ("in_buffer", pa.bool_())]
+)
 
 
 def base_model(ws: Workspace) -> Produced:
@@ -36,60 +49,76 @@ def base_model(ws: Workspace) -> Produced:
 
 
 def examples(ws: Workspace) -> Produced:
-    """Examples to train on, the whole held-out pool, and every row that was left out, with the reason.
+    """Examples to train on, the whole held-out pool, and what became of every other row, with the reason.
 
     Which cases of the pool are scored is up to `bfcl/<checkpoint>`: to score more of them, nothing is trained again.
     """
 
     def make(step: Step) -> dict[str, Any]:
         template, e = chat(ws), ws.experiment
-        loaded = load_data(e.data, HELD_OUT, ws.paths.downloads, e.seed, token_count=lambda x: len(template.prompt(x)))
+        lengths: dict[str, int | None] = {}
+
+        def tokens(example: Example) -> int | None:
+            if example.id not in lengths:
+                try:
+                    lengths[example.id] = len(template.prompt(example))
+                except ChatTemplateError:
+                    lengths[example.id] = None
+            return lengths[example.id]
+
+        loaded = load_data(e.data, POOL, ws.paths.downloads, e.seed, token_count=tokens, progress=ws.progress)
+        became = account_of(loaded)
         if not loaded.train:
-            raise ValueError(
-                f"experiment {e.name}: no training example is left within its limits; raise data.max_prompt_tokens or "
-                "name more categories"
-            )
-        write_jsonl(step.work / TRAIN, (x.to_dict() for x in loaded.train))
-        held_out = ((x.to_dict(), len(template.prompt(x))) for x in loaded.bfcl_cases)
-        write_jsonl(step.work / CASES, ({"example": row, "prompt_tokens": tokens} for row, tokens in held_out))
-        write_jsonl(step.work / REFUSED, (asdict(row) for row in (*loaded.refused, *loaded.left_out)))
-        reasons = Counter(_kind(row.reason) for row in (*loaded.refused, *loaded.left_out))
+            raise ValueError(f"experiment {e.name}: no training example is left. {lost(became)}")
+        write_examples(step.work / TRAIN, ((x, {}) for x in loaded.train))
+        pool = ((x, {"prompt_tokens": tokens(x)}) for x in loaded.bfcl_cases)
+        write_examples(step.work / HELD_OUT, pool, PROMPT_SCHEMA)
+        quarantined = pa.Table.from_pylist([asdict(row) for row in loaded.quarantined], QUARANTINE_SCHEMA)
+        pq.write_table(quarantined, step.work / QUARANTINE)
+        Parts(step.work).write_json(ACCOUNT, became)
+        categories = Counter(row["category"] for row in read_rows(step.work / TRAIN, ["category"]))
         return {
             "train_examples": len(loaded.train),
             "held_out": len(loaded.bfcl_cases),
-            "refused_rows": len(loaded.refused),
-            "left_out": len(loaded.left_out),
-            "by_category": table(_by_category(loaded.train, loaded.bfcl_cases)),
-            "left_out_by_reason": table({"reason": r, "rows": n} for r, n in reasons.most_common()),
-            "some_examples": table(_shown(x) for x in loaded.train[:5]),
+            "quarantined": len(loaded.quarantined),
+            "left_out": sum(loaded.left_out.values()),
+            "tools_shown_by": template.tools_shown_by,
+            "by_category": table(_by_category(categories, Counter(x.category for x in loaded.bfcl_cases))),
+            "account": table(became),
+            "some_quarantined": table(asdict(row) for row in loaded.quarantined[:5]),
+            "some_examples": table(_shown(x) for x in islice(read_examples(step.work / TRAIN), 5)),
         }
 
-    return ws.produce("examples", make)
+    return ws.produce("examples", make, lambda artifact: {"quarantine": [artifact.file(QUARANTINE)]})
 
 
 def splits(ws: Workspace) -> Produced:
     """Training and validation parts, difficulty (Eq. 1), and the replay buffer's random half (Section 3.2)."""
 
     def make(step: Step) -> dict[str, Any]:
-        train, e = read_examples(ws.input("examples").file(TRAIN)), ws.experiment
+        data, e = ws.input("examples"), ws.experiment
         bounds = Thresholds(**e.split.difficulty.model_dump())
-        held_back = validation_ids({k: x.group for k, x in train.items()}, e.split.validation_fraction, e.seed)
-        buffer = set(draw_buffer([k for k in train if k not in held_back], e.replay_buffer.fraction, e.seed))
+        measures = ["example_id", "group_id", "tool_count", "tool_chars", "call_count"]
+        found = {row["example_id"]: row for row in read_rows(data.file(TRAIN), measures)}
+        held_back = validation_ids({k: r["group_id"] for k, r in found.items()}, e.split.validation_fraction, e.seed)
+        buffer = set(draw_buffer([k for k in found if k not in held_back], e.replay_buffer.fraction, e.seed))
         rows = [
             {
                 "example_id": key,
+                "group_id": row["group_id"],
                 "split": "validation" if key in held_back else "train",
-                "difficulty": str(difficulty(size(x), bounds)),
+                "difficulty": str(difficulty(size_of(row), bounds)),
                 "in_buffer": key in buffer,
             }
-            for key, x in train.items()
+            for key, row in found.items()
         ]
         pq.write_table(pa.Table.from_pylist(rows), step.work / SPLITS)
         # Whatever trains or searches reads the examples here, so that its inputs are what its lineage says.
-        write_jsonl(step.work / TRAIN, (x.to_dict() for x in train.values()))
+        divided = _divided(data, {row["example_id"]: row for row in rows}, bounds)
+        write_examples(step.work / EXAMPLES, divided, SPLIT_SCHEMA)
         counts = Counter((row["difficulty"], row["split"]) for row in rows)
         return {
-            "train_examples": len(train) - len(held_back),
+            "train_examples": len(found) - len(held_back),
             "validation_examples": len(held_back),
             "buffer_examples": len(buffer),
             "by_difficulty": table(
@@ -97,7 +126,18 @@ def splits(ws: Workspace) -> Produced:
             ),
         }
 
-    return ws.produce("splits", make, lambda artifact: {"examples": _example_rows(ws, artifact)})
+    return ws.produce("splits", make, lambda artifact: {"examples": [artifact.file(EXAMPLES)]})
+
+
+def _divided(
+    data: Artifact, rows: Mapping[str, Mapping[str, Any]], bounds: Thresholds
+) -> Iterator[tuple[Example, Mapping[str, Any]]]:
+    """Every example with its columns of SPLIT_SCHEMA, those to be scored last."""
+    for example in read_examples(data.file(TRAIN)):
+        yield example, {"part": "train", **{key: rows[example.id][key] for key in ("split", "difficulty", "in_buffer")}}
+    for example in read_examples(data.file(HELD_OUT)):
+        level = str(difficulty(size(example), bounds))
+        yield example, {"part": "held_out", "split": None, "difficulty": level, "in_buffer": False}
 
 
 def split_rows(ws: Workspace) -> dict[str, dict[str, Any]]:
@@ -106,62 +146,40 @@ def split_rows(ws: Workspace) -> dict[str, dict[str, Any]]:
     return {row["example_id"]: row for row in rows}
 
 
-def training_examples(ws: Workspace) -> dict[str, Example]:
-    """Every example to train or validate on, by id."""
-    return read_examples(ws.input("splits").file(TRAIN))
+def each_training_example(ws: Workspace, ids: Collection[str] | None = None) -> Iterator[Example]:
+    """Every example to train or validate on, or those with these ids, in the data's order; few are held at a time."""
+    return read_examples(ws.input("splits").file(EXAMPLES), ids, part="train")
+
+
+def training_examples(ws: Workspace, ids: Collection[str] | None = None) -> dict[str, Example]:
+    """The same by id, all held at once: for few."""
+    return {example.id: example for example in each_training_example(ws, ids)}
 
 
 def held_out(ws: Workspace) -> dict[str, Example]:
     """The held-out pool, by id."""
-    rows = read_jsonl(ws.input("examples").file(CASES))
-    return {row["example"]["id"]: Example.from_dict(row["example"]) for row in rows}
+    return {example.id: example for example in read_examples(ws.input("examples").file(HELD_OUT))}
 
 
 def cases(ws: Workspace) -> dict[str, Example]:
     """Every BFCL case of one turn to be scored, by id: what the config draws from the held-out pool."""
-    rows, e = list(read_jsonl(ws.input("examples").file(CASES))), ws.experiment
-    tokens = {row["example"]["id"]: row["prompt_tokens"] for row in rows}
-    pool = [Example.from_dict(row["example"]) for row in rows]
+    e, file = ws.experiment, ws.input("examples").file(HELD_OUT)
+    tokens = {row["example_id"]: row["prompt_tokens"] for row in read_rows(file, ["example_id", "prompt_tokens"])}
+    pool = list(read_examples(file))
     chosen, _ = choose_cases(pool, e.evaluation.bfcl, e.seed, lambda example: tokens[example.id])
     if not chosen and not set(e.evaluation.bfcl.categories) & set(BFCL_MULTI_TURN):
         raise ValueError(f"experiment {e.name}: evaluation.bfcl leaves no case; raise its max_prompt_tokens")
     return {example.id: example for example in chosen}
 
 
-def _example_rows(ws: Workspace, artifact: Artifact) -> Rows:
-    by_id = {row["example_id"]: row for row in pq.read_table(artifact.file(SPLITS)).to_pylist()}
-    bounds = Thresholds(**ws.experiment.split.difficulty.model_dump())
-    examples = read_examples(artifact.file(TRAIN))
-    train = [_row(x, bounds, {"part": "train", **by_id[key]}) for key, x in examples.items()]
-    own = {"part": "held_out", "split": None, "in_buffer": False}
-    return [*train, *(_row(x, bounds, own) for x in held_out(ws).values())]
+def account(ws: Workspace) -> Account:
+    """What became of the rows of each source."""
+    rows: Account = Parts(ws.input("examples").path).read_json(ACCOUNT)
+    return rows
 
 
-def _row(example: Example, bounds: Thresholds, own: Mapping[str, Any]) -> dict[str, Any]:
-    measured = size(example)
-    return {
-        "example_id": example.id,
-        "source": example.source,
-        "category": example.category,
-        "difficulty": str(difficulty(measured, bounds)),
-        "question": example.question,
-        "tools": json.dumps(list(example.tools), ensure_ascii=False),
-        "messages": json.dumps([asdict(m) for m in example.messages], ensure_ascii=False),
-        "response": example.response,
-        "tool_count": measured.tools,
-        "tool_chars": measured.chars,
-        "call_count": measured.calls,
-        **own,
-    }
-
-
-def _kind(reason: str) -> str:
-    return "prompt is too long" if reason.startswith("prompt of") else reason
-
-
-def _by_category(train: tuple[Example, ...], held_out: tuple[Example, ...]) -> list[dict[str, Any]]:
-    trained, scored = Counter(x.category for x in train), Counter(x.category for x in held_out)
-    return [{"category": c, "train": trained[c], "held_out": scored[c]} for c in sorted(trained | scored)]
+def _by_category(train: Counter[str], held_out: Counter[str]) -> list[dict[str, Any]]:
+    return [{"category": c, "train": train[c], "held_out": held_out[c]} for c in sorted(train | held_out)]
 
 
 def _shown(example: Example) -> dict[str, Any]:

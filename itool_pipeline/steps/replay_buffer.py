@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +20,7 @@ from itool_pipeline.engines.chat import Chat
 from itool_pipeline.steps.display import histogram, table
 from itool_pipeline.steps.models import search_engine
 from itool_pipeline.steps.plan import policy_before
-from itool_pipeline.steps.prepare import split_rows, training_examples
+from itool_pipeline.steps.prepare import each_training_example, split_rows, training_examples
 from itool_pipeline.steps.progress import Timed
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
@@ -34,19 +36,21 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
     asset = f"iteration_{k}/replay_buffer"
 
     def make(step: Step) -> dict[str, Any]:
-        examples, settings = training_examples(ws), ws.experiment.replay_buffer
-        buffered = [examples[key] for key, row in split_rows(ws).items() if row["in_buffer"]]
+        settings = ws.experiment.replay_buffer
+        buffered = {key for key, row in split_rows(ws).items() if row["in_buffer"]}
         engine, template = search_engine(ws, policy_before(k))
-        scored = _score(buffered, engine, template, ws.progress("buffered examples scored"))
+        progress = ws.progress("buffered examples scored")
+        scored = _score(each_training_example(ws, buffered), len(buffered), engine, template, progress)
+        groups = {x.id: _group(x) for x in each_training_example(ws, buffered)}
         seed = derive_seed(ws.experiment.seed, asset)
         ranking = select(
             {key: h for key, (h, _) in scored.items()},
             settings.top_fraction,
             by=settings.select_by,
             seed=seed,
-            groups={x.id: _group(x) for x in buffered} if settings.balance == "by_call" else None,
+            groups=groups if settings.balance == "by_call" else None,
         )
-        selected = Counter(_group(examples[r.example_id]) for r in ranking if r.selected)
+        selected = Counter(groups[r.example_id] for r in ranking if r.selected)
         rows = [
             {
                 "example_id": r.example_id,
@@ -59,6 +63,7 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
         ]
         pq.write_table(pa.Table.from_pylist(rows), step.work / BUFFER)
         values = sorted(r.perplexity for r in ranking)
+        hardest = training_examples(ws, {r.example_id for r in ranking[:8]})
         return {
             "examples": len(ranking),
             "selected": selected.total(),
@@ -68,7 +73,7 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
             "perplexities": histogram(
                 step.work / "perplexity.png", values, "Perplexity of gold responses", "perplexity"
             ),
-            "hardest": table(_shown(r, examples[r.example_id]) for r in ranking[:8]),
+            "hardest": table(_shown(r, hardest[r.example_id]) for r in ranking[:8]),
         }
 
     return ws.produce(asset, make, lambda artifact: {"buffer": [artifact.file(BUFFER)]})
@@ -78,14 +83,15 @@ def _group(example: Example) -> str:
     return CALL if expects_call(example) else NO_CALL
 
 
-def _score(examples: list[Example], policy: Policy, template: Chat, progress: Timed) -> dict[str, tuple[float, int]]:
+def _score(
+    examples: Iterator[Example], total: int, policy: Policy, template: Chat, progress: Timed
+) -> dict[str, tuple[float, int]]:
     """Perplexity of each gold response (Eq. 4), and its length in tokens with the end-of-turn token."""
     scored: dict[str, tuple[float, int]] = {}
-    for start in range(0, len(examples), _BATCH):
-        batch = examples[start : start + _BATCH]
+    while batch := list(islice(examples, _BATCH)):
         answers = policy.score([ScoreRequest(template.prompt(x), (template.response(x.response),)) for x in batch])
         scored |= {x.id: (perplexity(row), len(row)) for x, (row,) in zip(batch, answers, strict=True)}
-        progress(len(scored), len(examples))
+        progress(len(scored), total)
     return scored
 
 

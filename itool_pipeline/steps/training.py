@@ -18,7 +18,7 @@ from itool_pipeline.steps.display import loss_plot
 from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir
 from itool_pipeline.steps.pairs import TOKENS
 from itool_pipeline.steps.plan import STAGES, passes_on, policy_before
-from itool_pipeline.steps.prepare import split_rows, training_examples
+from itool_pipeline.steps.prepare import each_training_example, split_rows
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.files import Parts
@@ -109,8 +109,8 @@ def policy(ws: Workspace, k: int) -> Produced:
 
 def _preference_validation(ws: Workspace) -> frozenset[str]:
     """Examples whose pairs validate, in every iteration the same, so that none of them is ever trained on."""
-    examples, e = training_examples(ws), ws.experiment
-    buffered = {key: examples[key].group for key, row in split_rows(ws).items() if row["in_buffer"]}
+    e = ws.experiment
+    buffered = {key: row["group_id"] for key, row in split_rows(ws).items() if row["in_buffer"]}
     return validation_ids(buffered, e.split.validation_fraction, derive_seed(e.seed, "preference"))
 
 
@@ -127,37 +127,37 @@ def _trainable(ws: Workspace, checkpoint: str, quantization: Any) -> tuple[Any, 
 
     ws.say(f"loading the model at {checkpoint}")
     loaded = load_model(base_dir(ws), ws.experiment.compute, quantization=quantization)
+    template = Chat(loaded.tokenizer, ws.experiment.prompt.tools)
     adapter = adapter_dir(ws, checkpoint)
     if adapter is not None:
-        return continued_adapter(loaded.model, adapter), Chat(loaded.tokenizer)
+        return continued_adapter(loaded.model, adapter), template
     seed = derive_seed(ws.experiment.seed, "adapter") % 2**32
-    return fresh_adapter(loaded.model, ws.experiment.warmup.lora, seed), Chat(loaded.tokenizer)
+    return fresh_adapter(loaded.model, ws.experiment.warmup.lora, seed), template
 
 
 def _sft_data(ws: Workspace, stage: str, template: Chat) -> TrainingData[SftItem]:
     from itool_pipeline.training.sft import SftItem
     from itool_pipeline.training.trainer import TrainingData
 
-    examples, rows = training_examples(ws), split_rows(ws)
+    rows = split_rows(ws)
+    # Every stage is validated on all difficulties, so that the stages' losses can be compared.
     mixed = ws.experiment.warmup.curriculum == "mixed"
+    wanted = {k for k, row in rows.items() if row["split"] == "validation" or mixed or row["difficulty"] == stage}
     parts: dict[str, list[SftItem]] = {"train": [], "validation": []}
-    for key, row in rows.items():
-        # Every stage is validated on all difficulties, so that the stages' losses can be compared.
-        if row["split"] == "validation" or mixed or row["difficulty"] == stage:
-            example = examples[key]
-            item = SftItem(key, template.prompt(example), template.response(example.response))
-            parts[row["split"]].append(item)
+    for example in each_training_example(ws, wanted):
+        item = SftItem(example.id, template.prompt(example), template.response(example.response))
+        parts[rows[example.id]["split"]].append(item)
     return TrainingData(parts["train"], parts["validation"])
 
 
 def _rows(ws: Workspace, k: int, template: Chat) -> list[PreferenceRow]:
     from itool_pipeline.training.preference import PreferenceRow, TokenPair
 
-    examples = training_examples(ws)
     pairs: dict[str, list[TokenPair]] = defaultdict(list)
     for row in pq.read_table(ws.input(f"iteration_{k}/pairs").file(TOKENS)).to_pylist():
         pairs[row["tree_id"]].append(TokenPair(tuple(row["path"]), tuple(row["chosen"]), tuple(row["rejected"])))
-    return [PreferenceRow(key, template.prompt(examples[key]), tuple(found)) for key, found in pairs.items()]
+    prompts = {example.id: template.prompt(example) for example in each_training_example(ws, pairs)}
+    return [PreferenceRow(key, prompts[key], tuple(found)) for key, found in pairs.items()]
 
 
 def _unchanged(ws: Workspace, asset: str, before: str, step: Step, why: str) -> dict[str, Any]:

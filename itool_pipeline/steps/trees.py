@@ -54,8 +54,8 @@ def shards(ws: Workspace, k: int) -> list[tuple[str, ...]]:
     rows = pq.read_table(ws.input(f"iteration_{k}/replay_buffer").file(BUFFER)).to_pylist()
     selected = sorted(row["example_id"] for row in rows if row["selected"])
     # Prompts of similar length pad each other least.
-    examples = training_examples(ws)
-    selected.sort(key=lambda key: (len(str(examples[key].tools)), key))
+    length = {example.id: len(str(example.tools)) for example in training_examples(ws, set(selected)).values()}
+    selected.sort(key=lambda key: (length[key], key))
     count = ws.experiment.search.shard_size
     return [tuple(selected[start : start + count]) for start in range(0, len(selected), count)]
 
@@ -166,7 +166,7 @@ def reward_settings(config: SearchConfig) -> RewardSettings:
 
 def _search(ws: Workspace, k: int, ids: Sequence[str]) -> list[Tree]:
     engine, template = search_engine(ws, policy_before(k))
-    examples, config = training_examples(ws), ws.experiment.search
+    examples, config = training_examples(ws, set(ids)), ws.experiment.search
     problems = [template.problem(examples[key]) for key in ids]
     seed = derive_seed(ws.experiment.seed, f"iteration_{k}/trees")
     if config.method == "sampling":

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from itool_pipeline.config import Experiment
-from itool_pipeline.core.types import Example
 from itool_pipeline.experiment_files import load_experiment
 from itool_pipeline.steps.plan import Planned, plan
 from itool_pipeline.steps.progress import Say, Timed
@@ -94,21 +91,3 @@ class Workspace:
     def progress(self, unit: str) -> Timed:
         """A progress callback that says from time to time how far the work is and how long it will take."""
         return Timed(unit, self.say)
-
-
-def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """One JSON document in a line."""
-    with path.open("w") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def read_jsonl(path: Path) -> Iterator[Any]:
-    with path.open() as file:
-        for line in file:
-            yield json.loads(line)
-
-
-def read_examples(path: Path) -> dict[str, Example]:
-    """Examples by id, in the file's order."""
-    return {row["id"]: Example.from_dict(row) for row in read_jsonl(path)}

@@ -18,6 +18,7 @@ Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]] | Sequence[Path]
 
 KEYS: dict[str, tuple[str, ...]] = {
     "examples": ("example_id",),
+    "quarantine": ("source", "position"),
     "buffer": ("example_id",),
     "trees": ("tree_id",),
     "nodes": ("tree_id", "node_id"),

@@ -36,17 +36,28 @@ CREATE TABLE examples (                 -- of the asset `splits`
     example_id VARCHAR NOT NULL,
     source VARCHAR,
     category VARCHAR,
-    part VARCHAR,                       -- train, held_out
-    split VARCHAR,                      -- train, validation; NULL when held out
-    difficulty VARCHAR,                 -- easy, medium, hard
-    in_buffer BOOLEAN,                  -- drawn for the replay buffer
+    group_id VARCHAR,                   -- the same for near-duplicates, which never cross a split
+    language VARCHAR,                   -- of argument values
     question VARCHAR,                   -- last user turn
     tools JSON,
     messages JSON,
     response VARCHAR,                   -- gold
+    gold JSON,                          -- the calls expected in it, with the accepted values
     tool_count INTEGER,
     tool_chars INTEGER,
-    call_count INTEGER
+    call_count INTEGER,
+    part VARCHAR,                       -- train, held_out
+    split VARCHAR,                      -- train, validation; NULL when held out
+    difficulty VARCHAR,                 -- easy, medium, hard
+    in_buffer BOOLEAN                   -- drawn for the replay buffer
+);
+
+CREATE TABLE quarantine (               -- of the asset `examples`: rows of the sources that are no examples
+    artifact VARCHAR NOT NULL,
+    source VARCHAR NOT NULL,
+    position VARCHAR NOT NULL,          -- file and line, or row and turn
+    reason VARCHAR,
+    excerpt VARCHAR
 );
 
 CREATE TABLE buffer (                   -- of iteration_k/replay_buffer

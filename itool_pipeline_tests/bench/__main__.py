@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ def load() -> tuple[LoadedModel, Chat, list[Example]]:
         0,
         token_count=lambda example: len(template.prompt(example)),
     )
-    return loaded, template, list(data.train[:TREES])
+    return loaded, template, list(islice(data.train, TREES))
 
 
 def sampling(loaded: LoadedModel, template: Chat, examples: Sequence[Example]) -> None:

@@ -1,8 +1,11 @@
-"""A short way to write an example in tests."""
+"""Short ways to write examples in tests, and to read data sets."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from itool_pipeline.core.types import Example, Message
+from itool_pipeline.data.rows import Quarantined, Row, Rows
 
 
 def example(
@@ -23,4 +26,13 @@ def example(
         response=response,
         gold=(),
         group=group or identity,
+    )
+
+
+def gathered(rows: Iterable[Row]) -> Rows:
+    """Everything that a source gives, examples and quarantined rows apart."""
+    found = list(rows)
+    return Rows(
+        tuple(row for row in found if isinstance(row, Example)),
+        tuple(row for row in found if isinstance(row, Quarantined)),
     )

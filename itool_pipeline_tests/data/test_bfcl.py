@@ -37,7 +37,7 @@ COUNTS = {
 @pytest.fixture(scope="module")
 def examples(bfcl_dir: Path) -> tuple[Example, ...]:
     rows = load_bfcl(bfcl_dir)
-    assert rows.refused == ()
+    assert rows.quarantined == ()
     return rows.examples
 
 
@@ -173,13 +173,13 @@ def odd_bfcl(bfcl_dir: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_malformed_rows_are_refused_by_file_and_line(odd_bfcl: Path) -> None:
+def test_malformed_rows_are_quarantined_by_file_and_line(odd_bfcl: Path) -> None:
     rows = load_bfcl(odd_bfcl, ("multiple",))
     assert [e.id for e in rows.examples] == ["multiple_0"]
-    wrong_answer, *wrong_rows = rows.refused
+    wrong_answer, *wrong_rows = rows.quarantined
     assert wrong_answer.position == "possible_answer/BFCL_v4_multiple.json:2"
     assert wrong_answer.reason == "the arguments of f are not a mapping"
-    assert [refused.position for refused in wrong_rows] == [f"BFCL_v4_multiple.json:{n + 2}" for n in range(12)]
-    for refused, (line, reason) in zip(wrong_rows, MALFORMED, strict=True):
-        assert refused.reason.startswith(reason)
-        assert refused.excerpt[:20] == line[:20]
+    assert [row.position for row in wrong_rows] == [f"BFCL_v4_multiple.json:{n + 2}" for n in range(12)]
+    for row, (line, reason) in zip(wrong_rows, MALFORMED, strict=True):
+        assert row.reason.startswith(reason)
+        assert row.excerpt[:20] == line[:20]

@@ -10,9 +10,10 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
-from itool_pipeline.config import HubModel
+from itool_pipeline.config import HubModel, XlamData
 from itool_pipeline.data.base_model import base_model_path, prepare_base_model
 from itool_pipeline.data.hub import MODEL_FILES, download_dataset_file, download_model
+from itool_pipeline.data.sources import local_file
 from itool_pipeline.data.wheels import FetchError
 
 RESPONSE: Any = SimpleNamespace(headers={}, request=None, status_code=403)
@@ -41,6 +42,19 @@ def test_errors_are_explained(monkeypatch: pytest.MonkeyPatch, error: Exception,
     assert "'v1'" in str(caught.value)
     with pytest.raises(FetchError, match=words):
         download_dataset_file("owner/set", "v1", "data.json")
+
+
+def test_a_gated_data_set_says_what_to_accept_and_where_the_token_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> str:
+        raise errors.GatedRepoError("no", response=RESPONSE)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(FetchError) as caught:
+        local_file(XlamData(type="xlam"))
+    told = str(caught.value)
+    assert "Salesforce/xlam-function-calling-60k (xlam_function_calling_60k.json) at revision 'main'" in told
+    for words in ("accept the terms on its page", "access token", "environment variable HF_TOKEN", "local copy"):
+        assert words in told
 
 
 def test_a_name_that_cannot_be_one_is_refused_without_asking() -> None:

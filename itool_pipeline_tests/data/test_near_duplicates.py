@@ -58,9 +58,14 @@ def test_groups_by_hand() -> None:
     assert found == {"a": "a", "b": "a", "c": "a", "d": "a", "e": "a", "x": "x"}
 
 
-def test_a_link_joins_whole_conversations() -> None:
-    examples = [example("row1_0", "hello there"), example("row1_2", "and then"), example("row2_0", "and then")]
-    found = groups([*examples, example("row3_0", "goodbye")], link=lambda e: e.id.split("_")[0])
+def test_a_common_group_joins_whole_conversations() -> None:
+    examples = [
+        example("row1_0", "hello there", group="row1"),
+        example("row1_2", "and then", group="row1"),
+        example("row2_0", "and then", group="row2"),
+        example("row3_0", "goodbye", group="row3"),
+    ]
+    found = groups(examples)
     assert set(found.values()) == {"row1_0", "row3_0"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -9,12 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itool_pipeline.config import BfclConfig, BfclHalfData, ToolAceData
-from itool_pipeline.core.types import Example
+from itool_pipeline.config import BfclConfig, BfclHalfData, DataConfig, DataLimits, JsonlData, ToolAceData, XlamData
+from itool_pipeline.core.types import Example, no_progress
+from itool_pipeline.data import sources
 from itool_pipeline.data.near_duplicates import normalised
-from itool_pipeline.data.sources import LoadedData, draw, load_data, quotas
+from itool_pipeline.data.sources import (
+    ASKED_IN_TEST,
+    NO_ANSWER,
+    NO_PROMPT,
+    NOT_ASKED_FOR,
+    NOT_DRAWN,
+    TOO_LONG,
+    LoadedData,
+    draw,
+    load_data,
+    local_file,
+    quotas,
+)
 from itool_pipeline.data.wheels import FetchError
-from itool_pipeline_tests.data.examples import example
+from itool_pipeline_tests.data.examples import gathered
 from itool_pipeline_tests.data.test_toolace import write
 
 
@@ -22,8 +36,9 @@ def words(e: Example) -> int:
     return len(e.question.split())
 
 
-def of(sizes: dict[str, int]) -> list[Example]:
-    return [example(f"{c}_{i:04}", category=c) for c, n in sizes.items() for i in range(n)]
+def of(sizes: dict[str, int]) -> dict[str, str]:
+    """id → category."""
+    return {f"{c}_{i:04}": c for c, n in sizes.items() for i in range(n)}
 
 
 @pytest.mark.parametrize(
@@ -39,13 +54,13 @@ def of(sizes: dict[str, int]) -> list[Example]:
     ],
 )
 def test_quotas_by_hand(sizes: dict[str, int], limit: int | None, expected: dict[str, int]) -> None:
-    assert quotas(of(sizes), limit) == expected
+    assert quotas(sizes, limit) == expected
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from("abcd"), st.integers(1, 40), min_size=1), st.integers(1, 100))
 def test_quotas_add_up_and_are_near_the_share(sizes: dict[str, int], limit: int) -> None:
-    quota = quotas(of(sizes), limit)
+    quota = quotas(sizes, limit)
     total = sum(sizes.values())
     assert sum(quota.values()) == min(limit, total)
     for category, size in sizes.items():
@@ -54,13 +69,12 @@ def test_quotas_add_up_and_are_near_the_share(sizes: dict[str, int], limit: int)
 
 
 def test_a_larger_draw_holds_the_smaller_in_any_order() -> None:
-    examples = of({"a": 30, "b": 10})
-    small = draw(examples, {"a": 5, "b": 2}, seed=3)
-    large = draw(examples[::-1], {"a": 9, "b": 3}, seed=3)
-    assert Counter(e.category for e in small) == {"a": 5, "b": 2}
-    assert {e.id for e in small} < {e.id for e in large}
-    assert [e.id for e in small] == sorted(e.id for e in small)
-    assert {e.id for e in draw(examples, {"a": 5, "b": 2}, seed=4)} != {e.id for e in small}
+    categories = of({"a": 30, "b": 10})
+    small = draw(categories, {"a": 5, "b": 2}, seed=3)
+    large = draw(dict(reversed(categories.items())), {"a": 9, "b": 3}, seed=3)
+    assert Counter(categories[key] for key in small) == {"a": 5, "b": 2}
+    assert small < large
+    assert draw(categories, {"a": 5, "b": 2}, seed=4) != small
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +95,7 @@ def test_bfcl_half_keeps_to_its_limits(half: LoadedData) -> None:
     assert all(e.response for e in half.train)
 
 
-def test_what_is_left_out_is_said(half: LoadedData, downloads_dir: Path) -> None:
+def test_what_is_left_out_is_counted(half: LoadedData, downloads_dir: Path) -> None:
     unlimited = load_data(
         BfclHalfData(categories=("simple_python", "live_simple", "irrelevance")),
         BfclConfig(categories=("live_simple", "parallel")),
@@ -90,14 +104,23 @@ def test_what_is_left_out_is_said(half: LoadedData, downloads_dir: Path) -> None
     )
     long_train = [e for e in unlimited.train if words(e) > 40]
     long_cases = [e for e in unlimited.bfcl_cases if words(e) > 30]
-    reasons = Counter(f"{r.position}: {r.reason}" for r in half.left_out if "tokens" in r.reason)
-    assert reasons == Counter(
-        [f"{e.category}/{e.id}: prompt of {words(e)} tokens is longer than 40" for e in long_train]
-        + [f"{e.category}/{e.id}: prompt of {words(e)} tokens is longer than 30" for e in long_cases]
-    )
-    assert {r.reason for r in unlimited.left_out} <= {"no answer to learn from"}
+    assert half.left_out["bfcl", TOO_LONG] == len(long_train) + len(long_cases) > 0
+    assert half.left_out["bfcl", NOT_DRAWN] == len(unlimited.train) - len(long_train) - 90
+    assert {reason for _, reason in unlimited.left_out} <= {NO_ANSWER, NOT_ASKED_FOR}
     assert {e.id for e in half.train} < {e.id for e in unlimited.train}
     assert {e.id for e in half.bfcl_cases} < {e.id for e in unlimited.bfcl_cases}
+
+
+def balance(loaded: LoadedData) -> dict[str, tuple[int, int]]:
+    """Source → examples read, and examples that were trained on, scored or left out."""
+    used = Counter(e.source for e in loaded.train) + Counter(e.source for e in loaded.bfcl_cases)
+    for (source, _), count in loaded.left_out.items():
+        used[source] += count
+    return {source: (count, used[source]) for source, count in loaded.read.items()}
+
+
+def test_every_example_of_the_benchmark_is_accounted_for(half: LoadedData) -> None:
+    assert balance(half) == {"bfcl": (3641, 3641)}
 
 
 def test_no_held_out_question_is_trained_on(downloads_dir: Path, bfcl_dir: Path) -> None:
@@ -106,17 +129,105 @@ def test_no_held_out_question_is_trained_on(downloads_dir: Path, bfcl_dir: Path)
     assert not {normalised(e.question) for e in loaded.train} & {normalised(e.question) for e in loaded.bfcl_cases}
 
 
-def test_toolace_trains_on_the_file_and_is_scored_on_all_cases(
-    downloads_dir: Path, bfcl_dir: Path, tmp_path: Path
-) -> None:
-    path = write(tmp_path, ["u: q", "a: [plan(stops=[])]"], ["u: q", "a: no"], ["u: q", "a: "])
-    data = ToolAceData(type="toolace", path=str(path))
-    loaded = load_data(data, BfclConfig(categories=("live_simple", "irrelevance")), downloads_dir, seed=0)
+CASES = BfclConfig(categories=("live_simple", "irrelevance"))
+
+
+def test_a_file_is_trained_on_and_all_cases_are_scored(downloads_dir: Path, bfcl_dir: Path, tmp_path: Path) -> None:
+    path = write(tmp_path, ["u: how so?", "a: [plan(stops=[])]"], ["u: how so", "a: no"], ["u: how so", "a: "])
+    loaded = load_data(ToolAceData(type="toolace", path=str(path)), CASES, downloads_dir, seed=0)
     assert [e.response for e in loaded.train] == ["[plan(stops=[])]", "no"]
+    assert {e.group for e in loaded.train} == {"toolace_0_1"}  # the same question
     assert Counter(e.category for e in loaded.bfcl_cases) == {"live_simple": 258, "irrelevance": 240}
-    assert [r.reason for r in loaded.refused] == ["the answer is empty"]
+    assert [r.reason for r in loaded.quarantined] == ["the answer is empty"]
+    assert balance(loaded) == {"toolace": (2, 2), "bfcl": (3641, 3641)}
 
 
-def test_mistakes_in_the_config_are_explained(downloads_dir: Path, bfcl_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(FetchError, match=r"There is no file .*none\.json"):
-        load_data(ToolAceData(type="toolace", path=str(tmp_path / "none.json")), BfclConfig(), downloads_dir, seed=0)
+def test_what_a_case_asks_is_not_trained_on(downloads_dir: Path, bfcl_dir: Path, tmp_path: Path) -> None:
+    asked = load_data(BfclHalfData(), CASES, downloads_dir, seed=0).bfcl_cases[0].question
+    path = tmp_path / "own.jsonl"
+    turns = [[f"  {asked.upper()}!", "no"], ["something else", "yes"]]
+    rows = [
+        {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}], "tools": []}
+        for q, a in turns
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    loaded = load_data(JsonlData(type="jsonl", path=str(path)), CASES, downloads_dir, seed=0)
+    assert [e.response for e in loaded.train] == ["yes"]
+    assert loaded.left_out["jsonl", ASKED_IN_TEST] == 1
+    assert balance(loaded)["jsonl"] == (2, 2)
+
+
+def test_a_conversation_without_a_prompt_is_left_out(downloads_dir: Path, bfcl_dir: Path, tmp_path: Path) -> None:
+    path = write(tmp_path, ["u: how so", "a: no"], ["u: refuse me", "a: no"], ["u: a long long question", "a: no"])
+
+    def tokens(e: Example) -> int | None:
+        return None if e.question == "refuse me" else words(e)
+
+    data = ToolAceData(type="toolace", path=str(path), max_prompt_tokens=3)
+    loaded = load_data(data, CASES, downloads_dir, seed=0, token_count=tokens)
+    assert [e.question for e in loaded.train] == ["how so"]
+    assert loaded.left_out["toolace", NO_PROMPT] == loaded.left_out["toolace", TOO_LONG] == 1
+
+
+def test_progress_is_told_for_both_readings(downloads_dir: Path, bfcl_dir: Path, tmp_path: Path) -> None:
+    path = write(tmp_path, ["u: q" + 3000 * "x", "a: no"])
+    heard: list[tuple[str, int, int]] = []
+    loaded = load_data(
+        ToolAceData(type="toolace", path=str(path)),
+        CASES,
+        downloads_dir,
+        seed=0,
+        progress=lambda unit: lambda done, total: heard.append((unit, done, total)),
+    )
+    assert len(list(loaded.train)) == 1
+    size = path.stat().st_size // 1000
+    assert heard == [("kB of training data looked through", size, size), ("kB of training data read", size, size)]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (ToolAceData(type="toolace", path="/none.json"), "or remove it to ask the hub"),
+        (XlamData(type="xlam", path="/none.json"), "or remove it to ask the hub"),
+        (JsonlData(type="jsonl", path="/none.json"), r"none\.json\. Correct data\.path in the experiment\."),
+    ],
+)
+def test_a_file_that_is_not_there_is_explained(data: DataConfig, words: str) -> None:
+    with pytest.raises(FetchError, match=words):
+        local_file(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "asked"),
+    [
+        (ToolAceData(type="toolace"), ("Team-ACE/ToolACE", "main", "data.json")),
+        (
+            XlamData(type="xlam", revision="abc"),
+            ("Salesforce/xlam-function-calling-60k", "abc", "xlam_function_calling_60k.json"),
+        ),
+    ],
+)
+def test_without_a_path_the_hub_is_asked_by_revision(
+    monkeypatch: pytest.MonkeyPatch, data: DataConfig, asked: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(sources, "download_dataset_file", lambda *names: Path("/".join(names)))
+    assert local_file(data) == Path("/".join(asked))
+
+
+REAL = {
+    "toolace": (Path(__file__).parents[2] / "../shared/data/toolace/data.json", 900, 1050, 45),
+    "xlam": (Path(__file__).parents[2] / "../shared/data/xlam/xlam_function_calling.json", 100, 99, 1),
+}
+
+
+@pytest.mark.parametrize("kind", REAL)
+def test_every_real_row_is_an_example_or_quarantined(kind: str) -> None:
+    path, rows, examples, quarantined = REAL[kind]
+    if not path.exists():
+        pytest.skip(f"needs the sample of {kind} in shared/data, which is not shipped")
+    found = gathered(sources.READERS[kind](path, no_progress))
+    assert (len(found.examples), len(found.quarantined)) == (examples, quarantined)
+    seen = {int(e.id.split("_")[1]) for e in found.examples}
+    seen |= {int(q.position.removeprefix("row ").partition(",")[0]) for q in found.quarantined}
+    assert seen == set(range(rows)) == set(range(len(json.loads(path.read_text()))))
+    assert quarantined / (examples + quarantined) < DataLimits().max_quarantined

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from itool_pipeline.core.tool_calls import render_gold
+from itool_pipeline.core.call_match import decode
+from itool_pipeline.core.outcome import check
 from itool_pipeline.core.types import Message
 from itool_pipeline.data.rows import Rows
-from itool_pipeline.data.toolace import load_toolace
+from itool_pipeline.data.toolace import read_toolace
+from itool_pipeline_tests.data.examples import gathered
 
 REAL = Path(__file__).parents[2] / "../shared/data/toolace/data.json"
 TOOLS = [
@@ -46,11 +48,15 @@ def write_rows(folder: Path, rows: Any) -> Path:
     return path
 
 
+def load(path: Path) -> Rows:
+    return gathered(read_toolace(path))
+
+
 def test_one_example_for_each_assistant_turn(tmp_path: Path) -> None:
     path = write(tmp_path, ["u: time in Rome?", "a: [Get Time (v2)(city='Rome')]", "t: noon", "a: It is noon."])
-    rows = load_toolace(path)
+    rows = load(path)
     first, second = rows.examples
-    assert rows.refused == ()
+    assert rows.quarantined == ()
     assert first.messages == (Message("user", "time in Rome?"),)
     assert first.response == '[Get Time (v2)(city="Rome")]'
     assert (first.gold[0].name, first.gold[0].arguments) == ("Get Time (v2)", {"city": ("Rome",)})
@@ -67,7 +73,7 @@ def test_one_example_for_each_assistant_turn(tmp_path: Path) -> None:
 
 def test_what_the_system_text_adds_is_kept(tmp_path: Path) -> None:
     path = write(tmp_path, ["u: q", "a: no"], note="Today is 2024-12-02, Monday..")
-    assert load_toolace(path).examples[0].messages == (
+    assert load(path).examples[0].messages == (
         Message("system", "Today is 2024-12-02, Monday."),
         Message("user", "q"),
     )
@@ -75,10 +81,10 @@ def test_what_the_system_text_adds_is_kept(tmp_path: Path) -> None:
 
 def test_literals_positions_and_dictionaries(tmp_path: Path) -> None:
     path = write(tmp_path, ["u: q", 'a: [plan(stops=[{"a": true, "b": [1]}]), Get Time (v2)("Rome", at=null)]'])
-    (example,) = load_toolace(path).examples
+    (example,) = load(path).examples
     assert example.category == "several_calls"
     assert example.response == '[plan(stops=[{"a": True, "b": [1]}]), Get Time (v2)(city="Rome", at=None)]'
-    assert example.gold[0].arguments == {"stops": ([{"a": [True], "b": [[1]]}],)}
+    assert example.gold[0].arguments == {"stops": ([{"a": True, "b": [1]}],)}
     assert example.gold[1].arguments == {"city": ("Rome",), "at": (None,)}
 
 
@@ -93,13 +99,13 @@ def test_literals_positions_and_dictionaries(tmp_path: Path) -> None:
         ("[plan([], 3)]", "calls ['plan'] with an argument that no parameter is named for"),
     ],
 )
-def test_turns_that_cannot_be_read_are_refused_with_the_reason(tmp_path: Path, answer: str, reason: str) -> None:
-    rows = load_toolace(write(tmp_path, ["u: q", f"a: {answer}", "u: more", "a: fine"]))
+def test_turns_that_cannot_be_read_are_quarantined_with_the_reason(tmp_path: Path, answer: str, reason: str) -> None:
+    rows = load(write(tmp_path, ["u: q", f"a: {answer}", "u: more", "a: fine"]))
     assert [e.response for e in rows.examples] == ["fine"]
-    (refused,) = rows.refused
-    assert refused.position == "row 0, turn 1"
-    assert refused.reason.startswith(reason)
-    assert refused.excerpt == answer.strip()
+    (row,) = rows.quarantined
+    assert row.position == "row 0, turn 1"
+    assert row.reason.startswith(reason)
+    assert row.excerpt == answer.strip()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +113,8 @@ def test_turns_that_cannot_be_read_are_refused_with_the_reason(tmp_path: Path, a
     [
         (3, "not a JSON object"),
         ({"conversations": []}, "no system text"),
-        ({"system": "Here are the tools you can use: f"}, "no tool list in the standard layout"),
+        ({"system": "Here are the tools you can use: f"}, "no tool list"),
+        ({"system": "<tool_name>f</tool_name>"}, "the tool list is in another layout than JSON after"),
         ({"system": SYSTEM.format(note="", tools="[{]")}, "the tool list is not JSON"),
         ({"system": SYSTEM.format(note="", tools="{}")}, "the tool list is not a list"),
         ({"system": SYSTEM.format(note="", tools="[{}]")}, "a tool has no name"),
@@ -118,26 +125,26 @@ def test_turns_that_cannot_be_read_are_refused_with_the_reason(tmp_path: Path, a
         ),
     ],
 )
-def test_rows_that_cannot_be_read_are_refused_with_the_reason(tmp_path: Path, row: Any, reason: str) -> None:
-    rows = load_toolace(write_rows(tmp_path, [row]))
+def test_rows_that_cannot_be_read_are_quarantined_with_the_reason(tmp_path: Path, row: Any, reason: str) -> None:
+    rows = load(write_rows(tmp_path, [row]))
     assert rows.examples == ()
-    assert rows.refused[0].position == "row 0"
-    assert rows.refused[0].reason.startswith(reason)
+    assert rows.quarantined[0].position == "row 0"
+    assert rows.quarantined[0].reason.startswith(reason)
 
 
 def test_a_file_in_another_layout_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must hold a JSON list"):
-        load_toolace(write_rows(tmp_path, {"rows": []}))
-    (tmp_path / "data.json").write_text('{"a": 1}\n{"a": 2}\n')
+        load(write_rows(tmp_path, {"rows": []}))
+    (tmp_path / "data.json").write_text('[{"a": 1}\n{"a": 2}]')
     with pytest.raises(ValueError, match=r"data\.json: not JSON"):
-        load_toolace(tmp_path / "data.json")
+        load(tmp_path / "data.json")
 
 
 @pytest.fixture(scope="module")
 def real() -> Rows:
     if not REAL.exists():
         pytest.skip("needs the sample of ToolACE in shared/data, which is not shipped")
-    return load_toolace(REAL)
+    return load(REAL)
 
 
 def test_every_real_turn_is_accounted_for(real: Rows) -> None:
@@ -145,23 +152,25 @@ def test_every_real_turn_is_accounted_for(real: Rows) -> None:
     answers = Counter(
         {f"row {i}": sum(t["from"] == "assistant" for t in r["conversations"]) for i, r in enumerate(rows)}
     )
-    whole_rows = {refused.position for refused in real.refused if "turn" not in refused.position}
-    turns = [refused for refused in real.refused if "turn" in refused.position]
+    whole_rows = {row.position for row in real.quarantined if "turn" not in row.position}
+    turns = [row for row in real.quarantined if "turn" in row.position]
     assert len(real.examples) + len(turns) == sum(n for row, n in answers.items() if row not in whole_rows)
     assert len({e.id for e in real.examples}) == len(real.examples)
 
 
 def test_the_real_reasons(real: Rows) -> None:
-    assert Counter(refused.reason.partition(" (")[0] for refused in real.refused) == {
-        "no tool list in the standard layout": 43,
+    assert Counter(row.kind for row in real.quarantined) == {
+        "the tool list is in another layout than JSON after `Here is a list of functions`": 41,
+        "no tool list": 2,
         "the answer is empty": 1,
         "text and calls in one answer": 1,
     }
     assert Counter(e.category for e in real.examples) == {"single_call": 462, "several_calls": 342, "no_call": 246}
 
 
-def test_real_gold_says_what_the_response_says(real: Rows) -> None:
+def test_real_gold_is_what_the_verdict_accepts(real: Rows) -> None:
     for e in real.examples:
-        empty = any(value == "" for call in e.gold for (value,) in call.arguments.values())
-        if e.gold and not empty:  # the empty string means `may be left out` there
-            assert render_gold(e.gold, e.tools) == e.response
+        assert check(e, e.response).correct
+        assert [(c.name, dict(c.arguments)) for c in (decode(e, e.response) if e.gold else ())] == [
+            (g.name, {k: v for k, (v,) in g.arguments.items()}) for g in e.gold
+        ]

@@ -127,6 +127,7 @@ def test_trees_fan_out_over_shards() -> None:
 
 
 CHECKS = {
+    ("examples", "quarantine"),
     ("splits", "disjoint"),
     ("splits", "no_leak"),
     *((f"iteration_{k}/pairs", "filters") for k in (1, 2, 3)),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from itool_pipeline.config import Experiment
 from itool_pipeline.core.types import Example, Message
+from itool_pipeline.steps import prepare
+from itool_pipeline.steps.example_files import write_examples
 from itool_pipeline.steps.plan import plan
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
@@ -51,3 +53,19 @@ def example(key: str, question: str = "", group: str = "") -> Example:
         gold=(),
         group=group or key,
     )
+
+
+def write_split_examples(directory: Path, examples: Iterable[Example]) -> None:
+    """The file of `splits` with the examples to train and validate on; which is which stands in SPLITS."""
+    own = {"part": "train", "split": None, "difficulty": None, "in_buffer": None}
+    write_examples(directory / prepare.EXAMPLES, ((x, own) for x in examples), prepare.SPLIT_SCHEMA)
+
+
+def write_train(directory: Path, examples: Iterable[Example]) -> None:
+    """The examples to train on of `examples`."""
+    write_examples(directory / prepare.TRAIN, ((x, {}) for x in examples))
+
+
+def write_held_out(directory: Path, examples: Iterable[Example]) -> None:
+    """The held-out pool of `examples`, every prompt of nine tokens."""
+    write_examples(directory / prepare.HELD_OUT, ((x, {"prompt_tokens": 9}) for x in examples), prepare.PROMPT_SCHEMA)

@@ -16,11 +16,11 @@ from itool_pipeline.steps import checks
 from itool_pipeline.steps.bfcl import CASES as CASE_ROWS
 from itool_pipeline.steps.bfcl import SCORES
 from itool_pipeline.steps.pairs import PAIRS
-from itool_pipeline.steps.prepare import CASES, SPLITS, TRAIN
+from itool_pipeline.steps.prepare import ACCOUNT, SPLITS
 from itool_pipeline.steps.training import CHECKPOINT
-from itool_pipeline.steps.workspace import MissingInput, Workspace, write_jsonl
+from itool_pipeline.steps.workspace import MissingInput, Workspace
 from itool_pipeline.store.files import Parts
-from itool_pipeline_tests.steps.by_hand import example, put, workspace
+from itool_pipeline_tests.steps.by_hand import example, put, workspace, write_held_out, write_split_examples
 
 TRAINING = [example("t1"), example("t2", group="g"), example("t3", group="g"), example("v1")]
 HELD_OUT = [example("c1"), example("c2"), example("c3")]
@@ -50,14 +50,12 @@ def put_data(
     held_out: Sequence[Example] = HELD_OUT,
     splits: Sequence[Row] = GOOD_SPLITS,
 ) -> None:
-    def write(directory: Path) -> None:
-        write_jsonl(directory / CASES, ({"example": x.to_dict(), "prompt_tokens": 9} for x in held_out))
-
     def divide(directory: Path) -> None:
-        parquet(splits, SPLITS)(directory)
-        write_jsonl(directory / TRAIN, (x.to_dict() for x in train))
+        group = {x.id: x.group for x in train}
+        parquet([{**row, "group_id": group[row["example_id"]]} for row in splits], SPLITS)(directory)
+        write_split_examples(directory, train)
 
-    put(ws, "examples", write)
+    put(ws, "examples", lambda directory: write_held_out(directory, held_out))
     put(ws, "splits", divide)
 
 
@@ -86,17 +84,52 @@ def test_a_validation_example_in_the_buffer(ws: Workspace) -> None:
 @pytest.mark.parametrize("question", ["What is t1?", "what  is T1", "WHAT, is t1!?", "What is\nt1?"])
 def test_a_held_out_question_in_training(ws: Workspace, question: str) -> None:
     put_data(ws, held_out=[*HELD_OUT, example("c4", question)])
-    assert checks.no_question_leaks(ws).problems == ["case c4 asks what training example t1 asks"]
+    assert checks.no_question_leaks(ws).problems == ["case c4 asks what these training examples ask: t1"]
 
 
 def test_a_question_of_the_validation_part_leaks_too(ws: Workspace) -> None:
     put_data(ws, held_out=[example("c4", "What is v1?")])
-    assert checks.no_question_leaks(ws).problems == ["case c4 asks what training example v1 asks"]
+    assert checks.no_question_leaks(ws).problems == ["case c4 asks what these training examples ask: v1"]
 
 
 def test_other_questions_do_not_leak(ws: Workspace) -> None:
     put_data(ws, held_out=[example("c4", "What is t12?"), example("c5", "What was t1?")])
     assert checks.no_question_leaks(ws).problems == []
+
+
+def test_every_example_that_leaks_is_named(ws: Workspace) -> None:
+    put_data(
+        ws,
+        train=[*TRAINING, example("t4", "what is t1")],
+        splits=[*GOOD_SPLITS, split("t4")],
+        held_out=[example("c4", "What is t1!"), example("c5", "What is T2?")],
+    )
+    assert checks.no_question_leaks(ws).problems == [
+        "case c4 asks what these training examples ask: t1, t4",
+        "case c5 asks what these training examples ask: t2",
+    ]
+
+
+ACCOUNTED = [
+    {"source": "bfcl", "became": "held out", "reason": "", "rows": 3},
+    {"source": "toolace", "became": "left out", "reason": "too long", "rows": 40},
+    {"source": "toolace", "became": "quarantined", "reason": "no tools", "rows": 8},
+    {"source": "toolace", "became": "quarantined", "reason": "no answer", "rows": 2},
+    {"source": "toolace", "became": "trained on", "reason": "", "rows": 50},
+]
+
+
+@pytest.mark.parametrize(("bound", "passes"), [(0.1, True), (0.0999, False), (0.0, False), (1.0, True)])
+def test_the_quarantine_against_its_bound(tmp_path: Path, bound: float, passes: bool) -> None:
+    """10 of 100 rows of the data set; rows of the benchmark do not dilute them."""
+    ws = workspace(tmp_path, data={"type": "toolace", "max_quarantined": bound})
+    put(ws, "examples", lambda directory: Parts(directory).write_json(ACCOUNT, ACCOUNTED))
+    found = checks.quarantine_is_small(ws)
+    assert found.counts["quarantined"] == 10
+    assert "| toolace | no tools | 8 |" in found.counts["reasons"]["markdown"]
+    assert (found.problems == []) is passes
+    if not passes:
+        assert found.problems[0].startswith("10.0% of the rows of toolace are quarantined, more than")
 
 
 def pair(**over: Any) -> Row:

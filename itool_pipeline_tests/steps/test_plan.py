@@ -84,6 +84,8 @@ FROM_WARMUP = FROM_SPLITS[1:]
         ({"model": {"type": "hub", "name": "some/model"}}, TWO_ITERATIONS),
         ({"seed": 1}, [a for a in TWO_ITERATIONS if a != "base_model"]),
         ({"data": {"type": "bfcl_half", "train_limit": 9}}, [a for a in TWO_ITERATIONS if a != "base_model"]),
+        ({"data": {"type": "bfcl_half", "max_quarantined": 0.5}}, []),
+        ({"prompt": {"tools": "system"}}, [a for a in TWO_ITERATIONS if a != "base_model"]),
         ({"split": {"validation_fraction": 0.2}}, FROM_SPLITS),
         ({"split": {"difficulty": {"easy_max_tools": 2}}}, FROM_SPLITS),
         ({"compute": {"dtype": "float32"}}, [*FROM_WARMUP, "bfcl/base"]),
@@ -175,26 +177,28 @@ def test_a_new_code_version_is_a_new_fingerprint(
     assert different[-1] == "report"
 
 
-def toolace(path: Path) -> Experiment:
-    return experiment(iterations=2, data={"type": "toolace", "path": str(path)})
+def local(path: Path, kind: str = "toolace") -> Experiment:
+    return experiment(iterations=2, data={"type": kind, "path": str(path)})
 
 
-def test_another_content_of_a_local_file_is_other_data(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["toolace", "xlam", "jsonl"])
+def test_another_content_of_a_local_file_is_other_data(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "data.json"
     file.write_text("[]")
-    before, content = plan(toolace(file)), data_content(toolace(file))
+    before, content = plan(local(file, kind)), data_content(local(file, kind))
     # sha256 of the two characters `[]`
     assert content == "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"
-    assert before["examples"].fingerprint == plan(toolace(file))["examples"].fingerprint
+    assert before["examples"].fingerprint == plan(local(file, kind))["examples"].fingerprint
     file.write_text("[ ]")
-    after = plan(toolace(file))
+    after = plan(local(file, kind))
     assert {a for a in after if after[a].fingerprint != before[a].fingerprint} == set(TWO_ITERATIONS) - {"base_model"}
 
 
 def test_data_that_is_not_local_has_no_content_of_its_own(tmp_path: Path) -> None:
     assert data_content(experiment()) == ""
     assert data_content(experiment(data={"type": "toolace"})) == ""
-    assert data_content(toolace(tmp_path / "absent.json")) == ""
+    assert data_content(experiment(data={"type": "xlam"})) == ""
+    assert data_content(local(tmp_path / "absent.json")) == ""
 
 
 def test_inputs_are_recorded_with_their_fingerprints() -> None:

@@ -56,7 +56,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
         end_token = 2
 
     monkeypatch.setattr(models, "inference_model", lambda ws, checkpoint: Loaded())
-    monkeypatch.setattr(models, "Chat", lambda tokenizer: Template())
+    monkeypatch.setattr(models, "Chat", lambda tokenizer, tools: Template())
     monkeypatch.setattr(transformers_engine, "TransformersEngine", Recorder)
 
 

@@ -15,9 +15,9 @@ from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.model import load_tokenizer
 from itool_pipeline.steps import models, prepare, training
 from itool_pipeline.steps.models import ADAPTER
-from itool_pipeline.steps.workspace import Workspace, write_jsonl
+from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.core.fake_policy import call_problem, text_problem
-from itool_pipeline_tests.steps.by_hand import put, workspace
+from itool_pipeline_tests.steps.by_hand import put, workspace, write_held_out, write_train
 from itool_pipeline_tests.steps.without_model import searched, warm_up
 
 EXAMPLES = [
@@ -42,8 +42,8 @@ def ws(tmp_path: Path, tiny_model_dir: Path) -> Workspace:
     put(ws, "base_model", lambda directory: (directory / SOURCE_FILE).write_text(source))
 
     def examples(directory: Path) -> None:
-        write_jsonl(directory / prepare.TRAIN, (x.to_dict() for x in EXAMPLES))
-        write_jsonl(directory / prepare.CASES, [])
+        write_train(directory, EXAMPLES)
+        write_held_out(directory, [])
 
     put(ws, "examples", examples)
     prepare.splits(ws)

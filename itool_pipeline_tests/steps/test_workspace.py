@@ -11,10 +11,10 @@ import pytest
 
 from itool_pipeline.experiment_files import ConfigError
 from itool_pipeline.steps.plan import plan
-from itool_pipeline.steps.workspace import MissingInput, Produced, Workspace, read_examples, read_jsonl, write_jsonl
+from itool_pipeline.steps.workspace import MissingInput, Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.manifest import Artifact
-from itool_pipeline_tests.steps.by_hand import example, experiment, workspace
+from itool_pipeline_tests.steps.by_hand import experiment, workspace
 from itool_pipeline_tests.store.by_hand import ask
 
 
@@ -162,15 +162,3 @@ def test_a_workspace_of_an_experiment_file(tmp_path: Path, monkeypatch: pytest.M
     assert not ws.paths.root.exists()
     with pytest.raises(ConfigError, match=r"yours\.yaml: no such experiment"):
         Workspace.of("yours", say=lambda _: None)
-
-
-def test_jsonl_keeps_every_character(tmp_path: Path) -> None:
-    rows = [{"text": "日本 \u2028 line\nnew \u0085 x"}, {"text": "", "n": [1, 2.5, None]}]
-    write_jsonl(tmp_path / "rows.jsonl", rows)
-    assert list(read_jsonl(tmp_path / "rows.jsonl")) == rows
-
-
-def test_examples_come_back_whole_and_in_order(tmp_path: Path) -> None:
-    written = [example("b", "what\nnow?"), example("a", group="g")]
-    write_jsonl(tmp_path / "examples.jsonl", (x.to_dict() for x in written))
-    assert list(read_examples(tmp_path / "examples.jsonl").items()) == [("b", written[0]), ("a", written[1])]

@@ -15,12 +15,12 @@ from itool_pipeline.config import OptimizerConfig, PreferenceConfig
 from itool_pipeline.core.policy import ScoreRequest
 from itool_pipeline.core.reward import Problem
 from itool_pipeline.core.types import Example
-from itool_pipeline.data.sources import LoadedData
+from itool_pipeline.data.sources import Chosen, LoadedData
 from itool_pipeline.steps import bfcl, pairs, prepare, replay_buffer, training, trees
 from itool_pipeline.steps.models import ADAPTER
-from itool_pipeline.steps.workspace import Workspace, write_jsonl
+from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.core.fake_policy import RandomPolicy, call_problem, text_problem
-from itool_pipeline_tests.steps.by_hand import put, workspace
+from itool_pipeline_tests.steps.by_hand import put, workspace, write_held_out, write_train
 
 PROBLEMS = {p.example.id: p for i in range(8) for p in (call_problem(f"call{i}"), text_problem(f"text{i}"))}
 """Eight examples that expect a call, eight that expect none."""
@@ -30,6 +30,8 @@ HELD_OUT = (call_problem("held_out").example, call_problem("held_out_too").examp
 
 class Template:
     """In place of the chat template."""
+
+    tools_shown_by = "system"
 
     def problem(self, example: Example) -> Problem:
         return PROBLEMS[example.id]
@@ -115,7 +117,9 @@ def install_data(monkeypatch: pytest.MonkeyPatch) -> None:
             right = response == example.response
             return CaseVerdict(right, "" if right else "ast_checker:wrong", "" if right else "wrong")
 
-    loaded = LoadedData(tuple(p.example for p in PROBLEMS.values()), tuple(HELD_OUT), (), ())
+    trained = {p.example.id: p.example for p in PROBLEMS.values()}
+    train = Chosen(lambda progress: iter(trained.values()), {key: x.group for key, x in trained.items()})
+    loaded = LoadedData("by hand", "", train, tuple(HELD_OUT), (), {"by hand": len(train)}, {})
     answers = {HELD_OUT[0].id: HELD_OUT[0].response, HELD_OUT[1].id: "No."}
     monkeypatch.setattr(prepare, "prepare_base_model", base_model)
     monkeypatch.setattr(prepare, "load_data", lambda *args, **rest: loaded)
@@ -132,8 +136,8 @@ def prepared(root: Path, **over: Any) -> Workspace:
     put(ws, "base_model", lambda directory: (directory / "weights").write_text("x"))
 
     def examples(directory: Path) -> None:
-        write_jsonl(directory / prepare.TRAIN, (p.example.to_dict() for p in PROBLEMS.values()))
-        write_jsonl(directory / prepare.CASES, ({"example": x.to_dict(), "prompt_tokens": 9} for x in HELD_OUT))
+        write_train(directory, (p.example for p in PROBLEMS.values()))
+        write_held_out(directory, HELD_OUT)
 
     put(ws, "examples", examples)
     prepare.splits(ws)

@@ -1,0 +1,68 @@
+"""One assistant turn of a data set as an example: its calls as text, and as what is expected of the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from itool_pipeline.core.outcome import check
+from itool_pipeline.core.tool_calls import render_calls
+from itool_pipeline.core.types import Call, Example, GoldCall, Message
+from itool_pipeline.data.rows import RowError, expect
+
+Tools = tuple[Mapping[str, Any], ...]
+
+
+def answered(
+    identity: str,
+    source: str,
+    conversation: str,
+    context: tuple[Message, ...],
+    tools: Tools,
+    answer: str | Sequence[Call],
+) -> Example:
+    """The example in which `context` is answered by words or by calls.
+
+    The category is `single_call`, `several_calls` or `no_call`, by the answer; the group is the conversation.
+
+    Raises RowError when there is nothing to answer, when a call is of no tool, or when the answer as we write it
+    would itself be judged wrong: the model would be trained on what its reward punishes.
+    """
+    calls = () if isinstance(answer, str) else tuple(answer)
+    expect(any(message.role == "user" for message in context), "no user turn before the answer")
+    expect(bool(answer), "the answer is empty")
+    names = [str(tool["name"]) for tool in tools]
+    unknown = sorted({call.name for call in calls} - set(names))
+    expect(not unknown, f"calls {unknown}, not among the tools")
+    twice = sorted({call.name for call in calls if names.count(call.name) > 1})
+    expect(not twice, f"calls {twice}, the name of more than one tool")
+    example = Example(
+        id=identity,
+        source=source,
+        category=("no_call", "single_call", "several_calls")[min(2, len(calls))],
+        messages=context,
+        tools=tools,
+        response=answer if isinstance(answer, str) else render_calls(calls),
+        gold=tuple(GoldCall(call.name, {name: (value,) for name, value in call.arguments.items()}) for call in calls),
+        group=conversation,
+    )
+    stored = _as_stored(example)
+    verdict = check(stored, stored.response)
+    expect(verdict.correct, f"the answer does not read back as what it says: {verdict.error}")
+    return stored
+
+
+def _as_stored(example: Example) -> Example:
+    """The example as it is after it was written to a file and read back: what training and reward will see.
+
+    Python has values that JSON has not, and JSON spells halves of characters that no file can hold.
+    """
+    try:
+        text = json.dumps(example.to_dict(), ensure_ascii=False, allow_nan=False)
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RowError(f"holds half a character: {error}") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RowError(f"holds a value that JSON does not know: {error}") from error
+    return Example.from_dict(json.loads(text))

@@ -1,0 +1,123 @@
+"""Files of many rows, read one row at a time: a JSON array, or a JSON document in each line."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from itool_pipeline.core.types import Progress, no_progress
+
+CHUNK_BYTES = 1 << 20
+_SPACE = re.compile(r"[ \t\r\n]*")
+_END = re.compile(r"[ \t\r\n]*[],]")
+
+
+def json_lines(path: Path, progress: Progress = no_progress) -> Iterator[tuple[int, bytes]]:
+    """(line number from 1, line) of each line that is not blank. `progress` gets kB. Raises OSError."""
+    total, done, said = path.stat().st_size, 0, 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            done += len(line)
+            if done - said >= CHUNK_BYTES or done == total:
+                said = done
+                progress(done // 1000, total // 1000)
+            if line.strip():
+                yield number, line
+
+
+def json_array(path: Path, progress: Progress = no_progress) -> Iterator[Any]:
+    """The members of the JSON array that the file holds, one at a time. `progress` gets kB.
+
+    Raises ValueError, with the file, when it holds no JSON array or the JSON breaks off, and OSError when it cannot
+    be read. Members before the damage have been given by then.
+    """
+    text = _Text(path, progress)
+    first = text.peek()
+    if first != "[":
+        raise ValueError(f"{path}: must hold a JSON list of rows")
+    text.skip()
+    if text.peek() == "]":
+        text.skip()
+    else:
+        while True:
+            yield text.value()
+            mark = text.peek()
+            text.skip()
+            if mark == "]":
+                break
+            if mark != ",":
+                raise ValueError(f"{path}: not JSON: `,` or `]` expected after row {text.rows - 1}, found {mark!r}")
+    if text.peek():
+        raise ValueError(f"{path}: not JSON: there is something after the list")
+
+
+class _Text:
+    """A window on a file's text that grows when a value does not fit into it."""
+
+    def __init__(self, path: Path, progress: Progress) -> None:
+        self._path, self._progress = path, progress
+        self._chunks = self._read()
+        self._decoder = json.JSONDecoder()
+        self._window, self._at = "", 0
+        self.rows = 0
+
+    def peek(self) -> str:
+        """The next character that is no white space; empty at the end of the file."""
+        while True:
+            found = _SPACE.match(self._window, self._at)
+            self._at = found.end() if found else self._at
+            if self._at < len(self._window):
+                return self._window[self._at]
+            if not self._grow(1):
+                return ""
+
+    def skip(self) -> None:
+        """Past the character that was peeked at."""
+        self._at += 1
+
+    def value(self) -> Any:
+        """The next JSON value."""
+        self.peek()
+        chunks = 1
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._window, self._at)
+                whole = _END.match(self._window, end) is not None  # `1` may be the beginning of `1.5`
+            except (ValueError, RecursionError) as error:
+                # It may only have been cut off. Doubling keeps the work linear when it is truly broken.
+                if not self._grow(chunks):
+                    raise ValueError(f"{self._path}: not JSON: row {self.rows}: {error}") from error
+            else:
+                if whole or not self._grow(chunks):
+                    self._at = end
+                    self.rows += 1
+                    return value
+            chunks *= 2
+
+    def _grow(self, chunks: int) -> bool:
+        """More text, and what was read dropped. False when the file has ended."""
+        more = []
+        for _ in range(chunks):
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            more.append(chunk)
+        self._window, self._at = self._window[self._at :] + "".join(more), 0
+        return bool(more)
+
+    def _read(self) -> Iterator[str]:
+        total, done = self._path.stat().st_size, 0
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        with self._path.open("rb") as file:
+            try:
+                while chunk := file.read(CHUNK_BYTES):
+                    done += len(chunk)
+                    self._progress(done // 1000, total // 1000)
+                    yield decoder.decode(chunk)
+                decoder.decode(b"", final=True)
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{self._path}: not UTF-8: {error}") from error

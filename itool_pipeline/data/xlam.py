@@ -1,0 +1,152 @@
+"""xLAM function-calling-60k in its own layout: `query`, and `answers` and `tools` as JSON text in strings.
+
+A parameter is described by `description`, a Python type such as `List[int]` or `str, optional`, and a `default`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from itool_pipeline.core.types import Call, Message, Progress, no_progress
+from itool_pipeline.data.answers import answered
+from itool_pipeline.data.rows import Quarantined, Row, RowError, excerpt, expect
+from itool_pipeline.data.streams import json_array
+
+SOURCE = "xlam"
+
+_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "none": "null"}
+_LISTS, _MAPPINGS = ("list", "tuple", "set", "sequence", "iterable"), ("dict", "mapping")
+_VALUES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+}
+_OPTIONAL = re.compile(r",\s*optional\b.*", re.I | re.S)
+_GENERIC = re.compile(r"(?:typing\.)?(\w+)\s*(?:\[(.*)\])?\s*", re.S)
+_MAX_NESTING = 20
+
+
+def read_xlam(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
+    """One example for each row; a row that cannot be read is quarantined with the reason.
+
+    An answer without calls is quarantined too: the set has no words to say instead.
+
+    Raises ValueError when the file as a whole is not a JSON list, and OSError when it cannot be read.
+    """
+    for index, row in enumerate(json_array(path, progress)):
+        name = f"{SOURCE}_{index}"
+        try:
+            expect(isinstance(row, dict), "not a JSON object")
+            query = row.get("query")
+            expect(isinstance(query, str) and bool(query.strip()), "no query")
+            tools = tuple(_tool(tool) for tool in _list(row, "tools"))
+            calls = [_call(call) for call in _list(row, "answers")]
+            expect(bool(calls), "the answer has no calls, and the set has no words to say instead")
+            yield answered(name, SOURCE, name, (Message("user", str(query)),), tools, calls)
+        except RowError as error:
+            yield Quarantined(SOURCE, f"row {index}", str(error), excerpt(row))
+
+
+def _list(row: Mapping[str, Any], key: str) -> list[Any]:
+    """The list that the row's field holds, as JSON text or as it is."""
+    value: Any = row.get(key)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise RowError(f"{key} is not JSON: {error}") from error
+    expect(isinstance(value, list), f"{key} is not a list")
+    return list(value)
+
+
+def _call(call: Any) -> Call:
+    expect(isinstance(call, dict) and isinstance(call.get("name"), str), "a call has no name")
+    expect(isinstance(call.get("arguments"), dict), f"the call of {call['name']} has no arguments")
+    return Call(call["name"], call["arguments"])
+
+
+def _tool(tool: Any) -> Mapping[str, Any]:
+    expect(isinstance(tool, dict) and isinstance(tool.get("name"), str), "a tool has no name")
+    described = tool.get("parameters")
+    expect(isinstance(described, dict), f"the tool {tool['name']} has no parameters")
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for name, parameter in described.items():
+        expect(isinstance(parameter, dict), f"the tool {tool['name']}: the parameter {name} is not described")
+        properties[name], needed = _parameter(parameter)
+        if needed:
+            required.append(name)
+    schema = {"type": "object", "properties": properties, "required": required}
+    return {"name": tool["name"], "description": str(tool.get("description", "")), "parameters": schema}
+
+
+def _parameter(described: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """A parameter's JSON Schema, and whether it must be given.
+
+    It may be left out when its type says optional or it has a default. The set writes the empty string where there is
+    no default.
+    """
+    python = str(described.get("type", ""))
+    bare = _OPTIONAL.sub("", python)
+    schema = json_type(bare)
+    if "description" in described:
+        schema = {"description": str(described["description"]), **schema}
+    default = described.get("default", "")
+    if default not in ("", None):
+        schema["default"] = _of_type(default, schema.get("type"))
+    optional = bare != python or bare.lower().startswith(("optional[", "typing.optional["))
+    return schema, not optional and "default" not in schema
+
+
+def json_type(python: str, depth: int = 0) -> dict[str, Any]:
+    """JSON Schema of a Python type in words: `List[int]` → `{"type": "array", "items": {"type": "integer"}}`.
+
+    A type that JSON has no word for (`Callable`, `Any`) gives the empty schema, which allows every value.
+    """
+    found = _GENERIC.fullmatch(python.strip())
+    if found is None or depth > _MAX_NESTING:
+        return {}
+    name, inner = found.group(1).lower(), [part for part in _parts(found.group(2) or "") if part]
+    if name in _TYPES:
+        return {"type": _TYPES[name]}
+    if name in _MAPPINGS:
+        return {"type": "object"}
+    members = [json_type(part, depth + 1) for part in inner if part != "..."]
+    if name in _LISTS:
+        alike = len(members) > 0 and all(member == members[0] for member in members)
+        return {"type": "array", "items": members[0] if alike else {}}
+    if name in ("union", "optional") and members:
+        return members[0] if len(members) == 1 else {"anyOf": members} if all(members) else {}
+    return {}
+
+
+def _parts(inner: str) -> list[str]:
+    """`int, List[str, int]` → `int` and `List[str, int]`: split at the commas outside of brackets."""
+    parts, depth = [""], 0
+    for character in inner:
+        depth += (character == "[") - (character == "]")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
+
+
+def _of_type(default: Any, kind: Any) -> Any:
+    """The default as a value of the schema's type where its text reads as one (`"2020"` → 2020); else as it is."""
+    if not isinstance(default, str) or kind in (None, "string"):
+        return default
+    text = default.lower() if kind == "boolean" else default
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return default
+    fits = isinstance(value, _VALUES.get(kind, ())) and (kind == "boolean" or not isinstance(value, bool))
+    return value if fits else default

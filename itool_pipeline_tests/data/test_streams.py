@@ -1,0 +1,96 @@
+"""Files read a row at a time hold what the json module reads at once, however they are cut into pieces."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from itool_pipeline.data import streams
+from itool_pipeline.data.streams import json_array, json_lines
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(JSON, max_size=6), st.integers(1, 9), st.sampled_from([None, 1]), st.booleans())
+def test_an_array_in_pieces_is_the_array(rows: list[Any], piece: int, indent: int | None, ascii_only: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = Path(folder) / "rows.json"
+        path.write_text(f" {json.dumps(rows, indent=indent, ensure_ascii=ascii_only)} \n", encoding="utf-8")
+        patch.setattr(streams, "CHUNK_BYTES", piece)
+        assert list(json_array(path)) == rows
+
+
+@pytest.mark.parametrize("piece", [1, 3, 1 << 20])
+@pytest.mark.parametrize(
+    ("text", "before", "reason"),
+    [
+        ("", 0, "must hold a JSON list of rows"),
+        ('{"a": 1}', 0, "must hold a JSON list of rows"),
+        ("[1, 2", 2, "`,` or `]` expected after row 1, found ''"),
+        ("[12 34]", 1, "`,` or `]` expected after row 0, found '3'"),
+        ("[1, {]", 1, "row 1: "),
+        ("[1,]", 1, "row 1: "),
+        ("[1] 2", 1, "something after the list"),
+        ("[1, " + "[" * 100_000, 1, "row 1: "),
+    ],
+)
+def test_damage_is_found_after_the_rows_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, before: int, reason: str, piece: int
+) -> None:
+    if len(text) > 1000 and piece < 1000:
+        pytest.skip("a hundred thousand pieces")
+    path = tmp_path / "rows.json"
+    path.write_text(text)
+    monkeypatch.setattr(streams, "CHUNK_BYTES", piece)
+    found = []
+    with pytest.raises(ValueError, match=r"rows\.json: ") as caught:
+        found.extend(row for row in _each(path))
+    assert reason in str(caught.value)
+    assert len(_until_damage(path)) == before
+
+
+def _each(path: Path) -> list[Any]:
+    return list(json_array(path))
+
+
+def _until_damage(path: Path) -> list[Any]:
+    found: list[Any] = []
+    try:
+        for row in json_array(path):
+            found.append(row)
+    except ValueError:
+        pass
+    return found
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_bytes(b'["\xff"]')
+    with pytest.raises(ValueError, match=r"rows\.json: not UTF-8"):
+        list(json_array(tmp_path / "rows.json"))
+
+
+def test_lines_have_their_numbers_and_blank_ones_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b'{"a": 1}\n\n  \n\xff\r\nlast')
+    assert list(json_lines(tmp_path / "rows.jsonl")) == [(1, b'{"a": 1}\n'), (4, b"\xff\r\n"), (5, b"last")]
+
+
+@pytest.mark.parametrize("read", [json_array, json_lines])
+def test_progress_is_in_kilobytes_and_ends_at_the_end(tmp_path: Path, read: Any) -> None:
+    path = tmp_path / "rows"
+    path.write_text("[" + ",\n".join(["1" * 99] * 100_000) + "]")
+    heard: list[tuple[int, int]] = []
+    assert sum(1 for _ in read(path, lambda done, total: heard.append((done, total)))) == 100_000
+    assert heard[-1] == (10_100, 10_100) == (heard[-1][1], path.stat().st_size // 1000)
+    assert heard == sorted(heard)
+    assert 5 < len(heard) < 15

@@ -1,0 +1,115 @@
+"""`examples` and `splits` on real files: what is kept, what is not, and that the rows say so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from itool_pipeline.config import BfclConfig
+from itool_pipeline.steps import checks, prepare
+from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline_tests.steps.by_hand import workspace
+from itool_pipeline_tests.store.by_hand import ask
+
+CLOCK = {"name": "clock", "description": "The time.", "parameters": {"type": "object", "properties": {}}}
+
+
+def row(question: str, answer: Any = "It is noon.", tools: int = 1) -> dict[str, Any]:
+    named = [{**CLOCK, "name": f"clock{i}"} for i in range(tools)]
+    return {
+        "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
+        "tools": named,
+    }
+
+
+ROWS = [
+    *(
+        row(f"Question of the {word} kind?", tools=n)
+        for n, word in enumerate(["first", "second", "third", "fourth"], 1)
+    ),
+    row("long " * 500),
+    row("What then?", ""),
+    {"messages": []},
+]
+
+
+@pytest.fixture(scope="module")
+def ws(
+    tmp_path_factory: pytest.TempPathFactory, downloads_dir: Path, bfcl_dir: Path, tiny_model_dir: Path
+) -> Workspace:
+    """A storage with the tiny model, the wheels that are there already, and what is made of the file above."""
+    folder = tmp_path_factory.mktemp("prepare")
+    made = with_file(folder, "".join(json.dumps(r) + "\n" for r in ROWS), tiny_model_dir, downloads_dir)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare, "POOL", BfclConfig(categories=("parallel",)))
+        prepare.examples(made)
+    prepare.splits(made)
+    return made
+
+
+def with_file(folder: Path, content: str, model: Path, downloads: Path) -> Workspace:
+    data = folder / "own.jsonl"
+    data.write_text(content)
+    made = workspace(
+        folder / "storage",
+        model={"type": "hub", "name": str(model)},
+        data={"type": "jsonl", "path": str(data), "max_prompt_tokens": 450},
+        split={"validation_fraction": 0.25},
+        replay_buffer={"fraction": 1.0},
+    )
+    made.paths.root.mkdir()
+    made.paths.downloads.symlink_to(downloads.resolve())
+    prepare.base_model(made)
+    return made
+
+
+def test_the_quarantine_and_the_account(ws: Workspace) -> None:
+    made = ws.input("examples").manifest.metadata
+    assert (made["train_examples"], made["quarantined"], made["tools_shown_by"]) == (4, 2, "system")
+    assert [tuple(r.values()) for r in prepare.account(ws) if r["source"] == "jsonl"] == [
+        ("jsonl", "left out", "the prompt is longer than the limit", 1),
+        ("jsonl", "quarantined", "`tools` is not a list", 1),
+        ("jsonl", "quarantined", "the answer is empty", 1),
+        ("jsonl", "trained on", "", 4),
+    ]
+    assert ask(ws.database, "SELECT source, position, reason, excerpt FROM quarantine ORDER BY ALL") == [
+        ("jsonl", "line 6, turn 1", "the answer is empty", ""),
+        ("jsonl", "line 7", "`tools` is not a list", '{"messages": []}'),
+    ]
+    found = checks.quarantine_is_small(ws)
+    assert found.problems[0].startswith("28.6% of the rows of jsonl are quarantined")
+    assert len(found.problems) == 1
+
+
+def test_splits_hold_every_example_once(ws: Workspace) -> None:
+    made = ws.input("splits").manifest.metadata
+    assert (made["train_examples"], made["validation_examples"], made["buffer_examples"]) == (3, 1, 3)
+    assert list(prepare.training_examples(ws)) == list(prepare.split_rows(ws))
+    assert {x.question for x in prepare.each_training_example(ws)} == {r["messages"][0]["content"] for r in ROWS[:4]}
+    assert list(prepare.training_examples(ws, {"jsonl_3_1"})) == ["jsonl_3_1"]
+    levels = ask(
+        ws.database, "SELECT example_id, difficulty, tool_count FROM examples WHERE part = 'train' ORDER BY ALL"
+    )
+    assert levels == [
+        ("jsonl_1_1", "easy", 1),
+        ("jsonl_2_1", "medium", 2),
+        ("jsonl_3_1", "medium", 3),
+        ("jsonl_4_1", "hard", 4),
+    ]
+    assert ask(ws.database, "SELECT count(*) FROM examples WHERE part = 'held_out'") == [(len(prepare.held_out(ws)),)]
+    assert checks.splits_are_disjoint(ws).problems == []
+    assert checks.no_question_leaks(ws).problems == []
+
+
+def test_when_nothing_is_left_the_reasons_are_told(
+    tmp_path: Path, downloads_dir: Path, bfcl_dir: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "POOL", BfclConfig(categories=("parallel",)))
+    ws = with_file(tmp_path, '{"messages": []}\n[]\n', tiny_model_dir, downloads_dir)
+    told = r"no training example is left\. Of the rows .* 1 of jsonl quarantined: `tools`"
+    with pytest.raises(ValueError, match=told):
+        prepare.examples(ws)
+    assert ws.artifacts.find("examples", ws.planned["examples"].fingerprint) is None
