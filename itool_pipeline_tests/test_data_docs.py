@@ -1,0 +1,54 @@
+"""The configurations and rows in docs/data.md are what they claim to be."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from itool_pipeline.config import BfclHalfData, Experiment, JsonlData, ToolAceData, XlamData
+from itool_pipeline.core.types import Example
+from itool_pipeline.data.chat_jsonl import read_chat_jsonl
+from itool_pipeline.experiment_files import load_experiment
+from itool_pipeline.steps.plan import plan
+
+PAGE = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+CONFIGS = dict(re.findall(r"```yaml\n# (\w+)\.yaml\n(.*?)```", PAGE, re.S))
+
+
+@pytest.fixture
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Experiment]:
+    monkeypatch.setenv("ITOOL_EXPERIMENTS", str(tmp_path))
+    for name, text in CONFIGS.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    return {name: load_experiment(name) for name in CONFIGS}
+
+
+def test_every_example_configuration_is_valid(loaded: dict[str, Experiment]) -> None:
+    assert PAGE.count("```yaml") == len(CONFIGS) == 6
+    assert {type(e.data) for e in loaded.values()} == {BfclHalfData, ToolAceData, XlamData, JsonlData}
+    assert all(plan(e) for e in loaded.values())
+
+
+def test_every_source_has_a_chapter_and_every_key_is_explained() -> None:
+    chapters = re.findall(r"^## (\w+)$", PAGE, re.M)
+    types = {
+        str(kind.model_fields["type"].annotation.__args__[0])
+        for kind in (BfclHalfData, ToolAceData, XlamData, JsonlData)
+    }
+    assert set(chapters) == types
+    for key in ("train_limit", "max_prompt_tokens", "max_quarantined", "prompt.tools"):
+        assert f"`{key}`" in PAGE
+
+
+def test_the_row_of_the_users_own_data_is_read(tmp_path: Path) -> None:
+    (line,) = re.findall(r"```json\n(.*?)\n```", PAGE, re.S)
+    path = tmp_path / "own.jsonl"
+    path.write_text(line + "\n")
+    rows = list(read_chat_jsonl(path))
+    assert [row.response for row in rows if isinstance(row, Example)] == [
+        '[get_weather(city="Rome")]',
+        "Yes, 31 degrees.",
+    ]
+    assert len(rows) == 2
