@@ -35,6 +35,11 @@ def download_dataset_file(name: str, revision: str, filename: str) -> Path:
         raise FetchError(explain(f"The data set {name} ({filename})", revision, error)) from error
 
 
+def commit_of(file: Path) -> str:
+    """The commit that a file in the hub's cache is of; empty for any other file."""
+    return file.parent.name if file.parent.parent.name == "snapshots" else ""
+
+
 def explain(what: str, revision: str, error: Exception) -> str:
     """One message for a person: what failed, where, what to do."""
     return f"{what} at revision {revision!r} could not be fetched from the Hugging Face hub: {_reason(error)}"

@@ -19,7 +19,7 @@ from itool_pipeline.core.types import Example, Progress, no_progress
 from itool_pipeline.data.bfcl import SOURCE as BENCHMARK
 from itool_pipeline.data.bfcl import halves, load_bfcl
 from itool_pipeline.data.chat_jsonl import read_chat_jsonl
-from itool_pipeline.data.hub import download_dataset_file
+from itool_pipeline.data.hub import commit_of, download_dataset_file
 from itool_pipeline.data.near_duplicates import Groups, normalised
 from itool_pipeline.data.rows import Quarantined, Row, Source
 from itool_pipeline.data.toolace import read_toolace
@@ -70,6 +70,7 @@ class LoadedData:
     """What an experiment works with. For each source, read = trained on + scored + left out.
 
     source       what is trained on
+    commit       of the data set on the hub; empty for a local file
     train        examples to train on
     bfcl_cases   cases to be scored; with `bfcl_half`, of the half that is not trained on
     quarantined  rows of the sources that are no examples
@@ -78,6 +79,7 @@ class LoadedData:
     """
 
     source: str
+    commit: str
     train: Chosen
     bfcl_cases: tuple[Example, ...]
     quarantined: tuple[Quarantined, ...]
@@ -102,7 +104,8 @@ def load_data(
     Raises FetchError when something cannot be downloaded or found, ValueError for a file in the wrong layout.
     """
     benchmark = load_bfcl(fetch(BFCL, downloads))
-    half, pool, source = _divided(data, benchmark.examples, seed)
+    path = local_file(data)
+    half, pool, source = _divided(data, path, benchmark.examples, seed)
     asked = {normalised(example.question) for example in pool}
     survey = _survey(source, data, asked, token_count, progress("kB of training data looked through"))
     drawn = draw(survey.kept, quotas(Counter(survey.kept.values()), data.train_limit), seed)
@@ -117,6 +120,7 @@ def load_data(
     left_out[name, NOT_DRAWN] += len(survey.kept) - len(drawn)
     return LoadedData(
         source=name,
+        commit=commit_of(path) if path else "",
         train=Chosen(source, {key: groups[key] for key in drawn}, progress("kB of training data read")),
         bfcl_cases=cases,
         quarantined=(*survey.quarantined, *benchmark.quarantined),
@@ -199,10 +203,9 @@ def draw(categories: Mapping[str, str], quota: Mapping[str, int], seed: int) -> 
 
 
 def _divided(
-    data: DataConfig, benchmark: Sequence[Example], seed: int
+    data: DataConfig, path: Path | None, benchmark: Sequence[Example], seed: int
 ) -> tuple[Sequence[Example], Sequence[Example], Source]:
     """The benchmark's examples to train on, those to be scored, and the source to train on."""
-    path = local_file(data)
     if path is not None:
         return (), benchmark, partial(READERS[data.type], path)
     train, held_out = halves(benchmark, seed)

@@ -83,6 +83,7 @@ def examples(ws: Workspace) -> Produced:
             "quarantined": len(loaded.quarantined),
             "left_out": sum(loaded.left_out.values()),
             "tools_shown_by": template.tools_shown_by,
+            "data_commit": loaded.commit or None,
             "by_category": table(_by_category(categories, Counter(x.category for x in loaded.bfcl_cases))),
             "account": table(became),
             "some_quarantined": table(asdict(row) for row in loaded.quarantined[:5]),

@@ -12,7 +12,7 @@ from huggingface_hub import errors
 
 from itool_pipeline.config import HubModel, XlamData
 from itool_pipeline.data.base_model import base_model_path, prepare_base_model
-from itool_pipeline.data.hub import MODEL_FILES, download_dataset_file, download_model
+from itool_pipeline.data.hub import MODEL_FILES, commit_of, download_dataset_file, download_model
 from itool_pipeline.data.sources import local_file
 from itool_pipeline.data.wheels import FetchError
 
@@ -55,6 +55,11 @@ def test_a_gated_data_set_says_what_to_accept_and_where_the_token_goes(monkeypat
     assert "Salesforce/xlam-function-calling-60k (xlam_function_calling_60k.json) at revision 'main'" in told
     for words in ("accept the terms on its page", "access token", "environment variable HF_TOKEN", "local copy"):
         assert words in told
+
+
+def test_the_commit_of_a_file_in_the_cache(tmp_path: Path) -> None:
+    assert commit_of(tmp_path / "datasets--a--b" / "snapshots" / "0123abc" / "data.json") == "0123abc"
+    assert commit_of(tmp_path / "data.json") == ""
 
 
 def test_a_name_that_cannot_be_one_is_refused_without_asking() -> None:

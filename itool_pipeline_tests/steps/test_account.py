@@ -9,6 +9,7 @@ from itool_pipeline_tests.steps.by_hand import example
 
 LOADED = LoadedData(
     source="xlam",
+    commit="",
     train=Chosen(lambda progress: iter(()), {"a": "a", "b": "a", "c": "c"}),
     bfcl_cases=(example("case"),),
     quarantined=(
@@ -38,7 +39,7 @@ def test_the_account_by_hand() -> None:
 
 
 def test_nothing_at_all() -> None:
-    empty = LoadedData("jsonl", Chosen(lambda progress: iter(()), {}), (), (), {}, {})
+    empty = LoadedData("jsonl", "", Chosen(lambda progress: iter(()), {}), (), (), {}, {})
     assert account_of(empty) == []
     assert quarantined_shares([]) == {}
     assert lost([]) == "There was none to begin with."
