@@ -156,24 +156,28 @@ class TransformersEngine:
         cache = TreeCache(self._prefix_kv([r.prompt for r in requests]), width + (limit - 1) * count)
         logits = self._chain_logits(cache, chains, [len(r.prompt) - 1 for r in requests], width)
         logits = logits[:, None].expand(-1, count, -1)
-        live = list(range(len(requests)))
+        first = np.array([[len(r.prompt) + len(r.response)] for r in requests])
         seen = torch.zeros(len(requests), count, width, dtype=torch.bool, device=self._device)
         for row, chain in enumerate(chains):
             seen[row, :, : len(chain)] = True
-        own = torch.eye(count, dtype=torch.bool, device=self._device)
+        growing = [list(row) for row in branches]
         for step in range(limit):
-            tokens = self._extend([branches[row] for row in live], logits, step, limit)
-            still = [i for i, row in enumerate(live) if any(not b.done for b in branches[row])]
-            if not still or step + 1 == limit:
+            tokens = self._extend(growing, logits, step, limit)
+            rows = [i for i, row in enumerate(growing) if any(not b.done for b in row)]
+            if not rows or step + 1 == limit:
                 break
-            if len(still) <= len(live) // 2:  # dropping rows copies the cache, so not for every row
-                rows = torch.tensor(still, device=self._device)
-                live, tokens, seen = [live[i] for i in still], tokens[still], seen[rows]
-                cache.keep_rows(rows)
-            seen = torch.cat([seen, own.expand(len(live), -1, -1)], dim=-1)
-            first = np.array([[len(requests[row].prompt) + len(requests[row].response)] for row in live])
-            positions = np.broadcast_to(first + step, tokens.shape).copy()
-            hidden = self._forward(cache, tokens, positions, seen)
+            if len(rows) <= len(growing) // 2:  # dropping rows copies the cache, so not for every row
+                growing, tokens, first = [growing[i] for i in rows], tokens[rows], first[rows]
+                kept = torch.tensor(rows, device=self._device)
+                seen = seen[kept]
+                cache.keep_rows(kept)
+            columns = _unfinished(growing)
+            growing = [[b for b in row if not b.done] for row in growing]
+            tokens = np.take_along_axis(tokens, columns, axis=1)
+            at = torch.from_numpy(columns).to(self._device)
+            own = torch.eye(columns.shape[1], dtype=torch.bool, device=self._device).expand(len(growing), -1, -1)
+            seen = torch.cat([seen.gather(1, at[:, :, None].expand(-1, -1, seen.shape[2])), own], dim=-1)
+            hidden = self._forward(cache, tokens, np.broadcast_to(first + step, tokens.shape).copy(), seen)
             logits = self._head(hidden).float()
         return [[branch.fragment() for branch in row] for row in branches]
 
@@ -194,7 +198,7 @@ class TransformersEngine:
     def _extend(
         self, rows: Sequence[Sequence[Branch]], logits: torch.Tensor, step: int, limit: int
     ) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Draw one token for every unfinished branch; [B, count] ids, 0 where there is none to draw."""
+        """Draw one token for every unfinished branch from its column; [B, Q] ids, 0 where there is none to draw."""
         tokens = np.zeros(logits.shape[:2], dtype=np.int64)
         places = [(i, j) for i, row in enumerate(rows) for j, branch in enumerate(row) if not branch.done]
         if not places:
@@ -242,3 +246,12 @@ class TransformersEngine:
         )
         stacked = torch.stack(cache.collected)
         return {p: stacked[:, :, row, :, : len(p) - 1].clone() for row, p in enumerate(prompts)}
+
+
+def _unfinished(rows: Sequence[Sequence[Branch]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """[B, Q]: in each row the columns of unfinished branches; column 0 fills up rows that have fewer than others."""
+    columns = [[column for column, branch in enumerate(row) if not branch.done] for row in rows]
+    filled = np.zeros((len(rows), max(map(len, columns))), dtype=np.int64)
+    for row, found in enumerate(columns):
+        filled[row, : len(found)] = found
+    return filled

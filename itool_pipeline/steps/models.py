@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from itool_pipeline.config import ComputeConfig
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.data.base_model import base_model_path
 from itool_pipeline.engines.chat import Chat
@@ -41,12 +42,26 @@ def adapter_dir(ws: Workspace, checkpoint: str) -> Path | None:
     return directory if directory.is_dir() else None
 
 
+_kept: dict[tuple[Path, Path | None, ComputeConfig], LoadedModel] = {}
+"""The model that was last loaded to infer with, if it is still needed: scoring, buffer and shards follow each other."""
+
+
 def inference_model(ws: Workspace, checkpoint: str) -> LoadedModel:
-    """The model at `checkpoint`, its adapter merged."""
+    """The model at `checkpoint`, its adapter merged. One model is kept for the next step of this process."""
     from itool_pipeline.engines.model import load_model
 
-    ws.say(f"loading the model at {checkpoint}")
-    return load_model(base_dir(ws), ws.experiment.compute, adapter=adapter_dir(ws, checkpoint), merge=True)
+    directory, adapter, compute = base_dir(ws), adapter_dir(ws, checkpoint), ws.experiment.compute
+    key = (directory, adapter, compute)
+    if key not in _kept:
+        release_model()
+        ws.say(f"loading the model at {checkpoint}")
+        _kept[key] = load_model(directory, compute, adapter=adapter, merge=True)
+    return _kept[key]
+
+
+def release_model() -> None:
+    """Give back the memory of the model that is kept; training needs it."""
+    _kept.clear()
 
 
 def search_engine(ws: Workspace, checkpoint: str) -> tuple[TransformersEngine, Chat]:

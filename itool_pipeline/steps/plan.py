@@ -25,7 +25,7 @@ CODE_VERSIONS = {
     "splits": "2",
     "warmup": "1",
     "replay_buffer": "2",
-    "trees": "3",
+    "trees": "4",
     "pairs": "2",
     "policy": "1",
     "bfcl": "2",

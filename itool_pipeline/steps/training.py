@@ -15,7 +15,7 @@ from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.splits import validation_ids
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.steps.display import loss_plot
-from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir
+from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir, release_model
 from itool_pipeline.steps.pairs import TOKENS
 from itool_pipeline.steps.plan import STAGES, passes_on, policy_before
 from itool_pipeline.steps.prepare import each_training_example, split_rows
@@ -125,6 +125,7 @@ def _trainable(ws: Workspace, checkpoint: str, quantization: Any) -> tuple[Any, 
     from itool_pipeline.engines.model import load_model
     from itool_pipeline.training.lora import continued_adapter, fresh_adapter
 
+    release_model()
     ws.say(f"loading the model at {checkpoint}")
     loaded = load_model(base_dir(ws), ws.experiment.compute, quantization=quantization)
     template = Chat(loaded.tokenizer, ws.experiment.prompt.tools)
