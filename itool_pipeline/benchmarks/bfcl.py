@@ -1,22 +1,19 @@
-"""BFCL verdicts for single-turn categories by the official checkers, and scores with their intervals."""
+"""BFCL verdicts for single-turn categories by the official checkers."""
 
 from __future__ import annotations
 
 import copy
 import json
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from itool_pipeline.benchmarks.bfcl_official import MODEL_NAME, official_functions
 from itool_pipeline.benchmarks.literal_arithmetic import CodeRefused
-from itool_pipeline.core.statistics import wilson_interval
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import LANGUAGES, answers_file, questions_file
-from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN
 
 DECODER_REFUSED = "ast_decoder:code_refused"
 """Ours: the official decoder would have executed code in the output. Wrong in every category."""
@@ -32,17 +29,6 @@ class CaseVerdict:
     correct: bool
     error_type: str = ""
     error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CategoryScore:
-    """Correct cases of a category. `low` and `high` bound the accuracy with 95% confidence (Wilson), in [0, 1]."""
-
-    category: str
-    correct: int
-    total: int
-    low: float
-    high: float
 
 
 class OfficialChecker:
@@ -144,22 +130,3 @@ def _text(error: Any) -> str:
     """The official error, a list of sentences or of nested records, as one text."""
     parts = error if isinstance(error, list) else [error]
     return "\n".join(part if isinstance(part, str) else json.dumps(part, default=repr) for part in parts)
-
-
-def summarise(cases: Iterable[tuple[str, bool]]) -> list[CategoryScore]:
-    """Scores from (category, correct) of every case, in the benchmark's order of categories.
-
-    A category without a case is missing, not zero.
-    """
-    total: Counter[str] = Counter()
-    correct: Counter[str] = Counter()
-    for category, is_correct in cases:
-        total[category] += 1
-        correct[category] += is_correct
-    order = {category: index for index, category in enumerate((*LANGUAGES, *MULTI_TURN))}
-    return [
-        CategoryScore(
-            category, correct[category], total[category], *wilson_interval(correct[category], total[category])
-        )
-        for category in sorted(total, key=lambda c: (order.get(c, len(order)), c))
-    ]

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryScore:
+    """Correct cases of a category. `low` and `high` bound the accuracy with 95% confidence (Wilson), in [0, 1]."""
+
+    category: str
+    correct: int
+    total: int
+    low: float
+    high: float
 
 
 def wilson_interval(correct: int, total: int, z: float = 1.96) -> tuple[float, float]:
@@ -23,6 +36,25 @@ def wilson_interval(correct: int, total: int, z: float = 1.96) -> tuple[float, f
     half = z * math.sqrt(p * (1 - p) / total + square / (4 * total * total))
     scale = 1 + square / total
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def summarise(cases: Iterable[tuple[str, bool]], order: Sequence[str] = ()) -> list[CategoryScore]:
+    """Scores from (category, correct) of every case: categories in `order`, then the others by name.
+
+    A category without a case is missing, not zero.
+    """
+    total: Counter[str] = Counter()
+    correct: Counter[str] = Counter()
+    for category, is_correct in cases:
+        total[category] += 1
+        correct[category] += is_correct
+    place = {category: index for index, category in enumerate(order)}
+    return [
+        CategoryScore(
+            category, correct[category], total[category], *wilson_interval(correct[category], total[category])
+        )
+        for category in sorted(total, key=lambda c: (place.get(c, len(place)), c))
+    ]
 
 
 def mcnemar_exact(gained: int, lost: int) -> float:

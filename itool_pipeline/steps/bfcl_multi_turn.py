@@ -7,7 +7,6 @@ executed again, until it is where the killed one was.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from itool_pipeline.benchmarks.bfcl import CaseVerdict
 from itool_pipeline.benchmarks.bfcl_multi_turn import (
@@ -21,13 +20,10 @@ from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN, MultiTurnCase, load_
 from itool_pipeline.data.sources import draw_at_most
 from itool_pipeline.data.wheels import BFCL, fetch
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.steps.models import chat, inference_model
-from itool_pipeline.steps.plan import checkpoints
+from itool_pipeline.steps.answers import AnsweringModel
+from itool_pipeline.steps.models import chat
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.files import Parts
-
-if TYPE_CHECKING:
-    from itool_pipeline.engines.model import LoadedModel
 
 Judged = dict[str, tuple[MultiTurnCase, Result, CaseVerdict]]
 """Case id → the case, what came of it, and the official verdict."""
@@ -61,9 +57,9 @@ class _Responder:
     """The model's answers to all conversations that wait for one; each batch of a round is kept as a part."""
 
     def __init__(self, ws: Workspace, checkpoint: str, parts: Parts, total: int) -> None:
-        self._ws, self._checkpoint, self._parts, self._total = ws, checkpoint, parts, total
+        self._ws, self._parts, self._total = ws, parts, total
         self._template: Chat = chat(ws)
-        self._model: LoadedModel | None = None
+        self._model = AnsweringModel(ws, checkpoint, self._template, ws.experiment.evaluation.bfcl.max_new_tokens)
         self._round = 0
         self._progress = ws.progress("conversations ended")
 
@@ -97,12 +93,7 @@ class _Responder:
         return answers
 
     def _generated(self, prompts: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-        from itool_pipeline.engines.generate import generate_greedy  # torch
-
-        self._model = self._model or inference_model(self._ws, checkpoints()[self._checkpoint])
-        most = self._ws.experiment.evaluation.bfcl.max_new_tokens
-        rows = generate_greedy(self._model, list(prompts.values()), most, self._template.end_token)
-        return {key: self._template.text(row) for key, row in zip(prompts, rows, strict=True)}
+        return self._model.answers(prompts)
 
 
 def batches(lengths: Mapping[str, int], most: int, tokens: int) -> list[list[str]]:

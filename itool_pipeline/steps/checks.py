@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from itool_pipeline.data.near_duplicates import normalised
-from itool_pipeline.steps import bfcl
+from itool_pipeline.steps import answers
 from itool_pipeline.steps.account import QUARANTINED, quarantined_shares
 from itool_pipeline.steps.bfcl_multi_turn import multi_turn_cases
 from itool_pipeline.steps.display import table
@@ -101,8 +101,8 @@ def held_out_loss_is_finite(ws: Workspace, k: int) -> Finding:
 def scores_cover_every_case(ws: Workspace, checkpoint: str) -> Finding:
     """Every held-out case was decided once, and the scores count the same cases."""
     artifact = ws.input(f"bfcl/{checkpoint}")
-    decided = [row["case_id"] for row in pq.read_table(artifact.file(bfcl.CASES)).to_pylist()]
-    counted = sum(row["total"] for row in pq.read_table(artifact.file(bfcl.SCORES)).to_pylist())
+    decided = [row["case_id"] for row in pq.read_table(artifact.file(answers.CASES)).to_pylist()]
+    counted = sum(row["total"] for row in pq.read_table(artifact.file(answers.SCORES)).to_pylist())
     expected = {*cases(ws), *(case.id for case in multi_turn_cases(ws))}
     problems = [f"case {key} was not decided" for key in sorted(expected - set(decided))]
     problems += [f"case {key} is no held-out case" for key in sorted(set(decided) - expected)]

@@ -17,7 +17,7 @@ from itool_pipeline.benchmarks.bfcl_official import official_multi_turn
 from itool_pipeline.data.bfcl import load_bfcl
 from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN, load_multi_turn
 from itool_pipeline.data.wheels import BFCL, fetch, wheel_file
-from itool_pipeline.steps import bfcl
+from itool_pipeline.steps import answers
 from itool_pipeline.steps.display import MARKDOWN, table
 from itool_pipeline.steps.plan import checkpoints
 from itool_pipeline.steps.workspace import MissingInput, Workspace
@@ -36,7 +36,7 @@ def judged_cases(name: str) -> dict[str, list[JudgedCase]]:
     found = {}
     for checkpoint in checkpoints(ws.experiment.iterations):
         try:
-            file = ws.input(f"bfcl/{checkpoint}").file(bfcl.CASES)
+            file = ws.input(f"bfcl/{checkpoint}").file(answers.CASES)
         except MissingInput:
             continue
         columns = ["case_id", "category", "output", "correct", "error_type"]

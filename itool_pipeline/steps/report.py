@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from itool_pipeline.core.statistics import mcnemar_exact, paired_bootstrap, wilson_interval
-from itool_pipeline.steps import bfcl
+from itool_pipeline.steps import answers, bfcl
 from itool_pipeline.steps.display import IMAGE, MARKDOWN, bar_plot, table
 from itool_pipeline.steps.plan import checkpoints
 from itool_pipeline.steps.workspace import Produced, Workspace
@@ -89,7 +89,7 @@ def _comparison(first: str, second: str, verdicts: Mapping[str, Mapping[str, boo
 
 
 def _verdicts(ws: Workspace, checkpoint: str) -> dict[str, bool]:
-    rows = pq.read_table(ws.input(f"bfcl/{checkpoint}").file(bfcl.CASES), columns=["case_id", "correct"]).to_pylist()
+    rows = pq.read_table(ws.input(f"bfcl/{checkpoint}").file(answers.CASES), columns=["case_id", "correct"]).to_pylist()
     return {row["case_id"]: row["correct"] for row in rows}
 
 
@@ -117,7 +117,7 @@ def _aggregates(ws: Workspace, names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _scores(ws: Workspace, checkpoint: str) -> dict[str, dict[str, Any]]:
-    rows = pq.read_table(ws.input(f"bfcl/{checkpoint}").file(bfcl.SCORES)).to_pylist()
+    rows = pq.read_table(ws.input(f"bfcl/{checkpoint}").file(answers.SCORES)).to_pylist()
     correct, total = sum(r["correct"] for r in rows), sum(r["total"] for r in rows)
     low, high = wilson_interval(correct, total)
     whole = {"correct": correct, "total": total, "accuracy": correct / total, "low": low, "high": high}
@@ -125,7 +125,7 @@ def _scores(ws: Workspace, checkpoint: str) -> dict[str, dict[str, Any]]:
 
 
 def _errors(ws: Workspace, checkpoint: str) -> dict[str, float]:
-    rows = pq.read_table(ws.input(f"bfcl/{checkpoint}").file(bfcl.CASES)).to_pylist()
+    rows = pq.read_table(ws.input(f"bfcl/{checkpoint}").file(answers.CASES)).to_pylist()
     counts = Counter(row["mistake"] or "unclassified" for row in rows if not row["correct"])
     return {name: float(count) for name, count in counts.most_common()}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from itool_pipeline.benchmarks import bfcl
-from itool_pipeline.benchmarks.bfcl import CHECKER_RAISED, DECODER_REFUSED, CaseVerdict, OfficialChecker, summarise
+from itool_pipeline.benchmarks.bfcl import CHECKER_RAISED, DECODER_REFUSED, CaseVerdict, OfficialChecker
 from itool_pipeline.benchmarks.bfcl_official import official_functions
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import LANGUAGES, load_bfcl
@@ -170,21 +170,3 @@ def test_the_wheel_and_the_search_path_stay_as_they_are(bfcl_dir: Path, checker:
 def test_another_copy_is_refused(checker: OfficialChecker, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="already imported from"):
         official_functions(tmp_path)
-
-
-def test_scores_by_hand() -> None:
-    cases = [
-        ("live_simple", True),
-        ("multiple", False),
-        ("live_simple", False),
-        ("multiple", False),
-        ("live_simple", True),
-    ]
-    multiple, live = summarise(cases)
-    assert (multiple.category, multiple.correct, multiple.total) == ("multiple", 0, 2)
-    assert (live.category, live.correct, live.total) == ("live_simple", 2, 3)
-    # Wilson at z = 1.96: centre (2/3 + z²/6) / (1 + z²/3), half-width z/(1 + z²/3) · sqrt(2/27 + z²/36)
-    assert live.low == pytest.approx(0.2077, abs=1e-4)
-    assert live.high == pytest.approx(0.9385, abs=1e-4)
-    assert multiple.low == 0.0
-    assert summarise([]) == []

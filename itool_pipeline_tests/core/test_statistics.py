@@ -1,4 +1,4 @@
-"""Wilson intervals and comparisons against values worked out by hand and against enumeration."""
+"""Wilson intervals, scores and comparisons against values worked out by hand and against enumeration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from itool_pipeline.core.statistics import mcnemar_exact, paired_bootstrap, wilson_interval
+from itool_pipeline.core.statistics import mcnemar_exact, paired_bootstrap, summarise, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,25 @@ def test_worked_out_by_hand(correct: int, total: int, z: float, low: float, high
 def test_impossible_counts_are_refused(correct: int, total: int, z: float) -> None:
     with pytest.raises(ValueError, match="needs 0 <= correct <= total"):
         wilson_interval(correct, total, z)
+
+
+def test_scores_by_hand() -> None:
+    cases = [
+        ("live_simple", True),
+        ("multiple", False),
+        ("live_simple", False),
+        ("multiple", False),
+        ("live_simple", True),
+    ]
+    multiple, live = summarise(cases, ["multiple", "live_simple"])
+    assert (multiple.category, multiple.correct, multiple.total) == ("multiple", 0, 2)
+    assert (live.category, live.correct, live.total) == ("live_simple", 2, 3)
+    # Wilson at z = 1.96: centre (2/3 + z²/6) / (1 + z²/3), half-width z/(1 + z²/3) · sqrt(2/27 + z²/36)
+    assert live.low == pytest.approx(0.2077, abs=1e-4)
+    assert live.high == pytest.approx(0.9385, abs=1e-4)
+    assert multiple.low == 0.0
+    assert summarise([]) == []
+    assert [s.category for s in summarise(cases)] == ["live_simple", "multiple"]
 
 
 @pytest.mark.parametrize(

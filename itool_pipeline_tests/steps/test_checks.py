@@ -13,8 +13,8 @@ import pytest
 
 from itool_pipeline.core.types import Example
 from itool_pipeline.steps import checks
-from itool_pipeline.steps.bfcl import CASES as CASE_ROWS
-from itool_pipeline.steps.bfcl import SCORES
+from itool_pipeline.steps.answers import CASES as CASE_ROWS
+from itool_pipeline.steps.answers import SCORES
 from itool_pipeline.steps.pairs import PAIRS
 from itool_pipeline.steps.prepare import ACCOUNT, SPLITS
 from itool_pipeline.steps.training import CHECKPOINT

@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from itool_pipeline.steps import bfcl, report
+from itool_pipeline.steps import answers, report
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.steps.by_hand import put, workspace
 
 
 def put_verdicts(ws: Workspace, checkpoint: str, verdicts: dict[str, bool]) -> None:
-    rows = [{"case_id": key, "correct": correct} for key, correct in verdicts.items()]
-    put(ws, f"bfcl/{checkpoint}", lambda directory: pq.write_table(pa.Table.from_pylist(rows), directory / bfcl.CASES))
+    rows = pa.Table.from_pylist([{"case_id": key, "correct": correct} for key, correct in verdicts.items()])
+    put(ws, f"bfcl/{checkpoint}", lambda directory: pq.write_table(rows, directory / answers.CASES))
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def install_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "chat", lambda ws: Template())
     monkeypatch.setattr(bfcl, "fetch", lambda wheel, downloads: downloads)
     monkeypatch.setattr(bfcl, "OfficialChecker", Checker)
-    monkeypatch.setattr(bfcl, "_answers", lambda ws, checkpoint, examples, parts: answers)
+    monkeypatch.setattr(bfcl, "answers", lambda ws, checkpoint, examples, settings, parts: answers)
 
 
 def prepared(root: Path, **over: Any) -> Workspace:

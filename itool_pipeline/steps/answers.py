@@ -1,0 +1,171 @@
+"""What every benchmark shares: greedy answers to its cases, and a row for each case and each category."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from itool_pipeline.config import BfclConfig
+from itool_pipeline.core.error_types import Mistake
+from itool_pipeline.core.statistics import CategoryScore, wilson_interval
+from itool_pipeline.core.types import Example
+from itool_pipeline.data.sources import InCategory
+from itool_pipeline.engines.chat import Chat
+from itool_pipeline.steps.display import bar_plot, table
+from itool_pipeline.steps.models import chat, inference_model
+from itool_pipeline.steps.plan import checkpoints
+from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.store.artifacts import Step
+from itool_pipeline.store.files import Parts
+from itool_pipeline.store.manifest import Artifact
+from itool_pipeline.store.rows import Rows
+
+if TYPE_CHECKING:
+    from itool_pipeline.engines.model import LoadedModel
+
+SCORES, CASES = "scores.parquet", "cases.parquet"
+
+_TEXT = pa.string()
+CASE_SCHEMA = pa.schema(
+    [
+        ("checkpoint", _TEXT),
+        ("checkpoint_artifact", _TEXT),
+        ("benchmark", _TEXT),
+        ("category", _TEXT),
+        ("case_id", _TEXT),
+        ("output", _TEXT),
+        ("correct", pa.bool_()),
+        ("error_type", _TEXT),
+        ("error", _TEXT),
+        ("mistake", _TEXT),
+        ("function", _TEXT),
+        ("parameter", _TEXT),
+        ("expected", _TEXT),
+        ("got", _TEXT),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Which checkpoint was asked on which benchmark: the first columns of every row."""
+
+    checkpoint: str
+    checkpoint_artifact: str
+    benchmark: str
+
+    @staticmethod
+    def of(ws: Workspace, checkpoint: str, benchmark: str) -> Scored:
+        return Scored(checkpoint, ws.planned[checkpoints()[checkpoint]].fingerprint, benchmark)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One case decided. `error_type` and `error` are the checker's own, `mistake` is the paper's type (Fig. 3)."""
+
+    correct: bool
+    error_type: str = ""
+    error: str = ""
+    mistake: Mistake | None = None
+
+
+def answers(
+    ws: Workspace, checkpoint: str, examples: Sequence[Example], settings: BfclConfig, parts: Parts
+) -> dict[str, str]:
+    """Case id → the model's answer. Batches of similar length; each finished batch is kept as a part."""
+    template = chat(ws)
+    model = AnsweringModel(ws, checkpoint, template, settings.max_new_tokens)
+    prompts = {example.id: template.prompt(example) for example in examples}
+    order = sorted(prompts, key=lambda key: (-len(prompts[key]), key))
+    size = settings.batch_size
+    batches = {f"answers_{i:05d}.json": order[i : i + size] for i in range(0, len(order), size)}
+    found: dict[str, str] = {}
+    progress = ws.progress("cases answered")
+    for name, ids in batches.items():
+        if not parts.has(name):
+            parts.write_json(name, model.answers({key: prompts[key] for key in ids}))
+        found |= parts.read_json(name)
+        progress(len(found), len(order))
+    return found
+
+
+class AnsweringModel:
+    """The model at a checkpoint, which answers greedily. It is loaded when the first prompts come."""
+
+    def __init__(self, ws: Workspace, checkpoint: str, template: Chat, max_new_tokens: int) -> None:
+        self._ws, self._checkpoint = ws, checkpoint
+        self._template, self._max_new_tokens = template, max_new_tokens
+        self._model: LoadedModel | None = None
+
+    def answers(self, prompts: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+        """Key → answer, to one batch of prompts by key."""
+        from itool_pipeline.engines.generate import generate_greedy  # torch
+
+        self._model = self._model or inference_model(self._ws, checkpoints()[self._checkpoint])
+        end = self._template.end_token
+        rows = generate_greedy(self._model, list(prompts.values()), self._max_new_tokens, end)
+        return {key: self._template.text(row) for key, row in zip(prompts, rows, strict=True)}
+
+
+def case_row(scored: Scored, case: InCategory, output: str, decision: Decision) -> dict[str, Any]:
+    """A row of the table `cases`."""
+    mistake = decision.mistake
+    return {
+        **asdict(scored),
+        "category": case.category,
+        "case_id": case.id,
+        "output": output,
+        "correct": decision.correct,
+        "error_type": decision.error_type,
+        "error": decision.error,
+        "mistake": str(mistake.type) if mistake else None,
+        "function": mistake.function if mistake else None,
+        "parameter": mistake.parameter if mistake else None,
+        "expected": mistake.expected if mistake else None,
+        "got": mistake.got if mistake else None,
+    }
+
+
+def write_rows(
+    step: Step, scored: Scored, rows: Sequence[Mapping[str, Any]], scores: Iterable[CategoryScore]
+) -> dict[str, Any]:
+    """Write the rows of `cases` and `scores` into the artifact; returns what the UI shows of them."""
+    categories = [{**asdict(scored), **asdict(s), "accuracy": s.correct / s.total} for s in scores]
+    pq.write_table(pa.Table.from_pylist(list(rows), CASE_SCHEMA), step.work / CASES)
+    pq.write_table(pa.Table.from_pylist(categories), step.work / SCORES)
+    wrong = [row for row in rows if not row["correct"]]
+    correct = len(rows) - len(wrong)
+    low, high = wilson_interval(correct, len(rows))
+    counts = Counter(row["mistake"] or "unclassified" for row in wrong)
+    errors = {scored.checkpoint: {name: float(n) for name, n in counts.most_common()}}
+    return {
+        "cases": len(rows),
+        "correct": correct,
+        "accuracy": correct / len(rows),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "by_category": table({k: s[k] for k in ("category", "correct", "total", "accuracy")} for s in categories),
+        "errors": bar_plot(step.work / "errors.png", errors, "Wrong cases by type of error", "cases"),
+        "some_errors": table(_shown(row) for row in wrong[:10]),
+    }
+
+
+def tables(artifact: Artifact) -> dict[str, Rows]:
+    """What a scoring's artifact loads into the database."""
+    return {"scores": [artifact.file(SCORES)], "cases": [artifact.file(CASES)]}
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "case": row["case_id"],
+        "mistake": row["mistake"],
+        "parameter": row["parameter"],
+        "expected": row["expected"],
+        "got": row["got"],
+        "output": row["output"],
+    }
