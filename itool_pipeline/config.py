@@ -47,6 +47,9 @@ BFCL_MULTI_TURN: tuple[BfclMultiTurnCategory, ...] = get_args(BfclMultiTurnCateg
 """The multi-turn categories, to be scored."""
 
 
+ApiBankLevel = Literal["level_1", "level_2"]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -291,8 +294,22 @@ class BfclConfig(Section):
     batch_size: AtLeastOne = 16
 
 
+class ApiBankConfig(Section):
+    """API-Bank's cases, one for each API call (Sec. 4.1), decided without execution; see docs/api_bank.md."""
+
+    path: str | None = Field(None, description="local copy with the dialogues; without it the hub is asked")
+    name: str = "liminghao1630/API-Bank"
+    revision: str = "12e8158b7628c168f07e8f31fbbe3445e99f44cf"
+    levels: Annotated[tuple[ApiBankLevel, ...], Field(min_length=1)] = ("level_1", "level_2")
+    cases_per_level: AtLeastOne | None = Field(None, description="at most so many, drawn by seed")
+    max_prompt_tokens: AtLeastOne = Field(4096, description="longer prompts are left out, and counted")
+    max_new_tokens: AtLeastOne = 256
+    batch_size: AtLeastOne = 16
+
+
 class EvaluationConfig(Section):
     bfcl: BfclConfig = BfclConfig()
+    api_bank: ApiBankConfig | None = Field(None, description="not scored unless asked for: no wheel carries it")
 
 
 class Experiment(Section):

@@ -174,6 +174,9 @@ def test_names_that_look_like_numbers_stay_names(folder: Path) -> None:
         ("replay_buffer: {select_by: loss}", "replay_buffer.select_by", "'perplexity' or 'random'"),
         ("preference: {loss: ppo}", "preference.loss", "'simpo', 'dpo', 'ipo' or 'orpo'"),
         ("pairs: {max_pairs: 0}", "pairs.max_pairs", "greater than or equal to 1"),
+        ("evaluation: {api_bank: {levels: [level_3]}}", "evaluation.api_bank.levels.0", "'level_1' or 'level_2'"),
+        ("evaluation: {api_bank: {levels: []}}", "evaluation.api_bank.levels", "at least 1 item"),
+        ("evaluation: {api_bank: {cases: 3}}", "evaluation.api_bank.cases", "Extra inputs are not permitted"),
         ("warmup: {optimizer: {epochs: 2}}", "warmup.optimizer.learning_rate", "Field required"),
     ],
 )

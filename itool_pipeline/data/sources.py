@@ -14,14 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from itool_pipeline.config import BfclConfig, BfclHalfData, DataConfig, JsonlData
+from itool_pipeline.config import ApiBankConfig, BfclConfig, BfclHalfData, DataConfig, JsonlData
 from itool_pipeline.core.types import Example, Progress, no_progress
+from itool_pipeline.data.api_bank import load_api_bank
+from itool_pipeline.data.api_bank_hub import FILES, load_api_bank_rows
 from itool_pipeline.data.bfcl import SOURCE as BENCHMARK
 from itool_pipeline.data.bfcl import halves, load_bfcl
 from itool_pipeline.data.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.hub import commit_of, download_dataset_file
 from itool_pipeline.data.near_duplicates import Groups, normalised
-from itool_pipeline.data.rows import Quarantined, Row, Source
+from itool_pipeline.data.rows import Quarantined, Row, Rows, Source
 from itool_pipeline.data.toolace import read_toolace
 from itool_pipeline.data.wheels import BFCL, FetchError, fetch
 from itool_pipeline.data.xlam import read_xlam
@@ -134,9 +136,35 @@ def choose_cases(
 ) -> tuple[tuple[Example, ...], Counter[str]]:
     """The cases that the config asks for, out of the held-out pool; and how many do not fit, by reason."""
     wanted = [e for e in pool if e.category in bfcl.categories]
-    unfit = {e.id: _unfit(e, bfcl.max_prompt_tokens, token_count) for e in wanted}
+    return _choose(wanted, bfcl.max_prompt_tokens, bfcl.cases_per_category, seed, token_count)
+
+
+def choose_api_bank_cases(
+    pool: Sequence[Example], api_bank: ApiBankConfig, seed: int, token_count: TokenCount | None
+) -> tuple[tuple[Example, ...], Counter[str]]:
+    """The same for API-Bank, whose categories are its levels."""
+    wanted = [e for e in pool if e.category in api_bank.levels]
+    return _choose(wanted, api_bank.max_prompt_tokens, api_bank.cases_per_level, seed, token_count)
+
+
+def _choose(
+    wanted: Sequence[Example], max_tokens: int, limit: int | None, seed: int, token_count: TokenCount | None
+) -> tuple[tuple[Example, ...], Counter[str]]:
+    unfit = {e.id: _unfit(e, max_tokens, token_count) for e in wanted}
     short = [e for e in wanted if not unfit[e.id]]
-    return draw_at_most(short, bfcl.cases_per_category, seed), Counter(filter(None, unfit.values()))
+    return draw_at_most(short, limit, seed), Counter(filter(None, unfit.values()))
+
+
+def load_api_bank_pool(config: ApiBankConfig) -> Rows:
+    """Every case of both levels, from the local copy or from the hub; and what is quarantined, with the reason.
+
+    Raises FetchError when something cannot be found or downloaded, ValueError for a file in the wrong layout.
+    """
+    if config.path is not None:
+        return load_api_bank(Path(config.path).expanduser())
+    return load_api_bank_rows(
+        {level: download_dataset_file(config.name, config.revision, file) for level, file in FILES.items()}
+    )
 
 
 def local_file(data: DataConfig) -> Path | None:

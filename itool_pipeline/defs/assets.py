@@ -1,7 +1,7 @@
 """The asset graph: one asset for each step of an experiment, iterations unrolled.
 
 Assets depend on each other for order and lineage only; a step finds its inputs by fingerprint. An experiment with
-fewer iterations yields nothing for the later ones, and Dagster skips what is downstream of them.
+fewer iterations, or without API-Bank, yields nothing for what it lacks, and Dagster skips what is downstream.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.metadata import shown
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.resources import GPU_POOL, GPU_TAGS, RunOptions, workspace
-from itool_pipeline.steps import bfcl, pairs, prepare, replay_buffer, training
+from itool_pipeline.steps import api_bank, bfcl, pairs, prepare, replay_buffer, training
 from itool_pipeline.steps.plan import CODE_VERSIONS, STAGES, checkpoints, inputs_of, kind
 from itool_pipeline.steps.workspace import Produced, Workspace
 
@@ -53,7 +53,7 @@ def step_asset(asset: str, body: Body, description: str, *, uses_model: bool = F
                 produced = body(ws)
             yield dg.MaterializeResult(metadata=shown(produced))
         else:
-            context.log.info(f"experiment {ws.experiment.name} has {ws.experiment.iterations} iterations: no {asset}")
+            context.log.info(f"experiment {ws.experiment.name} has no {asset}")
 
     return made
 
@@ -91,13 +91,22 @@ def _iteration(k: int) -> list[dg.AssetsDefinition]:
     ]
 
 
-def _score(checkpoint: str) -> dg.AssetsDefinition:
-    return step_asset(
-        f"bfcl/{checkpoint}",
-        lambda ws: bfcl.bfcl(ws, checkpoint),
-        f"Held-out BFCL cases answered by the model at {checkpoints()[checkpoint]}, decided by the official checkers.",
-        uses_model=True,
-    )
+def _scores(checkpoint: str) -> list[dg.AssetsDefinition]:
+    where = checkpoints()[checkpoint]
+    return [
+        step_asset(
+            f"bfcl/{checkpoint}",
+            lambda ws: bfcl.bfcl(ws, checkpoint),
+            f"Held-out BFCL cases answered by the model at {where}, decided by the official checkers.",
+            uses_model=True,
+        ),
+        step_asset(
+            f"api_bank/{checkpoint}",
+            lambda ws: api_bank.api_bank(ws, checkpoint),
+            f"API-Bank's calls answered by the model at {where}, where the experiment asks for it.",
+            uses_model=True,
+        ),
+    ]
 
 
 def all_step_assets() -> list[dg.AssetsDefinition]:
@@ -116,5 +125,10 @@ def all_step_assets() -> list[dg.AssetsDefinition]:
         ),
         *(_warmup(stage) for stage in STAGES),
         *(asset for k in range(1, MAX_ITERATIONS + 1) for asset in _iteration(k)),
-        *(_score(name) for name in checkpoints()),
+        step_asset(
+            "api_bank_cases",
+            api_bank.api_bank_cases,
+            "Every call of API-Bank's dialogues as a test case; those in quarantine, with reasons.",
+        ),
+        *(asset for name in checkpoints() for asset in _scores(name)),
     ]

@@ -86,7 +86,7 @@ def trees_asset(k: int) -> dg.AssetsDefinition:
 
 
 def report_asset() -> dg.AssetsDefinition:
-    """The report waits for what the experiment scores; iterations that it lacks are skipped and do not stop it."""
+    """The report waits for what the experiment scores; what it lacks is skipped and does not stop it."""
 
     @dg.op(name="write_report", ins={"scores": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
     def write_report(context: dg.OpExecutionContext, options: RunOptions) -> Iterator[dg.Output[None]]:

@@ -12,6 +12,15 @@ def _worth_showing(record: logging.LogRecord) -> bool:
     return not str(meta.get("orig_message", "")).startswith("Skipping step ")
 
 
+_ABSENT_CHECKS = logging.getLogger("dagster._core.execution.plan.active")
+"""Dagster warns here of a blocking check that said nothing, once for each step after it. Where an experiment lacks the
+checked asset, its check has nothing to say."""
+
+
+def _says_something(record: logging.LogRecord) -> bool:
+    return "emitted no result" not in record.getMessage()
+
+
 class _Short(logging.Formatter):
     """`08:15:02  iteration_1__trees  24 of 30 rounds …`, and the trace of an error."""
 
@@ -39,5 +48,6 @@ def console(init_context: dg.InitLoggerContext) -> logging.Logger:
     handler.setFormatter(_Short())
     handler.addFilter(_worth_showing)
     logger.addHandler(handler)
+    _ABSENT_CHECKS.addFilter(_says_something)
     logger.setLevel(init_context.logger_config["log_level"])
     return logger

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from itool_pipeline.config import BfclConfig
+from itool_pipeline.config import ApiBankConfig, BfclConfig
 from itool_pipeline.core.error_types import Mistake
 from itool_pipeline.core.statistics import CategoryScore, wilson_interval
 from itool_pipeline.core.types import Example
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from itool_pipeline.engines.model import LoadedModel
 
 SCORES, CASES = "scores.parquet", "cases.parquet"
+AGGREGATE = "overall"
+"""A score whose category begins so counts cases that another score counts too."""
 
 _TEXT = pa.string()
 CASE_SCHEMA = pa.schema(
@@ -75,7 +77,7 @@ class Decision:
 
 
 def answers(
-    ws: Workspace, checkpoint: str, examples: Sequence[Example], settings: BfclConfig, parts: Parts
+    ws: Workspace, checkpoint: str, examples: Sequence[Example], settings: BfclConfig | ApiBankConfig, parts: Parts
 ) -> dict[str, str]:
     """Case id → the model's answer. Batches of similar length; each finished batch is kept as a part."""
     template = chat(ws)

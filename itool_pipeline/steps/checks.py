@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from itool_pipeline.core.types import Example
+from itool_pipeline.data.api_bank import SOURCE
 from itool_pipeline.data.near_duplicates import normalised
-from itool_pipeline.steps import answers
+from itool_pipeline.steps import answers, api_bank
 from itool_pipeline.steps.account import QUARANTINED, quarantined_shares
 from itool_pipeline.steps.bfcl_multi_turn import multi_turn_cases
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.pairs import PAIRS
+from itool_pipeline.steps.plan import kind
 from itool_pipeline.steps.prepare import account, cases, each_training_example, held_out, split_rows
 from itool_pipeline.steps.training import CHECKPOINT
 from itool_pipeline.steps.workspace import Workspace
@@ -48,16 +52,38 @@ def splits_are_disjoint(ws: Workspace) -> Finding:
 
 def no_question_leaks(ws: Workspace) -> Finding:
     """No held-out question appears in training, compared without case, punctuation and spacing."""
+    pool = held_out(ws).values()
+    problems, trained = _leaks(ws, pool, lambda example: normalised(example.question))
+    return Finding(problems, {"training_questions": trained, "held_out_questions": len(pool)})
+
+
+def nothing_of_api_bank_is_trained_on(ws: Workspace) -> Finding:
+    """No training example is one of API-Bank, or asks in all its user turns what one of its calls answers.
+
+    All user turns, because many of its calls answer a turn like `Yes, please.`, which is a question only after others.
+    """
+    pool = api_bank.pool(ws)
+    own = [x.id for x in each_training_example(ws) if x.source == SOURCE or x.id in pool]
+    problems, trained = _leaks(ws, pool.values(), _user_turns)
+    counts = {"training_questions": trained, "api_bank_cases": len(pool)}
+    return Finding([*(f"training example {key} is from API-Bank" for key in own), *problems], counts)
+
+
+def _user_turns(example: Example) -> str:
+    return "\n".join(normalised(message.content) for message in example.messages if message.role == "user")
+
+
+def _leaks(ws: Workspace, pool: Iterable[Example], asked: Callable[[Example], str]) -> tuple[list[str], int]:
+    """What cases share with training, by `asked`; and how many different things are asked in training."""
     trained: dict[str, list[str]] = defaultdict(list)
     for example in each_training_example(ws):
-        trained[normalised(example.question)].append(example.id)
-    pool = held_out(ws).values()
+        trained[asked(example)].append(example.id)
     problems = [
         f"case {x.id} asks what these training examples ask: {', '.join(ids)}"
         for x in pool
-        if (ids := trained.get(normalised(x.question)))
+        if (ids := trained.get(asked(x)))
     ]
-    return Finding(problems, {"training_questions": len(trained), "held_out_questions": len(pool)})
+    return problems, len(trained)
 
 
 def quarantine_is_small(ws: Workspace) -> Finding:
@@ -98,14 +124,21 @@ def held_out_loss_is_finite(ws: Workspace, k: int) -> Finding:
     return Finding(problems, {"validation_loss": row["validation_loss"], "steps": row["steps"]})
 
 
-def scores_cover_every_case(ws: Workspace, checkpoint: str) -> Finding:
-    """Every held-out case was decided once, and the scores count the same cases."""
-    artifact = ws.input(f"bfcl/{checkpoint}")
+def scores_cover_every_case(ws: Workspace, asset: str) -> Finding:
+    """Every case to be scored was decided once, and the scores count the same cases."""
+    artifact = ws.input(asset)
     decided = [row["case_id"] for row in pq.read_table(artifact.file(answers.CASES)).to_pylist()]
-    counted = sum(row["total"] for row in pq.read_table(artifact.file(answers.SCORES)).to_pylist())
-    expected = {*cases(ws), *(case.id for case in multi_turn_cases(ws))}
+    scores = pq.read_table(artifact.file(answers.SCORES)).to_pylist()
+    counted = sum(row["total"] for row in scores if not row["category"].startswith(answers.AGGREGATE))
+    expected = _to_be_scored(ws, asset)
     problems = [f"case {key} was not decided" for key in sorted(expected - set(decided))]
-    problems += [f"case {key} is no held-out case" for key in sorted(set(decided) - expected)]
+    problems += [f"case {key} is no case to be scored" for key in sorted(set(decided) - expected)]
     if len(decided) != len(set(decided)) or counted != len(decided):
         problems.append(f"{len(decided)} decisions on {len(set(decided))} cases, {counted} in the scores")
     return Finding(problems, {"cases": len(decided)})
+
+
+def _to_be_scored(ws: Workspace, asset: str) -> set[str]:
+    if kind(asset) == "api_bank":
+        return set(api_bank.cases(ws))
+    return {*cases(ws), *(case.id for case in multi_turn_cases(ws))}

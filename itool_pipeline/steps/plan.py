@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.config import MAX_ITERATIONS, BfclHalfData, Experiment
+from itool_pipeline.config import MAX_ITERATIONS, ApiBankConfig, BfclHalfData, Experiment
+from itool_pipeline.data.api_bank import source_files
 from itool_pipeline.data.wheels import BFCL, SMOLLM2
 from itool_pipeline.store.manifest import Origin
 
@@ -28,8 +29,10 @@ CODE_VERSIONS = {
     "trees": "4",
     "pairs": "2",
     "policy": "1",
-    "bfcl": "2",
-    "report": "3",
+    "bfcl": "3",
+    "api_bank_cases": "1",
+    "api_bank": "1",
+    "report": "4",
 }
 """Raised by hand when a change of code changes what a step produces; the artifacts made before are then not reused."""
 
@@ -56,7 +59,7 @@ def policy_before(k: int) -> str:
 
 def kind(asset: str) -> str:
     """Key of CODE_VERSIONS: what kind of step makes the asset."""
-    return asset.split("/")[0] if asset.startswith(("warmup/", "bfcl/")) else asset.split("/")[-1]
+    return asset.split("/")[0] if asset.startswith(("warmup/", "bfcl/", "api_bank/")) else asset.split("/")[-1]
 
 
 def trained_stages(experiment: Experiment) -> tuple[str, ...]:
@@ -69,15 +72,25 @@ def passes_on(experiment: Experiment, asset: str) -> bool:
     return asset.startswith("warmup/") and asset.removeprefix("warmup/") not in trained_stages(experiment)
 
 
-def inputs_of(asset: str, iterations: int = MAX_ITERATIONS) -> tuple[str, ...]:
+def benchmarks(api_bank: bool = True) -> dict[str, str]:
+    """Name → the asset with its cases, of each benchmark that is scored."""
+    return {"bfcl": "examples", **({"api_bank": "api_bank_cases"} if api_bank else {})}
+
+
+def scores_of(iterations: int = MAX_ITERATIONS, api_bank: bool = True) -> tuple[str, ...]:
+    """The assets that score a checkpoint on a benchmark."""
+    return tuple(f"{benchmark}/{name}" for benchmark in benchmarks(api_bank) for name in checkpoints(iterations))
+
+
+def inputs_of(asset: str, iterations: int = MAX_ITERATIONS, api_bank: bool = True) -> tuple[str, ...]:
     """The assets that `asset` is made from; the edges of the graph in DESIGN's order."""
     group, _, name = asset.partition("/")
     if group == "warmup":
         before = STAGES[: STAGES.index(name)][-1:]
         return ("base_model", "splits", *(f"warmup/{stage}" for stage in before))
-    if group == "bfcl":
+    if group in benchmarks():
         checkpoint = checkpoints(MAX_ITERATIONS)[name]
-        return ("base_model", "examples", *({checkpoint} - {"base_model"}))
+        return ("base_model", benchmarks()[group], *({checkpoint} - {"base_model"}))
     if group.startswith("iteration_"):
         k = int(group.removeprefix("iteration_"))
         policy = policy_before(k)
@@ -91,27 +104,33 @@ def inputs_of(asset: str, iterations: int = MAX_ITERATIONS) -> tuple[str, ...]:
         "base_model": (),
         "examples": ("base_model",),
         "splits": ("examples",),
+        "api_bank_cases": ("base_model",),
         "report": (
-            *(f"bfcl/{name}" for name in checkpoints(iterations)),
+            *scores_of(iterations, api_bank),
             *(f"iteration_{k}/pairs" for k in range(1, iterations + 1)),
         ),
     }[asset]
 
 
-def assets_of(iterations: int = MAX_ITERATIONS) -> tuple[str, ...]:
-    """All assets of an experiment with so many iterations, every one after its inputs."""
+def assets_of(iterations: int = MAX_ITERATIONS, api_bank: bool = True) -> tuple[str, ...]:
+    """All assets of an experiment with so many iterations, every one after its inputs.
+
+    api_bank  whether it is scored on API-Bank too
+    """
     steps = ("replay_buffer", "trees", "pairs", "policy")
     unrolled = [f"iteration_{k}/{step}" for k in range(1, iterations + 1) for step in steps]
-    scored = [f"bfcl/{name}" for name in checkpoints(iterations)]
-    return ("base_model", "examples", "splits", *(f"warmup/{s}" for s in STAGES), *unrolled, *scored, "report")
+    cases = ["api_bank_cases"] if api_bank else []
+    front = ("base_model", "examples", "splits", *cases, *(f"warmup/{s}" for s in STAGES))
+    return (*front, *unrolled, *scores_of(iterations, api_bank), "report")
 
 
 def plan(experiment: Experiment) -> dict[str, Planned]:
     """Every asset of the experiment with its fingerprint, inputs first."""
     planned: dict[str, Planned] = {}
-    content = data_content(experiment)
-    for asset in assets_of(experiment.iterations):
-        inputs = {name: planned[name].fingerprint for name in inputs_of(asset, experiment.iterations)}
+    shape = (experiment.iterations, experiment.evaluation.api_bank is not None)
+    content = {"data": data_content(experiment), "api_bank": api_bank_content(experiment)}
+    for asset in assets_of(*shape):
+        inputs = {name: planned[name].fingerprint for name in inputs_of(asset, *shape)}
         section = _section(experiment, asset, content)
         if passes_on(experiment, asset):  # neither data nor settings matter to it
             del inputs["splits"]
@@ -121,15 +140,16 @@ def plan(experiment: Experiment) -> dict[str, Planned]:
     return planned
 
 
-def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
-    """The part of the config that decides what `asset` is; `content` stands for the local data file."""
+def _section(e: Experiment, asset: str, content: Mapping[str, str]) -> Mapping[str, Any]:
+    """The part of the config that decides what `asset` is; `content` stands for the local data."""
+    asked = e.evaluation.api_bank or ApiBankConfig()
     numerics = {"device": e.compute.device, "dtype": e.compute.dtype, "batch_tokens": e.compute.batch_tokens}
     sections: dict[str, Mapping[str, Any]] = {
         "base_model": {"model": e.model, "wheel": SMOLLM2.sha256 if e.model.type == "smollm2_wheel" else ""},
         "examples": {
             # The bound on unreadable rows decides whether the run goes on, not what is read.
             "data": e.data.model_dump(mode="json", exclude={"max_quarantined"}),
-            "content": content,
+            "content": content["data"],
             "wheel": BFCL.sha256,
             "prompt": e.prompt,
             "seed": e.seed,
@@ -147,6 +167,12 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
             "compute": numerics,
         },
         "bfcl": {"bfcl": e.evaluation.bfcl, "seed": e.seed, "compute": numerics},
+        "api_bank_cases": {"source": content["api_bank"] or f"{asked.name}@{asked.revision}", "prompt": e.prompt},
+        "api_bank": {
+            "api_bank": asked.model_dump(exclude={"path", "name", "revision"}),
+            "seed": e.seed,
+            "compute": numerics,
+        },
         "report": {"experiment": e.name, "description": e.description},
     }
     return sections[kind(asset)]
@@ -161,3 +187,15 @@ def data_content(experiment: Experiment) -> str:
         return ""  # reading it will say so, with what to do
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def api_bank_content(experiment: Experiment) -> str:
+    """The same for a local copy of API-Bank: of the names and contents of the files that are read."""
+    asked = experiment.evaluation.api_bank
+    if asked is None or asked.path is None:
+        return ""
+    directory, digest = Path(asked.path).expanduser(), hashlib.sha256()
+    for path in source_files(directory):
+        with path.open("rb") as file:
+            digest.update(f"{path.relative_to(directory)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()

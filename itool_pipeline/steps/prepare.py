@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,8 +18,9 @@ from itool_pipeline.core.replay_buffer import draw_buffer
 from itool_pipeline.core.splits import validation_ids
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.base_model import prepare_base_model
-from itool_pipeline.data.sources import choose_cases, load_data
-from itool_pipeline.engines.chat import ChatTemplateError
+from itool_pipeline.data.rows import Quarantined
+from itool_pipeline.data.sources import TokenCount, choose_cases, load_data
+from itool_pipeline.engines.chat import Chat, ChatTemplateError
 from itool_pipeline.steps.account import Account, account_of, lost
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_files import read_examples, read_rows, size_of, write_examples
@@ -60,10 +62,7 @@ def examples(ws: Workspace) -> Produced:
 
         def tokens(example: Example) -> int | None:
             if example.id not in lengths:
-                try:
-                    lengths[example.id] = len(template.prompt(example))
-                except ChatTemplateError:
-                    lengths[example.id] = None
+                lengths[example.id] = prompt_tokens(template, example)
             return lengths[example.id]
 
         loaded = load_data(e.data, POOL, ws.paths.downloads, e.seed, token_count=tokens, progress=ws.progress)
@@ -71,10 +70,8 @@ def examples(ws: Workspace) -> Produced:
         if not loaded.train:
             raise ValueError(f"experiment {e.name}: no training example is left. {lost(became)}")
         write_examples(step.work / TRAIN, ((x, {}) for x in loaded.train))
-        pool = ((x, {"prompt_tokens": tokens(x)}) for x in loaded.bfcl_cases)
-        write_examples(step.work / HELD_OUT, pool, PROMPT_SCHEMA)
-        quarantined = pa.Table.from_pylist([asdict(row) for row in loaded.quarantined], QUARANTINE_SCHEMA)
-        pq.write_table(quarantined, step.work / QUARANTINE)
+        write_pool(step.work / HELD_OUT, loaded.bfcl_cases, tokens)
+        write_quarantine(step.work / QUARANTINE, loaded.quarantined)
         Parts(step.work).write_json(ACCOUNT, became)
         categories = Counter(row["category"] for row in read_rows(step.work / TRAIN, ["category"]))
         return {
@@ -159,18 +156,41 @@ def training_examples(ws: Workspace, ids: Collection[str] | None = None) -> dict
 
 def held_out(ws: Workspace) -> dict[str, Example]:
     """The held-out pool, by id."""
-    return {example.id: example for example in read_examples(ws.input("examples").file(HELD_OUT))}
+    pool, _ = read_pool(ws.input("examples").file(HELD_OUT))
+    return {example.id: example for example in pool}
 
 
 def cases(ws: Workspace) -> dict[str, Example]:
     """Every BFCL case of one turn to be scored, by id: what the config draws from the held-out pool."""
-    e, file = ws.experiment, ws.input("examples").file(HELD_OUT)
-    tokens = {row["example_id"]: row["prompt_tokens"] for row in read_rows(file, ["example_id", "prompt_tokens"])}
-    pool = list(read_examples(file))
+    e, (pool, tokens) = ws.experiment, read_pool(ws.input("examples").file(HELD_OUT))
     chosen, _ = choose_cases(pool, e.evaluation.bfcl, e.seed, lambda example: tokens[example.id])
     if not chosen and not set(e.evaluation.bfcl.categories) & set(BFCL_MULTI_TURN):
         raise ValueError(f"experiment {e.name}: evaluation.bfcl leaves no case; raise its max_prompt_tokens")
     return {example.id: example for example in chosen}
+
+
+def prompt_tokens(template: Chat, example: Example) -> int | None:
+    """Tokens of the example's prompt; None when the model's chat template refuses it."""
+    try:
+        return len(template.prompt(example))
+    except ChatTemplateError:
+        return None
+
+
+def write_pool(path: Path, pool: Iterable[Example], tokens: TokenCount) -> None:
+    """Cases with the length of their prompts in tokens, so that reading them needs no model."""
+    write_examples(path, ((x, {"prompt_tokens": tokens(x)}) for x in pool), PROMPT_SCHEMA)
+
+
+def read_pool(path: Path) -> tuple[list[Example], dict[str, int | None]]:
+    """The cases, and case id → tokens of its prompt."""
+    tokens = {row["example_id"]: row["prompt_tokens"] for row in read_rows(path, ["example_id", "prompt_tokens"])}
+    return list(read_examples(path)), tokens
+
+
+def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> None:
+    """What could not be read, with the reasons: the table `quarantine`."""
+    pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], QUARANTINE_SCHEMA), path)
 
 
 def account(ws: Workspace) -> Account:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from itool_pipeline.core.statistics import mcnemar_exact, paired_bootstrap, wilson_interval
 from itool_pipeline.steps import answers, bfcl
 from itool_pipeline.steps.display import IMAGE, MARKDOWN, bar_plot, table
-from itool_pipeline.steps.plan import checkpoints
+from itool_pipeline.steps.plan import benchmarks, checkpoints
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 
@@ -25,55 +25,58 @@ COMPARISON_SCHEMA = pa.schema(
 )
 
 Scores = dict[str, dict[str, dict[str, Any]]]
-"""Checkpoint → category → its row of `scores`; the category `all` sums them."""
+"""Checkpoint → category → its row of `scores`; the category `all` sums those that count each case once."""
+
+Tables = dict[str, dict[str, str]]
+
+_TITLES = {"bfcl": "held-out BFCL cases", "api_bank": "API-Bank's calls"}
 
 
 def report(ws: Workspace) -> Produced:
-    """`report.md` with its pictures, and the same as metadata."""
+    """`report.md` with its pictures, and the same as metadata. Benchmarks stand side by side and are never summed."""
 
     def make(step: Step) -> dict[str, Any]:
         names = list(checkpoints(ws.experiment.iterations))
-        scores: Scores = {name: _scores(ws, name) for name in names}
-        errors = {name: _errors(ws, name) for name in names}
-        accuracy = {name: {c: row["accuracy"] for c, row in scores[name].items()} for name in names}
-        pictures = {
-            "accuracy": bar_plot(step.work / "accuracy.png", accuracy, "Accuracy on held-out BFCL cases", "accuracy"),
-            "errors": bar_plot(step.work / "errors.png", errors, "Wrong cases by type of error", "cases"),
-        }
-        compared = compare(ws, names)
+        shown: Tables = {}
+        accuracies: dict[str, float] = {}
+        compared: list[dict[str, Any]] = []
+        for benchmark in _scored(ws):
+            scores: Scores = {name: _scores(ws, benchmark, name) for name in names}
+            errors = {name: _errors(ws, benchmark, name) for name in names}
+            comparisons = compare(ws, benchmark, names)
+            shown |= _of_benchmark(step, benchmark, scores, errors, comparisons)
+            accuracies |= {f"accuracy_{name}{_suffix(benchmark)}": scores[name]["all"]["accuracy"] for name in names}
+            compared += comparisons
         pq.write_table(pa.Table.from_pylist(compared, COMPARISON_SCHEMA), step.work / COMPARISONS)
-        tables = {
-            "leaderboard": table(_leaderboard(scores)),
-            "aggregates": table(_aggregates(ws, names)),
-            "comparisons": table(_shown_comparison(row) for row in compared),
-            "errors_by_type": table(_error_table(errors)),
-            "search": table(_search_row(ws, k) for k in range(1, ws.experiment.iterations + 1)),
-        }
-        (step.work / "report.md").write_text(_page(ws, tables, pictures))
-        return {**tables, **pictures, **{f"accuracy_{name}": scores[name]["all"]["accuracy"] for name in names}}
+        shown["aggregates"] = table(_aggregates(ws, names))
+        shown["search"] = table(_search_row(ws, k) for k in range(1, ws.experiment.iterations + 1))
+        (step.work / "report.md").write_text(_page(ws, shown))
+        return {**shown, **accuracies}
 
     return ws.produce("report", make, lambda artifact: {"comparisons": [artifact.file(COMPARISONS)]})
 
 
-def compare(ws: Workspace, names: Sequence[str]) -> list[dict[str, Any]]:
+def compare(ws: Workspace, benchmark: str, names: Sequence[str]) -> list[dict[str, Any]]:
     """Each checkpoint with the one before, and the last with the base: a row of the table `comparisons` for each."""
-    verdicts = {name: _verdicts(ws, name) for name in names}
+    verdicts = {name: _verdicts(ws, benchmark, name) for name in names}
     pairs = list(itertools.pairwise(names))
     if len(pairs) > 1:
         pairs.append((names[0], names[-1]))
-    return [_comparison(first, second, verdicts, ws.experiment.seed) for first, second in pairs]
+    return [_comparison(benchmark, first, second, verdicts, ws.experiment.seed) for first, second in pairs]
 
 
-def _comparison(first: str, second: str, verdicts: Mapping[str, Mapping[str, bool]], seed: int) -> dict[str, Any]:
+def _comparison(
+    benchmark: str, first: str, second: str, verdicts: Mapping[str, Mapping[str, bool]], seed: int
+) -> dict[str, Any]:
     before, after = verdicts[first], verdicts[second]
     if before.keys() != after.keys():
-        raise ValueError(f"{first} and {second} were not scored on the same cases; materialize bfcl/* again")
+        raise ValueError(f"{first} and {second} were not scored on the same cases; materialize {benchmark}/* again")
     one, other = list(before.values()), [after[key] for key in before]
     gained = sum(b and not a for a, b in zip(one, other, strict=True))
     lost = sum(a and not b for a, b in zip(one, other, strict=True))
     difference, low, high = paired_bootstrap(one, other, seed=seed)
     return {
-        "benchmark": "bfcl",
+        "benchmark": benchmark,
         "first_checkpoint": first,
         "second_checkpoint": second,
         "cases": len(one),
@@ -88,9 +91,9 @@ def _comparison(first: str, second: str, verdicts: Mapping[str, Mapping[str, boo
     }
 
 
-def _verdicts(ws: Workspace, checkpoint: str) -> dict[str, bool]:
-    rows = pq.read_table(ws.input(f"bfcl/{checkpoint}").file(answers.CASES), columns=["case_id", "correct"]).to_pylist()
-    return {row["case_id"]: row["correct"] for row in rows}
+def _verdicts(ws: Workspace, benchmark: str, checkpoint: str) -> dict[str, bool]:
+    file = ws.input(f"{benchmark}/{checkpoint}").file(answers.CASES)
+    return {row["case_id"]: row["correct"] for row in pq.read_table(file, columns=["case_id", "correct"]).to_pylist()}
 
 
 def _shown_comparison(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +109,7 @@ def _shown_comparison(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _aggregates(ws: Workspace, names: Sequence[str]) -> list[dict[str, Any]]:
-    """One row for each rule and part, one column for each checkpoint."""
+    """BFCL's overall scores: one row for each rule and part, one column for each checkpoint."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for name in names:
         for row in pq.read_table(ws.input(f"bfcl/{name}").file(bfcl.AGGREGATES)).to_pylist():
@@ -116,16 +119,48 @@ def _aggregates(ws: Workspace, names: Sequence[str]) -> list[dict[str, Any]]:
     return [{"rule": rule, "part": part, **row} for (rule, part), row in found.items()]
 
 
-def _scores(ws: Workspace, checkpoint: str) -> dict[str, dict[str, Any]]:
-    rows = pq.read_table(ws.input(f"bfcl/{checkpoint}").file(answers.SCORES)).to_pylist()
-    correct, total = sum(r["correct"] for r in rows), sum(r["total"] for r in rows)
+def _scored(ws: Workspace) -> list[str]:
+    return list(benchmarks(api_bank=ws.has("api_bank_cases")))
+
+
+def _suffix(benchmark: str) -> str:
+    return "" if benchmark == "bfcl" else f"_{benchmark}"
+
+
+def _of_benchmark(
+    step: Step,
+    benchmark: str,
+    scores: Scores,
+    errors: dict[str, dict[str, float]],
+    comparisons: Sequence[Mapping[str, Any]],
+) -> Tables:
+    """Leaderboard and errors of one benchmark, each as a table and as a picture; and how checkpoints compare on it."""
+    suffix, title = _suffix(benchmark), _TITLES[benchmark]
+    accuracy = {name: {c: row["accuracy"] for c, row in rows.items()} for name, rows in scores.items()}
+    return {
+        f"leaderboard{suffix}": table(_leaderboard(scores)),
+        f"comparisons{suffix}": table(_shown_comparison(row) for row in comparisons),
+        f"errors_by_type{suffix}": table(_error_table(errors)),
+        f"accuracy{suffix}": bar_plot(
+            step.work / f"accuracy{suffix}.png", accuracy, f"Accuracy on {title}", "accuracy"
+        ),
+        f"errors{suffix}": bar_plot(
+            step.work / f"errors{suffix}.png", errors, f"Wrong {title} by type of error", "cases"
+        ),
+    }
+
+
+def _scores(ws: Workspace, benchmark: str, checkpoint: str) -> dict[str, dict[str, Any]]:
+    rows = pq.read_table(ws.input(f"{benchmark}/{checkpoint}").file(answers.SCORES)).to_pylist()
+    counted = [row for row in rows if not row["category"].startswith(answers.AGGREGATE)]
+    correct, total = sum(r["correct"] for r in counted), sum(r["total"] for r in counted)
     low, high = wilson_interval(correct, total)
     whole = {"correct": correct, "total": total, "accuracy": correct / total, "low": low, "high": high}
-    return {**{row["category"]: row for row in rows}, "all": whole}
+    return {**{row["category"].removeprefix(f"{answers.AGGREGATE}_"): row for row in rows}, "all": whole}
 
 
-def _errors(ws: Workspace, checkpoint: str) -> dict[str, float]:
-    rows = pq.read_table(ws.input(f"bfcl/{checkpoint}").file(answers.CASES)).to_pylist()
+def _errors(ws: Workspace, benchmark: str, checkpoint: str) -> dict[str, float]:
+    rows = pq.read_table(ws.input(f"{benchmark}/{checkpoint}").file(answers.CASES)).to_pylist()
     counts = Counter(row["mistake"] or "unclassified" for row in rows if not row["correct"])
     return {name: float(count) for name, count in counts.most_common()}
 
@@ -156,18 +191,29 @@ def _search_row(ws: Workspace, k: int) -> dict[str, Any]:
     return {"iteration": k, **{name: pairs[name] for name in shown}, "pairs_kept": pairs["kept"], **refused}
 
 
-def _page(ws: Workspace, tables: dict[str, dict[str, str]], pictures: dict[str, dict[str, str]]) -> str:
+def _page(ws: Workspace, shown: Tables) -> str:
     e = ws.experiment
-    sections = [
-        f"# {e.name}\n\n{e.description}",
-        f"## Leaderboard\n\nCorrect cases of held-out BFCL, with 95% Wilson intervals.\n\n"
-        f"{tables['leaderboard'][MARKDOWN]}\n\n![accuracy]({pictures['accuracy'][IMAGE]})",
-        f"## Overall, by BFCL's rules\n\nv3 is the paper's. A part that was not evaluated is missing, not 0; "
-        f"`overall_partial` weighs what is there, and compares with no published number.\n\n"
-        f"{tables['aggregates'][MARKDOWN]}",
-        f"## Checkpoints on the same cases\n\nDifference with its 95% interval by paired bootstrap; p by McNemar's "
-        f"exact test.\n\n{tables['comparisons'][MARKDOWN]}",
-        f"## Errors by type\n\n{tables['errors_by_type'][MARKDOWN]}\n\n![errors]({pictures['errors'][IMAGE]})",
-        f"## Search\n\n{tables['search'][MARKDOWN]}",
-    ]
+    sections = [f"# {e.name}\n\n{e.description}"]
+    for benchmark in _scored(ws):
+        sections += _sections(benchmark, shown)
+    sections.append(f"## Search\n\n{shown['search'][MARKDOWN]}")
     return "\n\n".join(sections) + "\n"
+
+
+def _sections(benchmark: str, shown: Tables) -> list[str]:
+    """What the page tells of one benchmark. Overall scores are BFCL's alone."""
+    suffix, title = _suffix(benchmark), _TITLES[benchmark]
+    overall = (
+        "## Overall, by BFCL's rules\n\nv3 is the paper's. A part that was not evaluated is missing, not 0; "
+        "`overall_partial` weighs what is there, and compares with no published number.\n\n"
+        f"{shown['aggregates'][MARKDOWN]}"
+    )
+    return [
+        f"## Leaderboard: {title}\n\nCorrect cases, with 95% Wilson intervals.\n\n"
+        f"{shown[f'leaderboard{suffix}'][MARKDOWN]}\n\n![accuracy]({shown[f'accuracy{suffix}'][IMAGE]})",
+        *([overall] if benchmark == "bfcl" else []),
+        f"## Checkpoints on the same cases: {title}\n\nDifference with its 95% interval by paired bootstrap; p by "
+        f"McNemar's exact test.\n\n{shown[f'comparisons{suffix}'][MARKDOWN]}",
+        f"## Errors by type: {title}\n\n"
+        f"{shown[f'errors_by_type{suffix}'][MARKDOWN]}\n\n![errors]({shown[f'errors{suffix}'][IMAGE]})",
+    ]

@@ -15,7 +15,7 @@ import duckdb
 from itool_pipeline.store.files import StorageError
 from itool_pipeline.store.fingerprint import fingerprint
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised whenever a table of schema.sql changes."""
 
 

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itool_pipeline.config import BfclConfig, BfclHalfData, DataConfig, DataLimits, JsonlData, ToolAceData, XlamData
+from itool_pipeline.config import (
+    ApiBankConfig,
+    BfclConfig,
+    BfclHalfData,
+    DataConfig,
+    DataLimits,
+    JsonlData,
+    ToolAceData,
+    XlamData,
+)
 from itool_pipeline.core.types import Example, no_progress
 from itool_pipeline.data import sources
 from itool_pipeline.data.near_duplicates import normalised
@@ -22,13 +31,16 @@ from itool_pipeline.data.sources import (
     NOT_DRAWN,
     TOO_LONG,
     LoadedData,
+    choose_api_bank_cases,
     draw,
+    load_api_bank_pool,
     load_data,
     local_file,
     quotas,
 )
 from itool_pipeline.data.wheels import FetchError
 from itool_pipeline_tests.data.examples import gathered
+from itool_pipeline_tests.data.test_api_bank import BY_HAND, published
 from itool_pipeline_tests.data.test_toolace import write
 
 
@@ -231,3 +243,33 @@ def test_every_real_row_is_an_example_or_quarantined(kind: str) -> None:
     seen |= {int(q.position.removeprefix("row ").partition(",")[0]) for q in found.quarantined}
     assert seen == set(range(rows)) == set(range(len(json.loads(path.read_text()))))
     assert quarantined / (examples + quarantined) < DataLimits().max_quarantined
+
+
+def test_api_bank_from_a_copy_and_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+    files = published(BY_HAND, tmp_path)
+
+    def download(name: str, revision: str, filename: str) -> Path:
+        asked.append((name, revision, filename))
+        return files["level_1" if "level-1" in filename else "level_2"]
+
+    monkeypatch.setattr(sources, "download_dataset_file", download)
+    hub = load_api_bank_pool(ApiBankConfig(revision="abc"))
+    local = load_api_bank_pool(ApiBankConfig(path=str(BY_HAND)))
+    assert asked == [
+        ("liminghao1630/API-Bank", "abc", "test-data/level-1-api.json"),
+        ("liminghao1630/API-Bank", "abc", "test-data/level-2-api.json"),
+    ]
+    assert Counter(e.category for e in local.examples) == {"level_1": 6, "level_2": 6}
+    assert {e.id: e for e in hub.examples} == {e.id: e for e in local.examples}
+
+
+def test_api_bank_keeps_to_its_limits() -> None:
+    pool = load_api_bank_pool(ApiBankConfig(path=str(BY_HAND))).examples
+    chosen, unfit = choose_api_bank_cases(pool, ApiBankConfig(cases_per_level=2, max_prompt_tokens=12), 0, words)
+    assert Counter(e.category for e in chosen) == {"level_1": 2, "level_2": 2}
+    assert max(map(words, chosen)) <= 12
+    assert unfit == {TOO_LONG: sum(words(e) > 12 for e in pool)}
+    assert unfit.total() > 0
+    only, _ = choose_api_bank_cases(pool, ApiBankConfig(levels=("level_2",)), 0, words)
+    assert only == tuple(e for e in pool if e.category == "level_2")

@@ -44,17 +44,26 @@ GRAPH = {
     "bfcl/iteration_1": "base_model examples iteration_1/policy",
     "bfcl/iteration_2": "base_model examples iteration_2/policy",
     "bfcl/iteration_3": "base_model examples iteration_3/policy",
+    "api_bank_cases": "base_model",
+    "api_bank/base": "base_model api_bank_cases",
+    "api_bank/warmup": "base_model api_bank_cases warmup/hard",
+    "api_bank/iteration_1": "base_model api_bank_cases iteration_1/policy",
+    "api_bank/iteration_2": "base_model api_bank_cases iteration_2/policy",
+    "api_bank/iteration_3": "base_model api_bank_cases iteration_3/policy",
     "report": "bfcl/base bfcl/warmup bfcl/iteration_1 bfcl/iteration_2 bfcl/iteration_3"
+    " api_bank/base api_bank/warmup api_bank/iteration_1 api_bank/iteration_2 api_bank/iteration_3"
     " iteration_1/pairs iteration_2/pairs iteration_3/pairs",
 }
+
+SCORES = ("bfcl/", "api_bank/")
 
 USES_MODEL = {
     name.replace("/", "__")
     for name in GRAPH
-    if name.split("/")[-1] in ("easy", "medium", "hard", "replay_buffer", "policy") or name.startswith("bfcl/")
+    if name.split("/")[-1] in ("easy", "medium", "hard", "replay_buffer", "policy") or name.startswith(SCORES)
 } | {f"iteration_{k}_{op}" for k in (1, 2, 3) for op in ("search_shard", "gather")}
 
-DATA = {"base_model", "examples", "splits"}
+DATA = {"base_model", "examples", "splits", "api_bank_cases"}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +123,7 @@ def test_ops_that_use_the_model_take_a_place_in_the_pool_and_ask_for_a_gpu() -> 
         assert '"nvidia.com/gpu": "1"' in str(limits).replace("'", '"')
         assert "num_gpus" in str(ops[name].tags["dagster-ray/config"])
     others = [op for name, op in ops.items() if name not in USES_MODEL]
-    assert len(others) == 3 + 3 * (1 + 1) + 1 + len(CHECKS)
+    assert len(others) == len(DATA) + 3 * (1 + 1) + 1 + len(CHECKS)
     assert not any("dagster-k8s/config" in op.tags for op in others)
 
 
@@ -132,7 +141,8 @@ CHECKS = {
     ("splits", "no_leak"),
     *((f"iteration_{k}/pairs", "filters") for k in (1, 2, 3)),
     *((f"iteration_{k}/policy", "finite") for k in (1, 2, 3)),
-    *((f"bfcl/{c}", "complete") for c in ("base", "warmup", "iteration_1", "iteration_2", "iteration_3")),
+    ("api_bank_cases", "no_leak"),
+    *((name, "complete") for name in GRAPH if name.startswith(SCORES)),
 }
 
 
@@ -146,7 +156,7 @@ def test_checks(graph: AssetGraph) -> None:
     ("job", "assets"),
     [
         ("itool", set(GRAPH)),
-        ("evaluate", {name for name in GRAPH if name.startswith("bfcl/")} | {"report"}),
+        ("evaluate", {name for name in GRAPH if name.startswith((*SCORES, "api_bank_cases"))} | {"report"}),
         ("report", {"report"}),
     ],
 )

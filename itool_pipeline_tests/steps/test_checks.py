@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from itool_pipeline.core.types import Example
+from itool_pipeline.core.types import Example, Message
 from itool_pipeline.steps import checks
 from itool_pipeline.steps.answers import CASES as CASE_ROWS
 from itool_pipeline.steps.answers import SCORES
+from itool_pipeline.steps.api_bank import POOL
 from itool_pipeline.steps.pairs import PAIRS
-from itool_pipeline.steps.prepare import ACCOUNT, SPLITS
+from itool_pipeline.steps.prepare import ACCOUNT, SPLITS, write_pool
 from itool_pipeline.steps.training import CHECKPOINT
 from itool_pipeline.steps.workspace import MissingInput, Workspace
 from itool_pipeline.store.files import Parts
@@ -203,10 +205,11 @@ def scores_checked(ws: Workspace, decided: Sequence[str], total: int) -> checks.
 
     def write(directory: Path) -> None:
         parquet([{"case_id": key} for key in decided], CASE_ROWS)(directory)
-        parquet([{"total": total - 1}, {"total": 1}], SCORES)(directory)
+        scores = [("a", total - 1), ("b", 1), ("overall_exact_a", 7)]
+        parquet([{"category": category, "total": count} for category, count in scores], SCORES)(directory)
 
     put(ws, "bfcl/warmup", write)
-    return checks.scores_cover_every_case(ws, "warmup")
+    return checks.scores_cover_every_case(ws, "bfcl/warmup")
 
 
 def test_scores_of_every_case_pass(ws: Workspace) -> None:
@@ -217,7 +220,7 @@ def test_scores_of_every_case_pass(ws: Workspace) -> None:
     ("decided", "total", "problems"),
     [
         (["c1", "c3"], 2, ["case c2 was not decided"]),
-        (["c1", "c2", "c3", "t1"], 4, ["case t1 is no held-out case"]),
+        (["c1", "c2", "c3", "t1"], 4, ["case t1 is no case to be scored"]),
         (["c1", "c2", "c3", "c3"], 4, ["4 decisions on 3 cases, 4 in the scores"]),
         (["c1", "c2", "c3"], 2, ["3 decisions on 3 cases, 2 in the scores"]),
     ],
@@ -228,4 +231,49 @@ def test_scores_that_miss_or_repeat_a_case(ws: Workspace, decided: list[str], to
 
 def test_a_check_of_what_is_not_there(ws: Workspace) -> None:
     with pytest.raises(MissingInput, match="bfcl/base"):
-        checks.scores_cover_every_case(ws, "base")
+        checks.scores_cover_every_case(ws, "bfcl/base")
+
+
+def case(key: str, *user_turns: str) -> Example:
+    """A case of API-Bank whose user said this."""
+    turns = tuple(Message("user", turn) for turn in user_turns)
+    return replace(example(key), source="api_bank", category="level_1", messages=turns)
+
+
+def of_api_bank(root: Path) -> Workspace:
+    return workspace(root, iterations=1, evaluation={"api_bank": {}})
+
+
+def leaks_checked(ws: Workspace, train: Sequence[Example], *cases: Example) -> checks.Finding:
+    put_data(ws, train=train)
+    put(ws, "api_bank_cases", lambda directory: write_pool(directory / POOL, cases, lambda example: 9))
+    return checks.nothing_of_api_bank_is_trained_on(ws)
+
+
+def test_api_bank_is_not_trained_on(tmp_path: Path) -> None:
+    found = leaks_checked(
+        of_api_bank(tmp_path), TRAINING, case("level_1/a/1", "What is a?"), case("level_1/a/3", "x", "y")
+    )
+    assert found == checks.Finding([], {"training_questions": 4, "api_bank_cases": 2})
+
+
+def test_a_question_of_api_bank_in_training(tmp_path: Path) -> None:
+    found = leaks_checked(
+        of_api_bank(tmp_path), TRAINING, case("level_1/a/1", "what is T1"), case("level_1/b/1", "What?")
+    )
+    assert found.problems == ["case level_1/a/1 asks what these training examples ask: t1"]
+
+
+def test_a_later_turn_is_a_question_only_after_the_others(tmp_path: Path) -> None:
+    train = [*TRAINING, case("t9", "Book it.", "Yes, please.")]
+    train[-1] = replace(train[-1], source="toolace")
+    cases = [case("level_1/a/3", "Delete it.", "Yes, please."), case("level_1/b/3", "book it", "yes please")]
+    found = leaks_checked(of_api_bank(tmp_path), train, *cases)
+    assert found.problems == ["case level_1/b/3 asks what these training examples ask: t9"]
+
+
+def test_examples_of_api_bank_in_training(tmp_path: Path) -> None:
+    cases = [case("level_1/a/1", "One?"), case("level_1/b/1", "Two?")]
+    train = [*TRAINING, case("stolen", "Three?"), replace(example("level_1/b/1", "Four?"), source="toolace")]
+    problems = leaks_checked(of_api_bank(tmp_path), train, *cases).problems
+    assert problems == ["training example stolen is from API-Bank", "training example level_1/b/1 is from API-Bank"]

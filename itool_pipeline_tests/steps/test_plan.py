@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,19 @@ import pytest
 
 from itool_pipeline.config import Experiment
 from itool_pipeline.steps import plan as plan_module
-from itool_pipeline.steps.plan import assets_of, checkpoints, data_content, inputs_of, kind, plan, policy_before
+from itool_pipeline.steps.plan import (
+    api_bank_content,
+    assets_of,
+    checkpoints,
+    data_content,
+    inputs_of,
+    kind,
+    plan,
+    policy_before,
+)
 from itool_pipeline_tests.steps.by_hand import experiment
+
+BY_HAND = Path(__file__).parents[1] / "data" / "api_bank"
 
 FRONT = ["base_model", "examples", "splits"]
 WARMUP = ["warmup/easy", "warmup/medium", "warmup/hard"]
@@ -21,19 +33,69 @@ SCORES = ["bfcl/base", "bfcl/warmup", "bfcl/iteration_1", "bfcl/iteration_2"]
 TWO_ITERATIONS = [*FRONT, *WARMUP, *FIRST, *SECOND, *SCORES, "report"]
 
 
+API_BANK = ["api_bank_cases", *(name.replace("bfcl", "api_bank") for name in SCORES)]
+ASKED: dict[str, Any] = {"evaluation": {"api_bank": {}}}
+
+
 def test_all_assets_of_two_iterations() -> None:
-    assert sorted(assets_of(2)) == sorted(TWO_ITERATIONS)
-    assert list(plan(experiment(iterations=2))) == list(assets_of(2))
+    assert sorted(assets_of(2, api_bank=False)) == sorted(TWO_ITERATIONS)
+    assert sorted(assets_of(2)) == sorted([*TWO_ITERATIONS, *API_BANK])
+    assert list(plan(experiment(iterations=2))) == list(assets_of(2, api_bank=False))
+    assert list(plan(experiment(iterations=2, **ASKED))) == list(assets_of(2))
 
 
+@pytest.mark.parametrize("api_bank", [False, True])
 @pytest.mark.parametrize("iterations", [0, 1, 2, 3])
-def test_every_input_precedes(iterations: int) -> None:
+def test_every_input_precedes(iterations: int, api_bank: bool) -> None:
     seen: set[str] = set()
-    for asset in assets_of(iterations):
-        assert set(inputs_of(asset, iterations)) <= seen, asset
-        assert len(set(inputs_of(asset, iterations))) == len(inputs_of(asset, iterations))
+    for asset in assets_of(iterations, api_bank):
+        inputs = inputs_of(asset, iterations, api_bank)
+        assert set(inputs) <= seen, asset
+        assert len(set(inputs)) == len(inputs)
         seen.add(asset)
-    assert len(seen) == 8 + 5 * iterations + 1
+    assert len(seen) == 8 + 5 * iterations + 1 + api_bank * (1 + 2 + iterations)
+
+
+def test_scoring_on_api_bank_too_changes_the_report_alone() -> None:
+    assert changed(experiment(iterations=2), experiment(iterations=2, **ASKED)) == {*API_BANK, "report"}
+
+
+@pytest.mark.parametrize(
+    ("over", "expected"),
+    [
+        ({"revision": "main"}, [*API_BANK, "report"]),
+        ({"name": "other/API-Bank"}, [*API_BANK, "report"]),
+        ({"levels": ("level_1",)}, [*API_BANK[1:], "report"]),
+        ({"cases_per_level": 5}, [*API_BANK[1:], "report"]),
+        ({"max_prompt_tokens": 99}, [*API_BANK[1:], "report"]),
+        ({"max_new_tokens": 99}, [*API_BANK[1:], "report"]),
+        ({"batch_size": 2}, [*API_BANK[1:], "report"]),
+    ],
+)
+def test_a_change_of_what_is_asked_of_api_bank(over: dict[str, Any], expected: list[str]) -> None:
+    asked = {"evaluation": {"api_bank": over}}
+    assert changed(experiment(iterations=2, **ASKED), experiment(iterations=2, **asked)) == set(expected)
+
+
+def test_another_prompt_asks_api_bank_anew_too() -> None:
+    other = experiment(iterations=2, **ASKED, prompt={"tools": "system"})
+    assert changed(experiment(iterations=2, **ASKED), other) == {*TWO_ITERATIONS, *API_BANK} - {"base_model"}
+
+
+def test_another_content_of_a_local_copy_is_another_benchmark(tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(BY_HAND, tmp_path / "copy"))
+    asked = experiment(iterations=2, evaluation={"api_bank": {"path": str(copy)}})
+    before, content = plan(asked), api_bank_content(asked)
+    assert len(content) == 64
+    moved = experiment(iterations=2, evaluation={"api_bank": {"path": str(BY_HAND)}})
+    assert {a: p.fingerprint for a, p in plan(moved).items()} == {a: p.fingerprint for a, p in before.items()}
+    (copy / "notes.txt").write_text("not read")
+    assert api_bank_content(asked) == content
+    dialogue = next(copy.rglob("*.jsonl"))
+    dialogue.write_text(dialogue.read_text() + "\n")
+    after = plan(asked)
+    assert {a for a in after if after[a].fingerprint != before[a].fingerprint} == {*API_BANK, "report"}
+    assert api_bank_content(experiment()) == api_bank_content(experiment(**ASKED)) == ""
 
 
 def test_no_two_assets_share_a_fingerprint() -> None:
@@ -53,10 +115,11 @@ def test_checkpoints_in_their_order() -> None:
 
 def test_kinds_of_steps() -> None:
     assert {kind(asset) for asset in assets_of(3)} == set(plan_module.CODE_VERSIONS)
-    assert [kind(a) for a in ("warmup/easy", "iteration_2/trees", "bfcl/base", "report")] == [
+    assert [kind(a) for a in ("warmup/easy", "iteration_2/trees", "bfcl/base", "api_bank/warmup", "report")] == [
         "warmup",
         "trees",
         "bfcl",
+        "api_bank",
         "report",
     ]
 

@@ -13,9 +13,9 @@ from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.steps.by_hand import put, workspace
 
 
-def put_verdicts(ws: Workspace, checkpoint: str, verdicts: dict[str, bool]) -> None:
+def put_verdicts(ws: Workspace, checkpoint: str, verdicts: dict[str, bool], benchmark: str = "bfcl") -> None:
     rows = pa.Table.from_pylist([{"case_id": key, "correct": correct} for key, correct in verdicts.items()])
-    put(ws, f"bfcl/{checkpoint}", lambda directory: pq.write_table(rows, directory / answers.CASES))
+    put(ws, f"{benchmark}/{checkpoint}", lambda directory: pq.write_table(rows, directory / answers.CASES))
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_each_checkpoint_is_compared_with_the_one_before_and_the_last_with_the_b
     put_verdicts(ws, "base", {"a": False, "b": False, "c": True, "d": True, "e": False, "f": False})
     put_verdicts(ws, "warmup", {"f": True, "a": True, "b": True, "c": True, "d": False, "e": True})
     put_verdicts(ws, "iteration_1", {"a": True, "b": True, "c": True, "d": True, "e": True, "f": True})
-    rows = report.compare(ws, ["base", "warmup", "iteration_1"])
+    rows = report.compare(ws, "bfcl", ["base", "warmup", "iteration_1"])
     shown = [
         (r["first_checkpoint"], r["second_checkpoint"], r["first_correct"], r["second_correct"], r["gained"], r["lost"])
         for r in rows
@@ -46,11 +46,24 @@ def test_each_checkpoint_is_compared_with_the_one_before_and_the_last_with_the_b
 def test_a_single_pair_is_compared_once(ws: Workspace) -> None:
     for name in ("base", "warmup"):
         put_verdicts(ws, name, {"a": True})
-    assert len(report.compare(ws, ["base", "warmup"])) == 1
+    assert len(report.compare(ws, "bfcl", ["base", "warmup"])) == 1
 
 
 def test_checkpoints_on_different_cases_are_not_compared(ws: Workspace) -> None:
     put_verdicts(ws, "base", {"a": True})
     put_verdicts(ws, "warmup", {"b": True})
     with pytest.raises(ValueError, match="base and warmup were not scored on the same cases"):
-        report.compare(ws, ["base", "warmup"])
+        report.compare(ws, "bfcl", ["base", "warmup"])
+
+
+def test_each_benchmark_is_compared_on_its_own_cases(tmp_path: Path) -> None:
+    ws = workspace(tmp_path, iterations=1, evaluation={"api_bank": {}})
+    for name in ("base", "warmup"):
+        put_verdicts(ws, name, {"a": True})
+        put_verdicts(ws, name, {"x": name == "warmup", "y": False}, "api_bank")
+    (row,) = report.compare(ws, "api_bank", ["base", "warmup"])
+    found = [row[name] for name in ("benchmark", "cases", "first_correct", "second_correct", "gained", "lost")]
+    assert found == ["api_bank", 2, 0, 1, 1, 0]
+    put_verdicts(ws, "iteration_1", {"x": True}, "api_bank")
+    with pytest.raises(ValueError, match=r"materialize api_bank/\* again"):
+        report.compare(ws, "api_bank", ["warmup", "iteration_1"])

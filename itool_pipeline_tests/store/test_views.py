@@ -180,6 +180,16 @@ def test_leaderboard(database: Database) -> None:
     ]
 
 
+def test_benchmarks_are_not_summed(database: Database) -> None:
+    load_scores(database)
+    calls = [score("base", BASE, "level_1", 3, 4), score("base", BASE, "level_2", 1, 2)]
+    calls += [score("base", BASE, "overall_exact_level_1", 2, 4), score("base", BASE, "overall_exact_level_2", 0, 2)]
+    database.replace("scores", EASY, rows(database, "scores", *({**c, "benchmark": "api_bank"} for c in calls)))
+    record(database, "first", SCORED[2], made("api_bank/base", EASY, base_model=BASE))
+    sql = "SELECT benchmark, checkpoint, correct, total FROM leaderboard"
+    assert ask(database, sql) == [("api_bank", "base", 4, 6), ("bfcl", "base", 0, 10)]
+
+
 def test_a_score_over_no_cases_says_nothing(database: Database) -> None:
     database.replace("scores", BFCL_BASE, rows(database, "scores", score("base", BASE, "simple", 0, 0)))
     record(database, "first", SCORED[2])

@@ -1,0 +1,171 @@
+"""API-Bank from the dialogues written by hand to rows in the database and a page, with a tiny random model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from itool_pipeline.config import HubModel
+from itool_pipeline.core.error_types import ErrorType
+from itool_pipeline.core.statistics import summarise
+from itool_pipeline.core.types import Example
+from itool_pipeline.data.base_model import prepare_base_model
+from itool_pipeline.data.wheels import FetchError
+from itool_pipeline.steps import answers, api_bank, bfcl, checks
+from itool_pipeline.steps.plan import checkpoints
+from itool_pipeline.steps.prepare import QUARANTINE
+from itool_pipeline.steps.report import report
+from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.store.artifacts import Step
+from itool_pipeline_tests.steps.by_hand import example, put, workspace, write_split_examples
+from itool_pipeline_tests.store.by_hand import ask
+
+BY_HAND = Path(__file__).parents[1] / "data" / "api_bank"
+
+
+def asking(root: Path, model: Path, **asked: Any) -> Workspace:
+    """An experiment on the dialogues written by hand, with its base model and its training examples."""
+    settings = {"path": str(BY_HAND), "max_new_tokens": 8, "batch_size": 5, **asked}
+    hub = {"type": "hub", "name": str(model)}
+    ws = workspace(root, model=hub, compute={"device": "cpu"}, iterations=0, evaluation={"api_bank": settings})
+    put(ws, "base_model", lambda directory: prepare_base_model(HubModel(**hub), root, directory))
+    put(ws, "examples", lambda _: None)
+    put(ws, "splits", lambda d: write_split_examples(d, [example("t1"), example("t2")]))
+    return ws
+
+
+@pytest.fixture
+def ws(tmp_path: Path, tiny_model_dir: Path) -> Workspace:
+    return asking(tmp_path, tiny_model_dir)
+
+
+def test_the_cases_and_what_is_quarantined(ws: Workspace) -> None:
+    artifact = api_bank.api_bank_cases(ws).artifact
+    metadata = artifact.manifest.metadata
+    assert {k: metadata[k] for k in ("cases", "dialogues", "quarantined")} == {
+        "cases": 12,
+        "dialogues": 5,
+        "quarantined": 1,
+    }
+    (quarantined,) = pq.read_table(artifact.file(QUARANTINE)).to_pylist()
+    assert quarantined["position"] == "level-1-given-desc/CancelTimedSwitch-level-1-1.jsonl:2"
+    assert "device_id" in metadata["some_quarantined"]["markdown"]
+    assert Counter(e.category for e in api_bank.pool(ws).values()) == {"level_1": 6, "level_2": 6}
+    assert checks.nothing_of_api_bank_is_trained_on(ws).problems == []
+
+
+def test_a_copy_that_is_not_there(tmp_path: Path, tiny_model_dir: Path) -> None:
+    ws = asking(tmp_path, tiny_model_dir, path=str(tmp_path / "nowhere"))
+    with pytest.raises(FetchError, match=r"evaluation\.api_bank\.path"):
+        api_bank.api_bank_cases(ws)
+
+
+@pytest.mark.slow
+def test_the_tiny_model_is_scored(ws: Workspace) -> None:
+    api_bank.api_bank_cases(ws)
+    made = api_bank.api_bank(ws, "base")
+    assert (made.artifact.manifest.metadata["cases"], made.artifact.manifest.metadata["left_out"]) == (12, 0)
+    rows = ask(
+        ws.database, "SELECT category, count(*), bool_or(correct), count(mistake) FROM cases GROUP BY ALL ORDER BY 1"
+    )
+    assert rows == [("level_1", 6, False, 6), ("level_2", 6, False, 6)]
+    kinds = ask(ws.database, "SELECT DISTINCT mistake, error_type, checkpoint, benchmark FROM cases")
+    assert {kind for kind, *_ in kinds} <= set(ErrorType)
+    assert {(checkpoint, benchmark) for *_, checkpoint, benchmark in kinds} == {("base", "api_bank")}
+    assert checks.scores_cover_every_case(ws, "api_bank/base") == checks.Finding([], {"cases": 12})
+    assert api_bank.api_bank(ws, "base").reused
+
+
+def gold(wrong: str) -> Any:
+    """In place of a model: the gold answers, but for one case."""
+
+    def answered(ws: Workspace, checkpoint: str, examples: list[Example], *_: Any) -> dict[str, str]:
+        return {e.id: "[GetToday()]" if e.id == wrong else e.response for e in examples}
+
+    return answered
+
+
+def scored(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    monkeypatch.setattr(api_bank, "answers", gold(wrong="level_2/QueryStock-level-3-1/3"))
+    api_bank.api_bank_cases(ws)
+    for name in checkpoints(0):
+        if name != "base":
+            put(ws, checkpoints()[name], lambda _: None)
+        api_bank.api_bank(ws, name)
+    columns = "category, correct, total, round(low, 4), round(high, 4)"
+    return ask(ws.database, f"SELECT {columns} FROM scores WHERE checkpoint = 'base' ORDER BY 1")
+
+
+def test_scores_by_level_with_intervals(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Wilson 95% of 6 of 6 and of 5 of 6, from published tables
+    assert scored(ws, monkeypatch) == [
+        ("level_1", 6, 6, 0.6097, 1.0),
+        ("level_2", 5, 6, 0.4365, 0.9699),
+        ("overall_exact_level_1", 6, 6, 0.6097, 1.0),
+        ("overall_exact_level_2", 5, 6, 0.4365, 0.9699),
+    ]
+    columns = "case_id, error_type, mistake, function, expected, got"
+    assert ask(ws.database, f"SELECT {columns} FROM cases WHERE checkpoint = 'base' AND NOT correct") == [
+        ("level_2/QueryStock-level-3-1/3", "api", "tool_name", "QueryStock", '"QueryStock"', '"GetToday"')
+    ]
+
+
+def test_levels_and_limits(tmp_path: Path, tiny_model_dir: Path) -> None:
+    one = asking(tmp_path, tiny_model_dir, levels=("level_2",), cases_per_level=2)
+    api_bank.api_bank_cases(one)
+    assert [e.category for e in api_bank.cases(one).values()] == ["level_2"] * 2
+    short = asking(tmp_path / "short", tiny_model_dir, max_prompt_tokens=3)
+    api_bank.api_bank_cases(short)
+    with pytest.raises(ValueError, match=r"evaluation\.api_bank leaves no case"):
+        api_bank.cases(short)
+
+
+def bfcl_scores(step: Step, checkpoint: str) -> dict[str, Any]:
+    named = answers.Scored(checkpoint, "f" * 16, "bfcl")
+    rows = [answers.case_row(named, example(f"c{i}"), "", answers.Decision(i == 0)) for i in range(4)]
+    overall = {**asdict(named), "rule": "v3", "part": "non_live", "accuracy": 0.25, "missing": ""}
+    pq.write_table(pa.Table.from_pylist([overall]), step.work / bfcl.AGGREGATES)
+    return answers.write_rows(step, named, rows, summarise((row["category"], row["correct"]) for row in rows))
+
+
+def test_the_report_shows_both_benchmarks_side_by_side(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored(ws, monkeypatch)
+    for name in checkpoints(0):
+        ws.produce(f"bfcl/{name}", lambda step, name=name: bfcl_scores(step, name), answers.tables)
+    artifact = report(ws).artifact
+    page = artifact.file("report.md").read_text()
+    assert "| base | 25.0% (1/4; 5%-70%) | 25.0% (1/4; 5%-70%) |" in page
+    assert "| base | 91.7% (11/12; 65%-99%) | 100.0% (6/6; 61%-100%) | 83.3% (5/6; 44%-97%) |" in page
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [
+        "## Leaderboard: held-out BFCL cases",
+        "## Overall, by BFCL's rules",
+        "## Checkpoints on the same cases: held-out BFCL cases",
+        "## Errors by type: held-out BFCL cases",
+        "## Leaderboard: API-Bank's calls",
+        "## Checkpoints on the same cases: API-Bank's calls",
+        "## Errors by type: API-Bank's calls",
+        "## Search",
+    ]
+    assert "| v3 | non_live | 25.0% | 25.0% |" in page
+    assert "| base | warmup | 1 → 1 of 4 | 0 | 0 | +0.0% (+0.0% to +0.0%) | 1 |" in page
+    assert "| base | warmup | 11 → 11 of 12 | 0 | 0 | +0.0% (+0.0% to +0.0%) | 1 |" in page
+    metadata = artifact.manifest.metadata
+    assert (metadata["accuracy_base"], metadata["accuracy_base_api_bank"]) == (0.25, pytest.approx(11 / 12))
+    assert {path.name for path in artifact.path.glob("*.png")} == {
+        *("accuracy.png", "errors.png", "accuracy_api_bank.png", "errors_api_bank.png")
+    }
+    board = ask(ws.database, "SELECT benchmark, checkpoint, correct, total FROM leaderboard")
+    assert board == [
+        ("api_bank", "base", 11, 12),
+        ("api_bank", "warmup", 11, 12),
+        ("bfcl", "base", 1, 4),
+        ("bfcl", "warmup", 1, 4),
+    ]
+    compared = "SELECT benchmark, first_checkpoint, second_checkpoint, cases FROM checkpoint_comparisons"
+    assert ask(ws.database, compared) == [("api_bank", "base", "warmup", 12), ("bfcl", "base", "warmup", 4)]
