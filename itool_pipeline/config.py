@@ -175,12 +175,13 @@ class OptimizerConfig(Section):
 
 
 class WarmupConfig(Section):
-    """Warm-up SFT from easy to hard (Sec. 3.1, Eq. 2 and 3), and what the ablations put in its place (Table 3)."""
+    """Warm-up SFT from easy to hard (Sec. 3.1, Eq. 2 and 3), and what stands in its place (Table 3, Fig. 5)."""
 
-    curriculum: Literal["easy_to_hard", "mixed", "none"] = Field(
+    curriculum: Literal["easy_to_hard", "easy_to_medium", "easy", "mixed", "none"] = Field(
         "easy_to_hard",
-        description="mixed: the last stage trains on all difficulties at once; none: preference training starts from "
-        "the base model. Stages that train nothing pass the checkpoint on",
+        description="easy_to_medium, easy: the curriculum ends there (Fig. 5); mixed: the last stage trains on all "
+        "difficulties at once; none: preference training starts from the base model. Stages that train nothing pass "
+        "the checkpoint on",
     )
     lora: LoraConfig = LoraConfig()
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-4)

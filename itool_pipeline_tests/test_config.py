@@ -167,7 +167,11 @@ def test_names_that_look_like_numbers_stay_names(folder: Path) -> None:
         ("pairs: {per_node: some}", "pairs.per_node", "'extremes' or 'all'"),
         ("search: {method: sampling}\npairs: {per_node: all}", "experiment", "sampling does not; say extremes"),
         ("replay_buffer: {balance: by_tool}", "replay_buffer.balance", "'none' or 'by_call'"),
-        ("warmup: {curriculum: hard_to_easy}", "warmup.curriculum", "'easy_to_hard', 'mixed' or 'none'"),
+        (
+            "warmup: {curriculum: hard_to_easy}",
+            "warmup.curriculum",
+            "'easy_to_hard', 'easy_to_medium', 'easy', 'mixed' or 'none'",
+        ),
         ("iterations: 4", "iterations", "less than or equal to 3"),
         ("seed: -1", "seed", "greater than or equal to 0"),
         ("replay_buffer: {fraction: 1.01}", "replay_buffer.fraction", "less than or equal to 1"),

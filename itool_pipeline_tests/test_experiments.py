@@ -30,6 +30,8 @@ SHARED = {
     "without_warmup": FRONT | {"bfcl/base"},
     "mixed_warmup": FRONT | {"bfcl/base"},
     "sft_entire": {"base_model", "examples", "bfcl/base"},
+    "warmup_easy": FRONT | {"warmup/easy", "bfcl/base"},
+    "warmup_medium": FRONT | {"warmup/easy", "warmup/medium", "bfcl/base"},
     "without_iterations": START,
     "without_mcts": START | {"iteration_1/replay_buffer"},
     "random_selection": START,
@@ -43,7 +45,11 @@ SHARED = {
 }
 """What each ablation takes from `bfcl_half` without making it again."""
 
-ITERATIONS = {"sft_entire": 0, "without_iterations": 0, "iterations_1": 1, "iterations_2": 2}
+ITERATIONS = {
+    **dict.fromkeys(("sft_entire", "warmup_easy", "warmup_medium", "without_iterations"), 0),
+    "iterations_1": 1,
+    "iterations_2": 2,
+}
 
 
 def fingerprints(name: str) -> dict[str, str]:
@@ -77,6 +83,8 @@ def test_an_ablation_extends_bfcl_half_and_says_what_it_is_for(name: str) -> Non
 def test_the_ablations_are_what_their_names_say() -> None:
     e = {name: load_experiment(name) for name in SHARED}
     assert (e["without_warmup"].warmup.curriculum, e["mixed_warmup"].warmup.curriculum) == ("none", "mixed")
+    stages = [e[name].warmup.curriculum for name in ("warmup_easy", "warmup_medium", "without_iterations")]
+    assert stages == ["easy", "easy_to_medium", "easy_to_hard"]
     base_sft = e["sft_entire"]
     assert (base_sft.split.validation_fraction, base_sft.warmup.curriculum, base_sft.iterations) == (0.0, "mixed", 0)
     assert (e["without_mcts"].search.method, e["without_mcts"].search.responses) == ("sampling", 4)

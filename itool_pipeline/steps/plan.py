@@ -63,8 +63,14 @@ def kind(asset: str) -> str:
 
 
 def trained_stages(experiment: Experiment) -> tuple[str, ...]:
-    """Warm-up stages that train; the others pass on the checkpoint before them (Section 4.3.1, w/o warm-up)."""
-    return {"easy_to_hard": STAGES, "mixed": STAGES[-1:], "none": ()}[experiment.warmup.curriculum]
+    """Warm-up stages that train; the others pass on the checkpoint before them (Section 4.3.1, w/o warm-up; Fig. 5)."""
+    return {
+        "easy_to_hard": STAGES,
+        "easy_to_medium": STAGES[:2],
+        "easy": STAGES[:1],
+        "mixed": STAGES[-1:],
+        "none": (),
+    }[experiment.warmup.curriculum]
 
 
 def passes_on(experiment: Experiment, asset: str) -> bool:
@@ -143,6 +149,9 @@ def plan(experiment: Experiment) -> dict[str, Planned]:
 def _section(e: Experiment, asset: str, content: Mapping[str, str]) -> Mapping[str, Any]:
     """The part of the config that decides what `asset` is; `content` stands for the local data."""
     asked = e.evaluation.api_bank or ApiBankConfig()
+    stagewise = e.warmup.curriculum not in ("mixed", "none")
+    # A stage is the same wherever the curriculum ends after it.
+    warmup = e.warmup.model_copy(update={"curriculum": "easy_to_hard"}) if stagewise else e.warmup
     numerics = {"device": e.compute.device, "dtype": e.compute.dtype, "batch_tokens": e.compute.batch_tokens}
     sections: dict[str, Mapping[str, Any]] = {
         "base_model": {"model": e.model, "wheel": SMOLLM2.sha256 if e.model.type == "smollm2_wheel" else ""},
@@ -155,7 +164,7 @@ def _section(e: Experiment, asset: str, content: Mapping[str, str]) -> Mapping[s
             "seed": e.seed,
         },
         "splits": {"split": e.split, "buffer_fraction": e.replay_buffer.fraction, "seed": e.seed},
-        "warmup": {"warmup": e.warmup, "seed": e.seed, "compute": numerics},
+        "warmup": {"warmup": warmup, "seed": e.seed, "compute": numerics},
         "replay_buffer": {"replay_buffer": e.replay_buffer, "seed": e.seed, "compute": numerics},
         "trees": {"search": e.search, "seed": e.seed, "compute": numerics},
         "pairs": {"pairs": e.pairs},

@@ -52,7 +52,7 @@ def warmup(ws: Workspace, stage: str) -> Produced:
         data = _sft_data(ws, stage, template)
         if not data.train:
             return _unchanged(ws, asset, before, step, "no training example has this difficulty")
-        what = stage if config.curriculum == "easy_to_hard" else "mixed"
+        what = "mixed" if config.curriculum == "mixed" else stage
         ws.say(f"fine-tuning on {len(data.train)} {what} examples")
         result = train_sft(
             model,

@@ -195,6 +195,12 @@ def test_stages_that_train_nothing_depend_on_the_model_alone() -> None:
     assert list(plan(none)["warmup/hard"].origin.inputs) == ["base_model", "warmup/medium"]
 
 
+@pytest.mark.parametrize(("curriculum", "shared"), [("easy", WARMUP[:1]), ("easy_to_medium", WARMUP[:2])])
+def test_a_curriculum_that_ends_early_shares_its_stages(curriculum: str, shared: list[str]) -> None:
+    whole, early = experiment(iterations=0), experiment(iterations=0, warmup={"curriculum": curriculum})
+    assert changed(whole, early) == {*WARMUP, "bfcl/warmup", "report"} - set(shared)
+
+
 def test_a_mixed_curriculum_trains_in_its_last_stage() -> None:
     none, mixed = (experiment(iterations=2, warmup={"curriculum": c}) for c in ("none", "mixed"))
     assert changed(none, mixed) & {*FRONT, *WARMUP} == {"warmup/hard"}

@@ -224,6 +224,18 @@ def test_easy_to_hard_trains_stage_by_stage(tmp_path: Path, trainings: Trainings
     assert [adapter(ws, f"warmup/{stage}") for stage in ("easy", "medium", "hard")] == ["1", "2", "2"]
 
 
+@pytest.mark.parametrize(("curriculum", "last"), [("easy", "1"), ("easy_to_medium", "2")])
+def test_a_curriculum_that_ends_early_is_the_beginning_of_the_whole(
+    tmp_path: Path, trainings: Trainings, curriculum: str, last: str
+) -> None:
+    warm_up(prepared(tmp_path, split=EASY_AND_MEDIUM))
+    trained = len(trainings.asked)
+    ws = prepared(tmp_path, split=EASY_AND_MEDIUM, warmup={"curriculum": curriculum})
+    warm_up(ws)
+    assert len(trainings.asked) == trained, "its stages are there already"
+    assert adapter(ws, "warmup/hard") == last
+
+
 def test_a_mixed_warm_up_trains_on_everything_at_the_end(tmp_path: Path, trainings: Trainings) -> None:
     ws = prepared(tmp_path, split=EASY_AND_MEDIUM, warmup={"curriculum": "mixed"})
     warm_up(ws)
