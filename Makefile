@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)/storage
 
-.PHONY: demo test ui lint bench conformance clean
+.PHONY: demo test ui lint bench conformance mutants clean
 
 demo: .venv/ready
 	$(BIN)/python -m itool_pipeline run demo
@@ -36,6 +36,9 @@ else
 	$(BIN)/python -m itool_pipeline_tests.benchmarks.gold_answers storage/conformance/answers.jsonl
 	$(BIN)/python -m itool_pipeline conformance --answers storage/conformance/answers.jsonl
 endif
+
+mutants: .venv/ready
+	$(BIN)/python -m itool_pipeline_tests.mutation_check
 
 clean:
 	rm -rf .venv .venv-conformance
