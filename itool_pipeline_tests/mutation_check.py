@@ -21,6 +21,8 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[1]
+LONGEST = 1200
+"""Seconds that the tests of one mutant may take: a break can make a loop endless."""
 COPIED = ("itool_pipeline", "itool_pipeline_tests", "docs", "pyproject.toml")
 
 
@@ -78,10 +80,15 @@ def first_failure(folder: Path, tests: Iterable[str]) -> str:
     }
     files = [f"itool_pipeline_tests/{name}" for name in tests]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=LONGEST
+        )
+    except subprocess.TimeoutExpired:
+        return f"no end within {LONGEST} s"
     if done.returncode == 0:
         return ""
-    found = re.search(r"^(?:FAILED|ERROR) \S*?([^/\s]+)(?: |$)", done.stdout, re.MULTILINE)
+    found = re.search(r"^(?:FAILED|ERROR) \S*/(test_\w+\.py(?:::\w+)?)", done.stdout, re.MULTILINE)
     if done.returncode != 1 and not found:
         raise SystemExit(f"pytest could not run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return found.group(1) if found else "a test"
@@ -112,7 +119,7 @@ def main(areas: list[str]) -> int:
         for mutant in wanted:
             test = caught_by(folder, mutant)
             survived += not test
-            print(f"{'caught' if test else 'SURVIVED':<9}{mutant.file:<32}{mutant.name:<36}{test}", flush=True)
+            print(f"{'caught' if test else 'SURVIVED':<9}{mutant.file:<32}{mutant.name:<42}{test}", flush=True)
     print(f"{len(wanted) - survived} caught, {survived} survived")
     return 1 if survived else 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections import defaultdict
 from difflib import SequenceMatcher
 from itertools import permutations
@@ -11,10 +13,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from itool_pipeline.steps import checks, training
-from itool_pipeline.steps.pairs import PAIRS, TOKENS
+from itool_pipeline.steps import checks, training, trees
+from itool_pipeline.steps.pairs import PAIRS, TOKENS, pairs
 from itool_pipeline.steps.prepare import split_rows
-from itool_pipeline.steps.replay_buffer import BUFFER
+from itool_pipeline.steps.replay_buffer import BUFFER, replay_buffer
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.training.preference import PreferenceRow
 from itool_pipeline_tests.steps.without_model import PROBLEMS, Trainings, adapter, install, prepared, searched, warm_up
@@ -166,6 +168,31 @@ def test_only_the_likeliest_margins_are_kept_under_a_limit(tmp_path: Path, train
     assert len(kept) == 3
     assert over
     assert min(kept) >= max(over)
+
+
+def test_each_iteration_asks_the_newest_policy(tmp_path: Path, trainings: Trainings) -> None:
+    ws = prepared(tmp_path, iterations=3, search={"shard_size": 16}, split={"validation_fraction": 0.0})
+    warm_up(ws)
+    for k in (1, 2, 3):
+        replay_buffer(ws, k)
+        trees.gather(ws, k)
+        pairs(ws, k)
+        training.policy(ws, k)
+    policies = ["warmup/hard", "iteration_1/policy", "iteration_2/policy"]
+    assert trainings.engines == [checkpoint for checkpoint in policies for _ in ("replay_buffer", "trees")]
+    assert [asked.start for asked in trainings.asked[-3:]] == policies
+
+
+def test_the_buffer_holds_the_perplexity_of_the_gold_response(tmp_path: Path, trainings: Trainings) -> None:
+    """Eq. 4 for a policy that gives every token of one answer the same probability: its inverse."""
+    ws = prepared(tmp_path, split={"validation_fraction": 0.0})
+    warm_up(ws)
+    replay_buffer(ws, 1)
+    for row in read(ws, "iteration_1/replay_buffer", BUFFER):
+        problem = PROBLEMS[row["example_id"]]
+        byte = hashlib.sha256(repr(problem.prompt).encode()).digest()[0]
+        assert row["perplexity"] == pytest.approx(math.exp(byte / 100))
+        assert row["response_tokens"] == len(problem.example.response.encode())
 
 
 @pytest.mark.parametrize(("fraction", "count"), [(0.5, 8), (0.3, 5), (1.0, 16)])

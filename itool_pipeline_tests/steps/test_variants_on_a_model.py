@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,6 +17,7 @@ from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.model import load_tokenizer
 from itool_pipeline.steps import models, prepare, training
 from itool_pipeline.steps.models import ADAPTER
+from itool_pipeline.steps.replay_buffer import BUFFER, replay_buffer
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.core.fake_policy import call_problem, text_problem
 from itool_pipeline_tests.steps.by_hand import put, workspace, write_held_out, write_train
@@ -89,3 +92,20 @@ def test_the_likeliest_response_is_chosen_by_the_model_itself(ws: Workspace) -> 
         with torch.no_grad():
             log_probs = loaded.model(input_ids=ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])
         assert node["prior"] == pytest.approx(log_probs[len(prompt) - 1 :].mean().exp().item(), rel=1e-3)
+
+
+def test_the_buffers_perplexity_is_exp_of_transformers_loss(ws: Workspace) -> None:
+    """Eq. 4 from end to end: prompt, gold response and end of turn through the model, prompt labels masked."""
+    warm_up(ws)
+    replay_buffer(ws, 1)
+    loaded, template = models.inference_model(ws, "warmup/hard"), models.chat(ws)
+    rows = pq.read_table(ws.input("iteration_1/replay_buffer").file(BUFFER)).to_pylist()
+    assert {row["example_id"] for row in rows} == {x.id for x in EXAMPLES}
+    for row in rows:
+        example = next(x for x in EXAMPLES if x.id == row["example_id"])
+        prompt, response = template.prompt(example), template.response(example.response)
+        labels = torch.tensor([[*[-100] * len(prompt), *response]])
+        with torch.no_grad():
+            loss = loaded.model(input_ids=torch.tensor([[*prompt, *response]]), labels=labels).loss
+        assert row["perplexity"] == pytest.approx(math.exp(loss.item()), rel=1e-4)
+        assert row["response_tokens"] == len(response)

@@ -71,6 +71,7 @@ class Trainings:
     """Stands in for the loading of models and for both trainings; an adapter is a file with the training's number."""
 
     asked: list[Trained] = field(default_factory=list)
+    engines: list[str] = field(default_factory=list)  # the checkpoint of every engine that was asked for
     loaded: tuple[str, str] = ("", "")
 
     def trainable(self, ws: Workspace, checkpoint: str, quantization: str) -> tuple[Any, Template]:
@@ -92,6 +93,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Trainings:
 
     def engine(ws: Workspace, checkpoint: str) -> tuple[HashedPolicy, Template]:
         ws.input(checkpoint)
+        trainings.engines.append(checkpoint)
         return HashedPolicy(3), Template()
 
     for module in (trees, replay_buffer):

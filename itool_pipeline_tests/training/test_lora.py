@@ -38,6 +38,16 @@ def test_all_linear_leaves_the_head_out_and_is_counted_by_hand(adapted_model: Ad
     assert count_trainable(adapted_model(targets=("q_proj",))) == 2 * 4 * (64 + 64)
 
 
+def test_a_layer_adds_alpha_over_rank_times_b_a(adapted_model: AdaptedModel) -> None:
+    """y = W x + (α / r) B A x, written out; by default α = 32 and r = 16 (App. B.1)."""
+    assert (LoraConfig().rank, LoraConfig().alpha) == (16, 32)
+    for alpha in (4, 20):
+        layer = adapted_model(alpha=alpha).get_base_model().model.layers[0].mlp.up_proj
+        x = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
+        delta = (alpha / 4) * x @ layer.lora_A["default"].weight.T @ layer.lora_B["default"].weight.T
+        torch.testing.assert_close(layer(x), x @ layer.base_layer.weight.T + delta, rtol=1e-4, atol=1e-5)
+
+
 def test_the_seed_decides_the_start(tiny_model_dir: Path) -> None:
     def start(seed: int) -> torch.Tensor:
         torch.rand(seed + 1)  # the state of the global generator must not matter

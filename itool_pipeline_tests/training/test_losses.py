@@ -140,6 +140,30 @@ def test_orpo_by_hand() -> None:
     assert got == pytest.approx(LN2 + 0.5 * log(4 / 3))
 
 
+def gradients(loss: Callable[[Tensor, Tensor], Tensor], chosen: float, rejected: float) -> list[float]:
+    """d loss / d chosen and d loss / d rejected."""
+    sums = [one(chosen).requires_grad_(), one(rejected).requires_grad_()]
+    return [float(g) for g in torch.autograd.grad(loss(*sums).sum(), sums)]
+
+
+def test_gradients_by_hand() -> None:
+    # d -log σ(m) = -σ(-m) dm. SimPO as above: m = 1, dm = β/|y| = 2/3 and -2/2.
+    low = 1 / (1 + exp(1))
+    simpo = gradients(lambda c, r: losses.simpo(c, r, one(3), one(2), 2.0, 5.0), -3, -8)
+    assert simpo == pytest.approx([-2 / 3 * low, low])
+    # DPO as above: m = 1.5, dm = β = 0.5 and -0.5.
+    low = 1 / (1 + exp(1.5))
+    dpo = gradients(lambda c, r: losses.dpo(c, r, one(-4), one(-6), 0.5), -3, -8)
+    assert dpo == pytest.approx([-0.5 * low, 0.5 * low])
+    # IPO as above: 2 (1 - 2) dm, dm = 1/2 and -1/4.
+    ipo = gradients(lambda c, r: losses.ipo(c, r, one(-4), one(-6), one(2), one(4), 0.25), -3, -8)
+    assert ipo == pytest.approx([-1.0, 0.5])
+    # ORPO as above: σ(-ln 3) = 1/4; the log odds of p change by 1/(1 - p) for each unit of log p: by 2 and by 4/3;
+    # log p is half of the sum. -1/2 from the likelihood.
+    orpo = gradients(lambda c, r: losses.orpo(c, r, one(2), one(2), 0.5), -2 * LN2, -4 * LN2)
+    assert orpo == pytest.approx([-0.5 - 0.5 * 0.25 * 2 / 2, 0.5 * 0.25 * (4 / 3) / 2])
+
+
 def test_orpo_stays_finite_for_a_certain_response() -> None:
     chosen = torch.tensor([0.0], requires_grad=True)
     loss = losses.orpo(chosen, torch.tensor([-20.0]), torch.tensor([1.0]), torch.tensor([1.0]), 0.1)

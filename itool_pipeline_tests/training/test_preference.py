@@ -1,5 +1,6 @@
 """Preference training: log-probabilities of packed pairs, splitting, refusals, references, and 4-bit training."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,99 @@ def test_each_loss_moves_preferences(adapted_model: AdaptedModel, tmp_path: Path
     if loss in ("dpo", "ipo"):
         assert before.metrics["margin"] == pytest.approx(0, abs=1e-4)  # the policy is its own reference
     assert result.steps == 12
+
+
+LENGTHS = torch.tensor([[2.0, 3.0], [1.0, 2.0], [2.0, 1.0], [1.0, 1.0]])
+"""Tokens of chosen and rejected of the pairs in ROWS."""
+
+
+def written_out(loss: str, log_probs: torch.Tensor, reference: torch.Tensor, beta: float, gamma: float) -> torch.Tensor:
+    """The sum over pairs of each loss as its paper has it, without any function of ours."""
+    means = log_probs / LENGTHS
+    if loss == "simpo":
+        return -(beta * (means[:, 0] - means[:, 1]) - gamma).sigmoid().log().sum()
+    if loss == "orpo":
+        odds = means.exp() / (1 - means.exp())
+        return -means[:, 0].sum() - beta * (odds[:, 0] / odds[:, 1]).log().sigmoid().log().sum()
+    ratios = log_probs - reference
+    if loss == "dpo":
+        return -(beta * (ratios[:, 0] - ratios[:, 1])).sigmoid().log().sum()
+    margins = ratios[:, 0] / LENGTHS[:, 0] - ratios[:, 1] / LENGTHS[:, 1]
+    return (margins - 1 / (2 * beta)).square().sum()
+
+
+@pytest.mark.parametrize(
+    ("loss", "reference"),
+    [("simpo", "start"), ("orpo", "start"), *((loss, ref) for loss in ("dpo", "ipo") for ref in ("start", "base"))],
+)
+def test_each_loss_is_its_formula_on_the_models_own_log_probs(
+    adapted_model: AdaptedModel, loss: Any, reference: Any
+) -> None:
+    """From token ids to gradients of the adapter, with β and γ that differ, after the policy has left its start."""
+    model = adapted_model()
+    config = PreferenceConfig(loss=loss, beta=0.7, gamma=0.2, reference=reference, optimizer=FAST)
+    parameters = list(trainable_parameters(model).values())
+    if reference == "base":
+        with model.disable_adapter():
+            old = plain_log_probs(model, ROWS).detach()
+    else:
+        old = plain_log_probs(model, ROWS).detach()
+    starts = [p.detach().clone() for p in parameters]
+    with torch.no_grad():
+        for p in parameters:
+            p.mul_(0.5)
+    want = written_out(loss, plain_log_probs(model, ROWS), old, 0.7, 0.2)
+    want_gradients = torch.autograd.grad(want, parameters)
+
+    prepare_for_training(model)
+    moved = [p.detach().clone() for p in parameters]
+    restore_values(parameters, starts)
+    rows = with_reference(model, ROWS, config)
+    restore_values(parameters, moved)
+    got = preference_loss(model, rows, config)
+    torch.testing.assert_close(got.total, want, rtol=1e-4, atol=1e-4)
+    for a, b in zip(torch.autograd.grad(got.total, parameters), want_gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def restore_values(parameters: list[torch.nn.Parameter], values: list[torch.Tensor]) -> None:
+    with torch.no_grad():
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.copy_(value)
+
+
+@pytest.mark.parametrize(("loss", "passes"), [("simpo", 0), ("dpo", 1), ("ipo", 1)])
+@pytest.mark.parametrize("reference", ["start", "base"])
+def test_a_reference_is_computed_once_and_holds_no_memory(
+    adapted_model: AdaptedModel, tmp_path: Path, loss: Any, passes: int, reference: Any
+) -> None:
+    """Passes without gradients: one over all rows before the first step, however many epochs; no second model."""
+    model = adapted_model()
+    prepare_for_training(model)
+    seen: list[tuple[bool, int]] = []
+    alive: list[int] = []
+
+    def note(module: Any, args: Any, kwargs: Any) -> None:
+        if torch.is_grad_enabled() and len(alive) == 1:
+            alive.append(weights_alive())
+        seen.append((torch.is_grad_enabled(), kwargs["input_ids"].shape[0]))
+
+    model.get_base_model().base_model.register_forward_pre_hook(note, with_kwargs=True)
+    prepare_for_training(model)
+    probes = len(seen)
+    seen.clear()
+    alive.append(weights_alive())
+    config = PreferenceConfig(loss=loss, beta=0.5, reference=reference, optimizer=FAST.model_copy(update={"epochs": 3}))
+    train_preference(model, TrainingData(ROWS), config, 0, tmp_path / "parts", tmp_path / "out")
+    assert [rows for gradients, rows in seen[probes:] if not gradients] == [len(ROWS)] * passes
+    assert next(i for i, (gradients, _) in enumerate(seen) if gradients) == probes + passes
+    assert alive[1] <= alive[0]
+
+
+def weights_alive() -> int:
+    """How many matrices of the size of the model's MLP there are in this process."""
+    gc.collect()
+    return sum(isinstance(t, torch.nn.Parameter) and t.shape == (128, 64) for t in gc.get_objects())
 
 
 def test_losses_with_a_reference_need_one() -> None:

@@ -138,6 +138,27 @@ def test_seeds_decide_the_result(adapted_model: AdaptedModel, tmp_path: Path) ->
     assert results[0].losses != results[2].losses
 
 
+def test_dropout_is_drawn_anew_at_each_step_and_the_same_again(adapted_model: AdaptedModel, tmp_path: Path) -> None:
+    drawn: list[list[float]] = []
+
+    def once(root: Path) -> None:
+        model = adapted_model()
+        drawn.append([])
+
+        def loss(items: Sequence[SftItem]) -> Loss:
+            drawn[-1].append(torch.rand(()).item())
+            return Loss(sum(p.square().sum() for p in trainable_parameters(model).values()), len(items))
+
+        objective = Objective(loss, lambda item: item.length, lambda items, size: [[item] for item in items])
+        train(model, TrainingData(ITEMS), objective, CONFIG, 7, root / "parts", root / "out")
+
+    once(tmp_path / "one")
+    torch.rand(3)  # the state of the global generator must not matter
+    once(tmp_path / "two")
+    assert len(set(drawn[0])) == len(drawn[0]) == 15
+    assert drawn[0] == drawn[1]
+
+
 def test_checkpoints_hold_no_pickle_and_replace_each_other(adapted_model: AdaptedModel, tmp_path: Path) -> None:
     sft(adapted_model(), tmp_path)
     (checkpoint,) = (tmp_path / "parts").iterdir()
