@@ -111,12 +111,15 @@ def _shown_comparison(row: Mapping[str, Any]) -> dict[str, Any]:
 def _aggregates(ws: Workspace, names: Sequence[str]) -> list[dict[str, Any]]:
     """BFCL's overall scores: one row for each rule and part, one column for each checkpoint."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
+    missing: dict[tuple[str, str], str] = {}
     for name in names:
         for row in pq.read_table(ws.input(f"bfcl/{name}").file(bfcl.AGGREGATES)).to_pylist():
-            own = found.setdefault((row["rule"], row["part"]), {"rule": row["rule"], "part": row["part"]})
-            own[name] = "-" if row["accuracy"] is None else f"{row['accuracy']:.1%}"
-            own["not evaluated"] = row["missing"]
-    return [{"rule": rule, "part": part, **row} for (rule, part), row in found.items()]
+            key = row["rule"], row["part"]
+            found.setdefault(key, {})[name] = "-" if row["accuracy"] is None else f"{row['accuracy']:.1%}"
+            missing[key] = row["missing"]
+    return [
+        {"rule": rule, "part": part, **row, "not evaluated": missing[rule, part]} for (rule, part), row in found.items()
+    ]
 
 
 def _scored(ws: Workspace) -> list[str]:

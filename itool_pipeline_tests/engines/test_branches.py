@@ -63,8 +63,8 @@ def test_shares_are_the_softmax(logits: list[float], temperature: float) -> None
     rows = torch.tensor(logits)[None].expand(len(GRID), -1)
     tokens, _ = draw(rows, GRID, Sampling(temperature=temperature))
     counted = np.bincount(tokens, minlength=len(logits)) / len(GRID)
-    # The statistic that is chi-square distributed for random draws is next to nothing for an even grid.
-    assert len(GRID) * np.sum((counted - expected) ** 2 / expected) < 0.5
+    # Of an even grid, an interval holds its share of the points, but for one at its ends.
+    assert np.abs(counted - expected).max() <= 1.001 / len(GRID)
 
 
 def test_rows_are_drawn_each_by_its_own_number() -> None:
