@@ -168,6 +168,26 @@ def test_a_boundary_behind_half_a_character_waits_for_the_other_half(tokenizer: 
     assert fragment.text == "日,"
 
 
+class Bytes:
+    """A tokenizer whose tokens are pieces of UTF-8."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = pieces
+
+    def decode(self, ids: Sequence[int], **_: Any) -> str:
+        return b"".join(self.pieces[i] for i in ids).decode(errors="replace")
+
+
+def test_a_token_with_a_boundary_and_half_a_character_is_kept_whole() -> None:
+    """The boundary is there, but to end here would drop the token with the half, and the boundary with it."""
+    day = "日".encode()
+    tokenizer = Bytes(b"a", b"," + day[:1], day[1:], b"b")
+    fragment = grown([0, 1, 2, 3], tokenizer)
+    assert fragment == Fragment((0, 1, 2), "a,日", (-1.0, -2.0, -3.0), False)
+    # the limit comes before the other half: the token cannot be kept
+    assert grown([0, 1, 2, 3], tokenizer, limit=2) == Fragment((0,), "a", (-1.0,), False)
+
+
 @given(st.lists(st.integers(3, 49151), min_size=1, max_size=12), st.lists(st.integers(0, 255), max_size=3))
 @settings(max_examples=150, deadline=None)
 def test_text_and_tokens_stay_in_step(tokenizer: Any, tokens: list[int], response_bytes: list[int]) -> None:
