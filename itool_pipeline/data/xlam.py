@@ -13,7 +13,7 @@ from typing import Any
 
 from itool_pipeline.core.types import Call, Message, Progress, no_progress
 from itool_pipeline.data.answers import answered
-from itool_pipeline.data.rows import Quarantined, Row, RowError, excerpt, expect
+from itool_pipeline.data.rows import Quarantined, Row, RowError, excerpt, expect, parse_json
 from itool_pipeline.data.streams import json_array
 
 SOURCE = "xlam"
@@ -58,10 +58,7 @@ def _list(row: Mapping[str, Any], key: str) -> list[Any]:
     """The list that the row's field holds, as JSON text or as it is."""
     value: Any = row.get(key)
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise RowError(f"{key} is not JSON: {error}") from error
+        value = parse_json(value, f"{key} is not JSON")
     expect(isinstance(value, list), f"{key} is not a list")
     return list(value)
 

@@ -26,6 +26,11 @@ def asset_key(asset: str) -> dg.AssetKey:
     return dg.AssetKey(asset.split("/"))
 
 
+def op_name(asset: str) -> str:
+    """`iteration_1/pairs` → `iteration_1__pairs`, as names of ops and of their inputs have no slash."""
+    return asset.replace("/", "__")
+
+
 def group_of(asset: str) -> str:
     """The group that the UI shows the asset in."""
     return asset.partition("/")[0] if "/" in asset or asset == "report" else "data"

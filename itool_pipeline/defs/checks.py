@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import dagster as dg
 
 from itool_pipeline.config import MAX_ITERATIONS
-from itool_pipeline.defs.assets import asset_key
+from itool_pipeline.defs.assets import asset_key, op_name
 from itool_pipeline.defs.metadata import shown_value
 from itool_pipeline.defs.resources import RunOptions, workspace
 from itool_pipeline.steps import checks
@@ -32,7 +32,7 @@ def step_check(
     key = asset_key(asset)
 
     @dg.multi_asset_check(
-        name=f"{name}__{asset.replace('/', '__')}",
+        name=f"{name}__{op_name(asset)}",
         specs=[
             dg.AssetCheckSpec(
                 name,

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from itool_pipeline.config import MAX_ITERATIONS
-from itool_pipeline.defs.assets import asset_key, group_of
+from itool_pipeline.defs.assets import asset_key, group_of, op_name
 from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.metadata import shown
 from itool_pipeline.defs.partitions import experiments
@@ -19,7 +19,7 @@ from itool_pipeline.steps.workspace import Produced
 
 def graph_of(asset: str, compose: Callable[..., Any], description: str, kinds: tuple[str, ...]) -> dg.AssetsDefinition:
     """An asset made by a graph of ops. `compose` takes a Nothing input for each input asset, by name."""
-    keys = {input_name(name): asset_key(name) for name in inputs_of(asset)}
+    keys = {op_name(name): asset_key(name) for name in inputs_of(asset)}
 
     def body(**inputs: Any) -> Any:
         return compose(inputs)
@@ -27,9 +27,7 @@ def graph_of(asset: str, compose: Callable[..., Any], description: str, kinds: t
     parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in keys]
     body.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     # The graph's own name, because a job and a graph may not share one, and there is a job `report`.
-    graph = dg.graph(
-        name=f"make_{asset.replace('/', '__')}", ins={key: dg.GraphIn() for key in keys}, out=dg.GraphOut()
-    )
+    graph = dg.graph(name=f"make_{op_name(asset)}", ins={key: dg.GraphIn() for key in keys}, out=dg.GraphOut())
     return dg.AssetsDefinition.from_graph(
         graph(body),
         keys_by_input_name=keys,
@@ -42,11 +40,6 @@ def graph_of(asset: str, compose: Callable[..., Any], description: str, kinds: t
     )
 
 
-def input_name(asset: str) -> str:
-    """`iteration_1/pairs` → `iteration_1__pairs`."""
-    return asset.replace("/", "__")
-
-
 def _output(produced: Produced) -> dg.Output[None]:
     return dg.Output(None, metadata=shown(produced))
 
@@ -54,7 +47,7 @@ def _output(produced: Produced) -> dg.Output[None]:
 def trees_asset(k: int) -> dg.AssetsDefinition:
     """iteration_k/trees: plan the shards, search each in an op of its own, gather."""
     asset, prefix = f"iteration_{k}/trees", f"iteration_{k}_"
-    start = {input_name(name): dg.In(dg.Nothing) for name in inputs_of(asset)}
+    start = {op_name(name): dg.In(dg.Nothing) for name in inputs_of(asset)}
 
     @dg.op(name=f"{prefix}plan_shards", ins=start, out=dg.DynamicOut(int))
     def plan_shards(context: dg.OpExecutionContext, options: RunOptions) -> Iterator[dg.DynamicOutput[int]]:

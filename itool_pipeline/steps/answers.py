@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,9 +24,6 @@ from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.files import Parts
 from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.rows import Rows
-
-if TYPE_CHECKING:
-    from itool_pipeline.engines.model import LoadedModel
 
 SCORES, CASES = "scores.parquet", "cases.parquet"
 AGGREGATE = "overall"
@@ -81,7 +78,6 @@ def answers(
 ) -> dict[str, str]:
     """Case id → the model's answer. Batches of similar length; each finished batch is kept as a part."""
     template = chat(ws)
-    model = AnsweringModel(ws, checkpoint, template, settings.max_new_tokens)
     prompts = {example.id: template.prompt(example) for example in examples}
     order = sorted(prompts, key=lambda key: (-len(prompts[key]), key))
     size = settings.batch_size
@@ -90,28 +86,22 @@ def answers(
     progress = ws.progress("cases answered")
     for name, ids in batches.items():
         if not parts.has(name):
-            parts.write_json(name, model.answers({key: prompts[key] for key in ids}))
+            batch = {key: prompts[key] for key in ids}
+            parts.write_json(name, answer_batch(ws, checkpoint, template, settings.max_new_tokens, batch))
         found |= parts.read_json(name)
         progress(len(found), len(order))
     return found
 
 
-class AnsweringModel:
-    """The model at a checkpoint, which answers greedily. It is loaded when the first prompts come."""
+def answer_batch(
+    ws: Workspace, checkpoint: str, template: Chat, max_new_tokens: int, prompts: Mapping[str, tuple[int, ...]]
+) -> dict[str, str]:
+    """Key → the greedy answer of the model at the checkpoint, to one batch of prompts by key."""
+    from itool_pipeline.engines.generate import generate_greedy  # torch
 
-    def __init__(self, ws: Workspace, checkpoint: str, template: Chat, max_new_tokens: int) -> None:
-        self._ws, self._checkpoint = ws, checkpoint
-        self._template, self._max_new_tokens = template, max_new_tokens
-        self._model: LoadedModel | None = None
-
-    def answers(self, prompts: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-        """Key → answer, to one batch of prompts by key."""
-        from itool_pipeline.engines.generate import generate_greedy  # torch
-
-        self._model = self._model or inference_model(self._ws, checkpoints()[self._checkpoint])
-        end = self._template.end_token
-        rows = generate_greedy(self._model, list(prompts.values()), self._max_new_tokens, end)
-        return {key: self._template.text(row) for key, row in zip(prompts, rows, strict=True)}
+    model = inference_model(ws, checkpoints()[checkpoint])
+    rows = generate_greedy(model, list(prompts.values()), max_new_tokens, template.end_token)
+    return {key: template.text(row) for key, row in zip(prompts, rows, strict=True)}
 
 
 def case_row(scored: Scored, case: InCategory, output: str, decision: Decision) -> dict[str, Any]:

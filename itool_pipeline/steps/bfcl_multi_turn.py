@@ -20,7 +20,7 @@ from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN, MultiTurnCase, load_
 from itool_pipeline.data.sources import draw_at_most
 from itool_pipeline.data.wheels import BFCL, fetch
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.steps.answers import AnsweringModel
+from itool_pipeline.steps.answers import answer_batch
 from itool_pipeline.steps.models import chat
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.files import Parts
@@ -57,9 +57,8 @@ class _Responder:
     """The model's answers to all conversations that wait for one; each batch of a round is kept as a part."""
 
     def __init__(self, ws: Workspace, checkpoint: str, parts: Parts, total: int) -> None:
-        self._ws, self._parts, self._total = ws, parts, total
+        self._ws, self._checkpoint, self._parts, self._total = ws, checkpoint, parts, total
         self._template: Chat = chat(ws)
-        self._model = AnsweringModel(ws, checkpoint, self._template, ws.experiment.evaluation.bfcl.max_new_tokens)
         self._round = 0
         self._progress = ws.progress("conversations ended")
 
@@ -93,7 +92,8 @@ class _Responder:
         return answers
 
     def _generated(self, prompts: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-        return self._model.answers(prompts)
+        most = self._ws.experiment.evaluation.bfcl.max_new_tokens
+        return answer_batch(self._ws, self._checkpoint, self._template, most, prompts)
 
 
 def batches(lengths: Mapping[str, int], most: int, tokens: int) -> list[list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -53,8 +53,11 @@ def splits_are_disjoint(ws: Workspace) -> Finding:
 def no_question_leaks(ws: Workspace) -> Finding:
     """No held-out question appears in training, compared without case, punctuation and spacing."""
     pool = held_out(ws).values()
-    problems, trained = _leaks(ws, pool, lambda example: normalised(example.question))
-    return Finding(problems, {"training_questions": trained, "held_out_questions": len(pool)})
+    trained: dict[str, list[str]] = defaultdict(list)
+    for example in each_training_example(ws):
+        trained[normalised(example.question)].append(example.id)
+    problems = _leaks(trained, pool, lambda example: normalised(example.question))
+    return Finding(problems, {"training_questions": len(trained), "held_out_questions": len(pool)})
 
 
 def nothing_of_api_bank_is_trained_on(ws: Workspace) -> Finding:
@@ -63,27 +66,27 @@ def nothing_of_api_bank_is_trained_on(ws: Workspace) -> Finding:
     All user turns, because many of its calls answer a turn like `Yes, please.`, which is a question only after others.
     """
     pool = api_bank.pool(ws)
-    own = [x.id for x in each_training_example(ws) if x.source == SOURCE or x.id in pool]
-    problems, trained = _leaks(ws, pool.values(), _user_turns)
-    counts = {"training_questions": trained, "api_bank_cases": len(pool)}
-    return Finding([*(f"training example {key} is from API-Bank" for key in own), *problems], counts)
+    problems: list[str] = []
+    trained: dict[str, list[str]] = defaultdict(list)
+    for example in each_training_example(ws):
+        trained[_user_turns(example)].append(example.id)
+        if example.source == SOURCE or example.id in pool:
+            problems.append(f"training example {example.id} is from API-Bank")
+    problems += _leaks(trained, pool.values(), _user_turns)
+    return Finding(problems, {"training_questions": len(trained), "api_bank_cases": len(pool)})
 
 
 def _user_turns(example: Example) -> str:
     return "\n".join(normalised(message.content) for message in example.messages if message.role == "user")
 
 
-def _leaks(ws: Workspace, pool: Iterable[Example], asked: Callable[[Example], str]) -> tuple[list[str], int]:
-    """What cases share with training, by `asked`; and how many different things are asked in training."""
-    trained: dict[str, list[str]] = defaultdict(list)
-    for example in each_training_example(ws):
-        trained[asked(example)].append(example.id)
-    problems = [
+def _leaks(trained: Mapping[str, Sequence[str]], pool: Iterable[Example], asked: Callable[[Example], str]) -> list[str]:
+    """Cases that ask what training asks. `trained` has the ids of the training examples by what they ask."""
+    return [
         f"case {x.id} asks what these training examples ask: {', '.join(ids)}"
         for x in pool
         if (ids := trained.get(asked(x)))
     ]
-    return problems, len(trained)
 
 
 def quarantine_is_small(ws: Workspace) -> Finding:
@@ -127,7 +130,7 @@ def held_out_loss_is_finite(ws: Workspace, k: int) -> Finding:
 def scores_cover_every_case(ws: Workspace, asset: str) -> Finding:
     """Every case to be scored was decided once, and the scores count the same cases."""
     artifact = ws.input(asset)
-    decided = [row["case_id"] for row in pq.read_table(artifact.file(answers.CASES)).to_pylist()]
+    decided = [row["case_id"] for row in pq.read_table(artifact.file(answers.CASES), columns=["case_id"]).to_pylist()]
     scores = pq.read_table(artifact.file(answers.SCORES)).to_pylist()
     counted = sum(row["total"] for row in scores if not row["category"].startswith(answers.AGGREGATE))
     expected = _to_be_scored(ws, asset)

@@ -163,7 +163,8 @@ def _scores(ws: Workspace, benchmark: str, checkpoint: str) -> dict[str, dict[st
 
 
 def _errors(ws: Workspace, benchmark: str, checkpoint: str) -> dict[str, float]:
-    rows = pq.read_table(ws.input(f"{benchmark}/{checkpoint}").file(answers.CASES)).to_pylist()
+    file = ws.input(f"{benchmark}/{checkpoint}").file(answers.CASES)
+    rows = pq.read_table(file, columns=["correct", "mistake"]).to_pylist()
     counts = Counter(row["mistake"] or "unclassified" for row in rows if not row["correct"])
     return {name: float(count) for name, count in counts.most_common()}
 
