@@ -286,8 +286,9 @@ class BfclConfig(Section):
     categories: Annotated[tuple[BfclSingleTurnCategory | BfclMultiTurnCategory, ...], Field(min_length=1)] = (
         BFCL_SINGLE_TURN
     )
-    cases_per_category: AtLeastOne | None = Field(None, description="at most so many, drawn by seed")
-    max_prompt_tokens: AtLeastOne = 2048
+    cases_per_category: AtLeastOne | None = Field(None, description="of one turn: at most so many, drawn by seed")
+    conversations_per_category: AtLeastOne | None = Field(None, description="the same of several turns")
+    max_prompt_tokens: AtLeastOne = Field(2048, description="longer prompts of one turn are left out, and counted")
     max_new_tokens: AtLeastOne = 256
     max_context_tokens: AtLeastOne = Field(
         8192, description="of a multi-turn conversation; one that grows longer ends there, and is wrong"

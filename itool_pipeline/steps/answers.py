@@ -79,18 +79,31 @@ def answers(
     """Case id → the model's answer. Batches of similar length; each finished batch is kept as a part."""
     template = chat(ws)
     prompts = {example.id: template.prompt(example) for example in examples}
-    order = sorted(prompts, key=lambda key: (-len(prompts[key]), key))
-    size = settings.batch_size
-    batches = {f"answers_{i:05d}.json": order[i : i + size] for i in range(0, len(order), size)}
+    lengths = {key: len(prompt) for key, prompt in prompts.items()}
     found: dict[str, str] = {}
     progress = ws.progress("cases answered")
-    for name, ids in batches.items():
+    for number, ids in enumerate(batches(lengths, settings.batch_size, ws.experiment.compute.batch_tokens)):
+        name = f"answers_{number:05d}.json"
         if not parts.has(name):
             batch = {key: prompts[key] for key in ids}
             parts.write_json(name, answer_batch(ws, checkpoint, template, settings.max_new_tokens, batch))
         found |= parts.read_json(name)
-        progress(len(found), len(order))
+        progress(len(found), len(prompts))
     return found
+
+
+def batches(lengths: Mapping[str, int], most: int, tokens: int) -> list[list[str]]:
+    """The keys, longest first, in batches of at most `most` that padded to their longest hold at most `tokens`.
+
+    What is longer than `tokens` is a batch alone.
+    """
+    made: list[list[str]] = []
+    for key in sorted(lengths, key=lambda key: (-lengths[key], key)):
+        if made and len(made[-1]) < most and (len(made[-1]) + 1) * lengths[made[-1][0]] <= tokens:
+            made[-1].append(key)
+        else:
+            made.append([key])
+    return made
 
 
 def answer_batch(

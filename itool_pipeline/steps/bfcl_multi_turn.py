@@ -20,7 +20,7 @@ from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN, MultiTurnCase, load_
 from itool_pipeline.data.sources import draw_at_most
 from itool_pipeline.data.wheels import BFCL, fetch
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.steps.answers import answer_batch
+from itool_pipeline.steps.answers import answer_batch, batches
 from itool_pipeline.steps.models import chat
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.files import Parts
@@ -36,7 +36,7 @@ def multi_turn_cases(ws: Workspace) -> tuple[MultiTurnCase, ...]:
     if not wanted:
         return ()
     pool = load_multi_turn(fetch(BFCL, ws.paths.downloads), wanted)
-    return draw_at_most(pool, settings.cases_per_category, ws.experiment.seed)
+    return draw_at_most(pool, settings.conversations_per_category, ws.experiment.seed)
 
 
 def judged_conversations(ws: Workspace, checkpoint: str, parts: Parts) -> Judged:
@@ -94,17 +94,3 @@ class _Responder:
     def _generated(self, prompts: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
         most = self._ws.experiment.evaluation.bfcl.max_new_tokens
         return answer_batch(self._ws, self._checkpoint, self._template, most, prompts)
-
-
-def batches(lengths: Mapping[str, int], most: int, tokens: int) -> list[list[str]]:
-    """The keys, longest first, in batches of at most `most` that padded to their longest hold at most `tokens`.
-
-    What is longer than `tokens` is a batch alone.
-    """
-    made: list[list[str]] = []
-    for key in sorted(lengths, key=lambda key: (-lengths[key], key)):
-        if made and len(made[-1]) < most and (len(made[-1]) + 1) * lengths[made[-1][0]] <= tokens:
-            made[-1].append(key)
-        else:
-            made.append([key])
-    return made

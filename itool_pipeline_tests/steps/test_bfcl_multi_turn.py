@@ -67,7 +67,7 @@ class ScriptedModel(step._Responder):
 @pytest.fixture
 def ws(bfcl_dir: Path, downloads_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     categories = ("multi_turn_base", "multi_turn_miss_func")
-    settings = {"categories": categories, "cases_per_category": 2, "batch_size": 3}
+    settings = {"categories": categories, "conversations_per_category": 2, "batch_size": 3}
     made = workspace(tmp_path, evaluation={"bfcl": settings})
     made.paths.downloads.symlink_to(downloads_dir.resolve())
     monkeypatch.setattr(step, "chat", lambda ws: Template())
@@ -108,7 +108,7 @@ def test_a_conversation_that_outgrows_the_context_ends_and_is_wrong(
     ws: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = {"max_new_tokens": 1, "max_context_tokens": 5}
-    settings = {"categories": ("multi_turn_base",), "cases_per_category": 2, **limits}
+    settings = {"categories": ("multi_turn_base",), "conversations_per_category": 2, **limits}
     (tmp_path / "small").mkdir()
     small = workspace(tmp_path / "small", evaluation={"bfcl": settings})
     small.paths.downloads.symlink_to(ws.paths.downloads.resolve())
