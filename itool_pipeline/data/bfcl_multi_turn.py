@@ -6,13 +6,14 @@ They serve to evaluate only: their gold answers are paths of calls that are exec
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.core.types import Message
-from itool_pipeline.data.bfcl import DATA_FOLDER, answers_file, questions_file
+from itool_pipeline.core.types import Example, Message
+from itool_pipeline.data.bfcl import DATA_FOLDER, SOURCE, answers_file, questions_file
 
 MULTI_TURN = ("multi_turn_base", "multi_turn_miss_func", "multi_turn_miss_param", "multi_turn_long_context")
 """The multi-turn categories, 200 conversations each."""
@@ -48,6 +49,11 @@ class MultiTurnCase:
     added_tools: Mapping[int, tuple[Mapping[str, Any], ...]]
     world: Mapping[str, Any]
     ground_truth: tuple[tuple[str, ...], ...]
+
+    def questions(self) -> Iterator[Example]:
+        """Each of the user's messages as an example without an answer, to be compared with what is trained on."""
+        for message in chain.from_iterable(self.turns):
+            yield Example(self.id, SOURCE, self.category, (message,), self.tools, response="", gold=(), group=self.id)
 
 
 def load_multi_turn(bfcl_dir: Path, categories: Iterable[str] = MULTI_TURN) -> tuple[MultiTurnCase, ...]:

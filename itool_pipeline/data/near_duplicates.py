@@ -35,6 +35,15 @@ def pattern(question: str) -> str:
     return " ".join(re.findall(rf"\w+|{_MASK}", text.casefold()))
 
 
+def signatures(example: Example) -> tuple[bytes, bytes]:
+    """Digests of the normalised question, and of the question pattern with the tool names.
+
+    Of two examples that share one of them, the answer to the one gives away, or nearly so, the answer to the other.
+    """
+    names = sorted(str(tool["name"]) for tool in example.tools)
+    return _digest("question", normalised(example.question)), _digest("tools", pattern(example.question), *names)
+
+
 def groups(examples: Iterable[Example]) -> dict[str, str]:
     """From each example's id to the name of its group: the least id in it. See `Groups`."""
     found = Groups()
@@ -46,9 +55,8 @@ def groups(examples: Iterable[Example]) -> dict[str, str]:
 class Groups:
     """Groups of examples that are met one at a time; keeps digests of them, not the examples.
 
-    Two examples are in one group when they have the same tool names and the same question pattern, or the same
-    normalised question whatever the tools, or the same `group` already (say, the conversation both come from), or
-    are joined by a chain of such pairs.
+    Two examples are in one group when they share one of their `signatures`, or the same `group` already (say, the
+    conversation both come from), or are joined by a chain of such pairs.
     """
 
     def __init__(self) -> None:
@@ -56,9 +64,8 @@ class Groups:
         self._question: dict[str, _Key] = {}
 
     def add(self, example: Example) -> None:
-        question = _digest("question", normalised(example.question))
-        names = sorted(str(tool["name"]) for tool in example.tools)
-        for key in (_digest("tools", pattern(example.question), *names), _digest("group", example.group)):
+        question, with_tools = signatures(example)
+        for key in (with_tools, _digest("group", example.group)):
             self._parent[self._root(key)] = self._root(question)
         self._question[example.id] = question
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -20,9 +21,10 @@ from itool_pipeline.data.api_bank import load_api_bank
 from itool_pipeline.data.api_bank_hub import FILES, load_api_bank_rows
 from itool_pipeline.data.bfcl import SOURCE as BENCHMARK
 from itool_pipeline.data.bfcl import halves, load_bfcl
+from itool_pipeline.data.bfcl_multi_turn import MultiTurnCase, load_multi_turn
 from itool_pipeline.data.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.hub import commit_of, download_dataset_file
-from itool_pipeline.data.near_duplicates import Groups, normalised
+from itool_pipeline.data.near_duplicates import Groups, signatures
 from itool_pipeline.data.rows import Quarantined, Row, Rows, Source
 from itool_pipeline.data.toolace import read_toolace
 from itool_pipeline.data.wheels import BFCL, FetchError, fetch
@@ -39,7 +41,7 @@ READERS: Mapping[str, FileReader] = {"toolace": read_toolace, "xlam": read_xlam,
 HUB_FILES = {"toolace": "data.json", "xlam": "xlam_function_calling_60k.json"}
 """The file that a data set is on the hub."""
 
-ASKED_IN_TEST = "a case to be scored asks the same"
+ASKED_IN_TEST = "a case to be scored asks nearly the same"
 NO_ANSWER = "no answer to learn from, or none that its tools allow"
 TOO_LONG = "the prompt is longer than the limit"
 NO_PROMPT = "the model's chat template refuses the conversation"
@@ -100,15 +102,16 @@ def load_data(
 ) -> LoadedData:
     """Read the sources, divide them, and apply the limits of the config. Without `token_count` no prompt is too long.
 
-    The halves of BFCL depend on the seed alone, so experiments with one seed agree on what is held out. What a case
-    to be scored asks is not trained on. `progress` makes a callback for work that is counted in the unit it is given.
+    The halves of BFCL depend on the seed alone, so experiments with one seed agree on what is held out. What
+    nearly equals a question of the test is not trained on. `progress` makes a callback for work that is counted in the
+    unit it is given.
 
     Raises FetchError when something cannot be downloaded or found, ValueError for a file in the wrong layout.
     """
     benchmark = load_bfcl(fetch(BFCL, downloads))
     path = local_file(data)
     half, pool, source = _divided(data, path, benchmark.examples, seed)
-    asked = {normalised(example.question) for example in pool}
+    asked = _asked(pool, load_multi_turn(fetch(BFCL, downloads)))
     survey = _survey(source, data, asked, token_count, progress("kB of training data looked through"))
     drawn = draw(survey.kept, quotas(Counter(survey.kept.values()), data.train_limit), seed)
     cases, unfit = choose_cases(pool, bfcl, seed, token_count)
@@ -241,6 +244,12 @@ def _divided(
     return half, held_out, lambda progress: iter(half)
 
 
+def _asked(pool: Iterable[Example], conversations: Iterable[MultiTurnCase]) -> frozenset[bytes]:
+    """The signatures of all that BFCL may ask in a test."""
+    examples = chain(pool, *(case.questions() for case in conversations))
+    return frozenset(signature for example in examples for signature in signatures(example))
+
+
 @dataclass(frozen=True, slots=True)
 class _Survey:
     """What is in a source. `kept` has the category of each example within the limits, by id."""
@@ -253,7 +262,7 @@ class _Survey:
 
 
 def _survey(
-    source: Source, data: DataConfig, asked: set[str], token_count: TokenCount | None, progress: Progress
+    source: Source, data: DataConfig, asked: frozenset[bytes], token_count: TokenCount | None, progress: Progress
 ) -> _Survey:
     survey = _Survey({}, Groups(), Counter(), [], Counter())
     for row in source(progress):
@@ -262,7 +271,7 @@ def _survey(
             continue
         survey.read[row.source] += 1
         survey.groups.add(row)
-        if normalised(row.question) in asked:
+        if not asked.isdisjoint(signatures(row)):
             survey.left_out[row.source, ASKED_IN_TEST] += 1
         elif not row.response:
             survey.left_out[row.source, NO_ANSWER] += 1

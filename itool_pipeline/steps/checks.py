@@ -6,14 +6,14 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.api_bank import SOURCE
-from itool_pipeline.data.near_duplicates import normalised
+from itool_pipeline.data.near_duplicates import normalised, signatures
 from itool_pipeline.steps import answers, api_bank
 from itool_pipeline.steps.account import QUARANTINED, quarantined_shares
 from itool_pipeline.steps.bfcl_multi_turn import multi_turn_cases
@@ -51,28 +51,31 @@ def splits_are_disjoint(ws: Workspace) -> Finding:
 
 
 def no_question_leaks(ws: Workspace) -> Finding:
-    """No held-out question appears in training, compared without case, punctuation and spacing."""
-    pool = held_out(ws).values()
-    trained: dict[str, list[str]] = defaultdict(list)
+    """Nothing that BFCL asks in a test is asked in training: not the same question, whatever its spelling or tools,
+    nor with the same tools one that differs in its values only.
+    """
+    pool = [*held_out(ws).values(), *(question for case in multi_turn_cases(ws) for question in case.questions())]
+    trained: dict[str | bytes, list[str]] = defaultdict(list)
     for example in each_training_example(ws):
-        trained[normalised(example.question)].append(example.id)
-    problems = _leaks(trained, pool, lambda example: normalised(example.question))
-    return Finding(problems, {"training_questions": len(trained), "held_out_questions": len(pool)})
+        for signature in signatures(example):
+            trained[signature].append(example.id)
+    counts = {"training_examples": len(set(chain(*trained.values()))), "held_out_questions": len(pool)}
+    return Finding(_leaks(trained, pool, signatures), counts)
 
 
 def nothing_of_api_bank_is_trained_on(ws: Workspace) -> Finding:
-    """No training example is one of API-Bank, or asks in all its user turns what one of its calls answers.
+    """No training example is from API-Bank, none has the user turns of one of its cases.
 
     All user turns, because many of its calls answer a turn like `Yes, please.`, which is a question only after others.
     """
     pool = api_bank.pool(ws)
     problems: list[str] = []
-    trained: dict[str, list[str]] = defaultdict(list)
+    trained: dict[str | bytes, list[str]] = defaultdict(list)
     for example in each_training_example(ws):
         trained[_user_turns(example)].append(example.id)
         if example.source == SOURCE or example.id in pool:
             problems.append(f"training example {example.id} is from API-Bank")
-    problems += _leaks(trained, pool.values(), _user_turns)
+    problems += _leaks(trained, pool.values(), lambda example: [_user_turns(example)])
     return Finding(problems, {"training_questions": len(trained), "api_bank_cases": len(pool)})
 
 
@@ -80,13 +83,14 @@ def _user_turns(example: Example) -> str:
     return "\n".join(normalised(message.content) for message in example.messages if message.role == "user")
 
 
-def _leaks(trained: Mapping[str, Sequence[str]], pool: Iterable[Example], asked: Callable[[Example], str]) -> list[str]:
+def _leaks(
+    trained: Mapping[str | bytes, Sequence[str]],
+    pool: Iterable[Example],
+    asked: Callable[[Example], Iterable[str | bytes]],
+) -> list[str]:
     """Cases that ask what training asks. `trained` has the ids of the training examples by what they ask."""
-    return [
-        f"case {x.id} asks what these training examples ask: {', '.join(ids)}"
-        for x in pool
-        if (ids := trained.get(asked(x)))
-    ]
+    alike = ((case, dict.fromkeys(key for what in asked(case) for key in trained.get(what, ()))) for case in pool)
+    return [f"case {case.id} asks what these training examples ask: {', '.join(ids)}" for case, ids in alike if ids]
 
 
 def quarantine_is_small(ws: Workspace) -> Finding:

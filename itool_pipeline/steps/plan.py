@@ -22,7 +22,7 @@ STAGES = ("easy", "medium", "hard")
 
 CODE_VERSIONS = {
     "base_model": "1",
-    "examples": "2",
+    "examples": "3",
     "splits": "2",
     "warmup": "1",
     "replay_buffer": "2",
@@ -30,7 +30,7 @@ CODE_VERSIONS = {
     "pairs": "2",
     "policy": "1",
     "bfcl": "4",
-    "api_bank_cases": "1",
+    "api_bank_cases": "2",
     "api_bank": "2",
     "report": "4",
 }

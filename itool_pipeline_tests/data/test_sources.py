@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +24,7 @@ from itool_pipeline.config import (
 )
 from itool_pipeline.core.types import Example, no_progress
 from itool_pipeline.data import sources
+from itool_pipeline.data.bfcl_multi_turn import load_multi_turn
 from itool_pipeline.data.near_duplicates import normalised
 from itool_pipeline.data.sources import (
     ASKED_IN_TEST,
@@ -157,7 +160,8 @@ def test_a_file_is_trained_on_and_all_cases_are_scored(downloads_dir: Path, bfcl
 def test_what_a_case_asks_is_not_trained_on(downloads_dir: Path, bfcl_dir: Path, tmp_path: Path) -> None:
     asked = load_data(BfclHalfData(), CASES, downloads_dir, seed=0).bfcl_cases[0].question
     path = tmp_path / "own.jsonl"
-    turns = [[f"  {asked.upper()}!", "no"], ["something else", "yes"]]
+    conversation = load_multi_turn(bfcl_dir)[0].turns[1][0].content
+    turns = [[f"  {asked.upper()}!", "no"], [conversation, "no"], ["something else", "yes"]]
     rows = [
         {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}], "tools": []}
         for q, a in turns
@@ -165,8 +169,27 @@ def test_what_a_case_asks_is_not_trained_on(downloads_dir: Path, bfcl_dir: Path,
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     loaded = load_data(JsonlData(type="jsonl", path=str(path)), CASES, downloads_dir, seed=0)
     assert [e.response for e in loaded.train] == ["yes"]
-    assert loaded.left_out["jsonl", ASKED_IN_TEST] == 1
-    assert balance(loaded)["jsonl"] == (2, 2)
+    assert loaded.left_out["jsonl", ASKED_IN_TEST] == 2
+    assert balance(loaded)["jsonl"] == (3, 3)
+
+
+def test_a_case_with_other_values_is_not_trained_on(downloads_dir: Path, bfcl_dir: Path, tmp_path: Path) -> None:
+    asked = next(x for x in load_data(BfclHalfData(), CASES, downloads_dir, seed=0).bfcl_cases if "5" in x.question)
+    names = [str(tool["name"]) for tool in asked.tools]
+
+    def row(tools: Sequence[str], answer: str) -> dict[str, Any]:
+        told = [
+            {"role": "user", "content": asked.question.replace("5", "77")},
+            {"role": "assistant", "content": answer},
+        ]
+        functions = [{"name": name, "parameters": {"type": "object", "properties": {}}} for name in tools]
+        return {"messages": told, "tools": [{"type": "function", "function": function} for function in functions]}
+
+    path = tmp_path / "own.jsonl"
+    rows = [row(names, "the same tools"), row([*names, "another"], "one more tool")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    loaded = load_data(JsonlData(type="jsonl", path=str(path)), CASES, downloads_dir, seed=0)
+    assert [e.response for e in loaded.train] == ["one more tool"]
 
 
 def test_a_conversation_without_a_prompt_is_left_out(downloads_dir: Path, bfcl_dir: Path, tmp_path: Path) -> None:

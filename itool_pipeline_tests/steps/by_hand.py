@@ -48,8 +48,8 @@ def example(key: str, question: str = "", group: str = "") -> Example:
         source="bfcl",
         category="simple_python",
         messages=(Message("user", question or f"What is {key}?"),),
-        tools=({"name": "f", "description": "", "parameters": {"properties": {}}},),
-        response="[f()]",
+        tools=({"name": f"f_{key}", "description": "", "parameters": {"properties": {}}},),
+        response=f"[f_{key}()]",
         gold=(),
         group=group or key,
     )

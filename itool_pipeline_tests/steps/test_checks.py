@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -65,7 +66,7 @@ def test_good_splits_pass(ws: Workspace) -> None:
     put_data(ws)
     assert checks.splits_are_disjoint(ws) == checks.Finding([], {"examples": 4, "held_out": 3})
     leak = checks.no_question_leaks(ws)
-    assert leak == checks.Finding([], {"training_questions": 4, "held_out_questions": 3})
+    assert leak == checks.Finding([], {"training_examples": 4, "held_out_questions": 3})
 
 
 def test_an_example_that_is_trained_on_and_scored(ws: Workspace) -> None:
@@ -97,6 +98,31 @@ def test_a_question_of_the_validation_part_leaks_too(ws: Workspace) -> None:
 def test_other_questions_do_not_leak(ws: Workspace) -> None:
     put_data(ws, held_out=[example("c4", "What is t12?"), example("c5", "What was t1?")])
     assert checks.no_question_leaks(ws).problems == []
+
+
+TOOL = {"name": "convert", "description": "", "parameters": {"type": "dict", "properties": {}}}
+
+
+def test_the_same_question_with_other_values_and_the_same_tools_leaks(ws: Workspace) -> None:
+    asked = replace(example("t1", "Convert 5 to dollars"), tools=(TOOL,))
+    case = replace(example("c4", "Convert 70 to dollars"), tools=(TOOL,))
+    put_data(ws, train=[asked, *TRAINING[1:]], held_out=[case])
+    assert checks.no_question_leaks(ws).problems == ["case c4 asks what these training examples ask: t1"]
+
+
+def test_the_same_question_with_other_values_and_other_tools_does_not(ws: Workspace) -> None:
+    asked = replace(example("t1", "Convert 5 to dollars"), tools=(TOOL,))
+    case = replace(example("c4", "Convert 70 to dollars"), tools=({**TOOL, "name": "exchange"},))
+    put_data(ws, train=[asked, *TRAINING[1:]], held_out=[case])
+    assert checks.no_question_leaks(ws).problems == []
+
+
+def test_a_turn_of_a_conversation_in_training(tmp_path: Path, bfcl_dir: Path, downloads_dir: Path) -> None:
+    ws = workspace(tmp_path, iterations=1, evaluation={"bfcl": {"categories": ("multi_turn_base",)}})
+    ws.paths.downloads.symlink_to(downloads_dir)
+    first = json.loads((bfcl_dir / "bfcl_eval/data/BFCL_v4_multi_turn_base.json").read_text().splitlines()[0])
+    put_data(ws, train=[example("t1", first["question"][-1][0]["content"].upper()), *TRAINING[1:]])
+    assert checks.no_question_leaks(ws).problems == ["case multi_turn_base_0 asks what these training examples ask: t1"]
 
 
 def test_every_example_that_leaks_is_named(ws: Workspace) -> None:
