@@ -61,7 +61,7 @@ class Dialogue:
     """name       of its file, without the ending
     level      `level_1` or `level_2`
     turns      what was said and called, in order
-    positions  file and line of each turn
+    positions  where each turn stands: file and line, or entry
     listed     the descriptions that the model sees from the beginning
     """
 

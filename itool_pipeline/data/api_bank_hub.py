@@ -140,5 +140,5 @@ def _dialogue(level: str, rows: list[_Row], quarantined: list[Quarantined]) -> D
         else:
             reason = "not a beginning of the other rows' dialogue"
             quarantined.append(Quarantined(SOURCE, row.position, reason, excerpt(row.call.name)))
-    own = tuple(positions.get(index, longest.position) for index in range(len(turns)))
+    own = tuple(positions.get(index, f"{longest.position}, turn {index}") for index in range(len(turns)))
     return Dialogue(Path(longest.file).stem, level, turns, own, longest.listed)

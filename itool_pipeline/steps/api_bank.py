@@ -15,7 +15,14 @@ from itool_pipeline.data.sources import choose_api_bank_cases, load_api_bank_poo
 from itool_pipeline.steps.answers import AGGREGATE, Decision, Scored, answers, case_row, tables, write_rows
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.models import chat
-from itool_pipeline.steps.prepare import QUARANTINE, prompt_tokens, read_pool, write_pool, write_quarantine
+from itool_pipeline.steps.prepare import (
+    QUARANTINE,
+    prompt_tokens,
+    quarantine_rows,
+    read_pool,
+    write_pool,
+    write_quarantine,
+)
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 
@@ -40,7 +47,7 @@ def api_bank_cases(ws: Workspace) -> Produced:
             "some_quarantined": table(asdict(row) for row in rows.quarantined[:20]),
         }
 
-    return ws.produce("api_bank_cases", make)
+    return ws.produce("api_bank_cases", make, quarantine_rows)
 
 
 def api_bank(ws: Workspace, checkpoint: str) -> Produced:

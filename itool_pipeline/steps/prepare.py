@@ -29,6 +29,7 @@ from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.files import Parts
 from itool_pipeline.store.manifest import Artifact
+from itool_pipeline.store.rows import Rows
 
 TRAIN, HELD_OUT, QUARANTINE, ACCOUNT = "train.parquet", "held_out.parquet", "quarantine.parquet", "account.json"
 """Of `examples`. ACCOUNT: what became of every row of each source, with counts."""
@@ -87,7 +88,7 @@ def examples(ws: Workspace) -> Produced:
             "some_examples": table(_shown(x) for x in islice(read_examples(step.work / TRAIN), 5)),
         }
 
-    return ws.produce("examples", make, lambda artifact: {"quarantine": [artifact.file(QUARANTINE)]})
+    return ws.produce("examples", make, quarantine_rows)
 
 
 def splits(ws: Workspace) -> Produced:
@@ -189,8 +190,13 @@ def read_pool(path: Path) -> tuple[list[Example], dict[str, int | None]]:
 
 
 def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> None:
-    """What could not be read, with the reasons: the table `quarantine`."""
+    """What could not be read, with the reasons."""
     pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], QUARANTINE_SCHEMA), path)
+
+
+def quarantine_rows(artifact: Artifact) -> dict[str, Rows]:
+    """The artifact's rows of the table `quarantine`."""
+    return {"quarantine": [artifact.file(QUARANTINE)]}
 
 
 def account(ws: Workspace) -> Account:

@@ -52,7 +52,7 @@ CREATE TABLE examples (                 -- of the asset `splits`
     in_buffer BOOLEAN                   -- drawn for the replay buffer
 );
 
-CREATE TABLE quarantine (               -- of the asset `examples`: rows of the sources that are no examples
+CREATE TABLE quarantine (               -- of `examples` and `api_bank_cases`: rows of the sources that are no examples
     artifact VARCHAR NOT NULL,
     source VARCHAR NOT NULL,
     position VARCHAR NOT NULL,          -- file and line, or row and turn

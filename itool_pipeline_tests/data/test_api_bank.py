@@ -277,6 +277,25 @@ def test_a_call_right_after_another_stands_twice_and_is_one_case(tmp_path: Path)
     assert len(load_api_bank_rows(files).examples) == len(twice) - 1  # one is quarantined
 
 
+def test_every_quarantined_call_has_a_position_of_its_own(tmp_path: Path) -> None:
+    rows = [
+        {
+            "file": "own.jsonl",
+            "instruction": 'API descriptions:\n{"name": "GetToday", "input_parameters": {}}',
+            "input": "User: x\nAPI-Request: [GetToday(a='1')]->'today'\nUser: y\nGenerate API Request:\n",
+            "expected_output": "API-Request: [GetToday(b='2')]",
+        }
+    ]
+    files = {"level_1": tmp_path / "level_1.json", "level_2": tmp_path / "level_2.json"}
+    files["level_1"].write_text(json.dumps(rows))
+    files["level_2"].write_text("[]")
+    found = [(r.position, r.reason) for r in load_api_bank_rows(files).quarantined]
+    assert found == [
+        ("level_1.json, entry 0, turn 1", "the gold call has the parameters ['a'], which GetToday does not have"),
+        ("level_1.json, entry 0", "the gold call has the parameters ['b'], which GetToday does not have"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [

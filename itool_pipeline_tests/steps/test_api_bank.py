@@ -55,6 +55,9 @@ def test_the_cases_and_what_is_quarantined(ws: Workspace) -> None:
     }
     (quarantined,) = pq.read_table(artifact.file(QUARANTINE)).to_pylist()
     assert quarantined["position"] == "level-1-given-desc/CancelTimedSwitch-level-1-1.jsonl:2"
+    assert ask(ws.database, "SELECT position, reason FROM quarantine") == [
+        (quarantined["position"], quarantined["reason"])
+    ]
     assert "device_id" in metadata["some_quarantined"]["markdown"]
     assert Counter(e.category for e in api_bank.pool(ws).values()) == {"level_1": 6, "level_2": 6}
     assert checks.nothing_of_api_bank_is_trained_on(ws).problems == []
