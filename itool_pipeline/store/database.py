@@ -27,6 +27,8 @@ from itool_pipeline.store.schema import State, create, move_aside, state_of, wri
 logger = logging.getLogger(__name__)
 
 REMIND_SECONDS = 30.0
+MEMORY_LIMIT = "512MB"
+"""Of DuckDB, which without a limit holds a whole load of rows; beyond it it writes to a file beside the database."""
 _THREADS = threading.RLock()
 """DuckDB refuses a reading connection beside a writing one in the same process; threads take turns."""
 
@@ -157,7 +159,7 @@ class Database:
         pause, next_word = 0.05, 0.0
         while True:
             try:
-                return duckdb.connect(str(self.path), read_only=read_only)
+                return duckdb.connect(str(self.path), read_only=read_only, config={"memory_limit": MEMORY_LIMIT})
             except duckdb.IOException as error:
                 holder = why_locked(error)
                 if holder is None:
