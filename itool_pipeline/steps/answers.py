@@ -156,6 +156,8 @@ def write_rows(
         "accuracy_high": high,
         "by_category": table({k: s[k] for k in ("category", "correct", "total", "accuracy")} for s in categories),
         "errors": bar_plot(step.work / "errors.png", errors, "Wrong cases by type of error", "cases"),
+        "errors_by_category": table(_errors_by_category(wrong, list(counts))),
+        "fails_most": table(_fails_most(wrong)),
         "some_errors": table(_shown(row) for row in wrong[:10]),
     }
 
@@ -163,6 +165,20 @@ def write_rows(
 def tables(artifact: Artifact) -> dict[str, Rows]:
     """What a scoring's artifact loads into the database."""
     return {"scores": [artifact.file(SCORES)], "cases": [artifact.file(CASES)]}
+
+
+def _errors_by_category(wrong: Sequence[Mapping[str, Any]], mistakes: Sequence[str]) -> list[dict[str, Any]]:
+    """One row for each category, one column for each type of error."""
+    counts = Counter((row["category"], row["mistake"] or "unclassified") for row in wrong)
+    categories = dict.fromkeys(row["category"] for row in wrong)
+    return [{"category": c, **{mistake: counts[c, mistake] for mistake in mistakes}} for c in categories]
+
+
+def _fails_most(wrong: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Functions, and parameters where one is to blame, with the number of cases that fail by them."""
+    counts = Counter((row["function"], row["parameter"], row["mistake"]) for row in wrong if row["function"])
+    names = ("function", "parameter", "mistake")
+    return [{**dict(zip(names, key, strict=True)), "cases": count} for key, count in counts.most_common(10)]
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:

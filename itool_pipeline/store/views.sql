@@ -188,44 +188,37 @@ ORDER BY
     checkpoint_sequence(c.second_checkpoint) - checkpoint_sequence(c.first_checkpoint),
     checkpoint_sequence(c.first_checkpoint);
 
--- `share`: of all wrong cases of that checkpoint on that benchmark.
+-- Every wrong case of a scored checkpoint, with its type of error.
+CREATE OR REPLACE VIEW wrong_cases AS
+SELECT
+    m.experiment,
+    checkpoint_sequence(c.checkpoint) AS sequence,
+    c.* EXCLUDE (artifact, correct) REPLACE (coalesce(c.mistake, 'unclassified') AS mistake)
+FROM materializations AS m
+JOIN cases AS c ON c.artifact = m.artifact
+WHERE NOT c.correct
+ORDER BY m.experiment, c.benchmark, sequence, c.checkpoint, c.category, c.case_id;
+
+-- `share`: of the wrong cases of that checkpoint in that category.
 CREATE OR REPLACE VIEW error_types AS
-WITH wrong AS (
-    SELECT m.experiment, c.checkpoint, c.benchmark, coalesce(c.mistake, 'unclassified') AS mistake, count(*) AS cases
-    FROM materializations AS m
-    JOIN cases AS c ON c.artifact = m.artifact
-    WHERE NOT c.correct
-    GROUP BY ALL
-)
 SELECT
     experiment,
-    checkpoint_sequence(checkpoint) AS sequence,
+    sequence,
     checkpoint,
     benchmark,
+    category,
     mistake,
-    cases,
-    cases / sum(cases) OVER (PARTITION BY experiment, checkpoint, benchmark) AS share
-FROM wrong
-ORDER BY experiment, benchmark, sequence, checkpoint, cases DESC, mistake;
+    count(*) AS cases,
+    count(*) / sum(count(*)) OVER (PARTITION BY experiment, checkpoint, benchmark, category) AS share
+FROM wrong_cases
+GROUP BY experiment, sequence, checkpoint, benchmark, category, mistake
+ORDER BY experiment, benchmark, sequence, checkpoint, category, cases DESC, mistake;
 
 CREATE OR REPLACE VIEW parameter_errors AS
-WITH wrong AS (
-    SELECT m.experiment, c.checkpoint, c.benchmark, c.function, c.parameter, c.mistake, count(*) AS cases
-    FROM materializations AS m
-    JOIN cases AS c ON c.artifact = m.artifact
-    WHERE NOT c.correct AND c.parameter <> ''
-    GROUP BY ALL
-)
-SELECT
-    experiment,
-    checkpoint_sequence(checkpoint) AS sequence,
-    checkpoint,
-    benchmark,
-    function,
-    parameter,
-    mistake,
-    cases
-FROM wrong
+SELECT experiment, sequence, checkpoint, benchmark, function, parameter, mistake, count(*) AS cases
+FROM wrong_cases
+WHERE parameter <> ''
+GROUP BY ALL
 ORDER BY experiment, benchmark, sequence, checkpoint, cases DESC, function, parameter, mistake;
 
 -- Every trained checkpoint with its losses, and every scored one with its accuracy on each benchmark.

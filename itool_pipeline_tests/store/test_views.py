@@ -216,6 +216,7 @@ def test_learning_curve(database: Database) -> None:
 def test_errors(database: Database) -> None:
     def case(number: int, mistake: str | None, function: str | None = None, parameter: str | None = None) -> Any:
         base = {"checkpoint": "warmup", "benchmark": "bfcl", "case_id": f"c{number}", "correct": False}
+        base["category"] = "multiple" if number == 6 else "parallel"
         return {**base, "mistake": mistake, "function": function, "parameter": parameter}
 
     given = [
@@ -224,19 +225,21 @@ def test_errors(database: Database) -> None:
         case(3, "parameter_name", "book", "hour"),
         case(4, None),
         {**case(5, None), "correct": True},
+        case(6, "parameter_value", "book", "day"),
     ]
     database.replace("cases", BFCL_WARMUP, rows(database, "cases", *given))
     record(database, "first", SCORED[3])
     record(database, "second", SCORED[3])
-    sql = "SELECT checkpoint, mistake, cases, share FROM error_types WHERE experiment = "
+    sql = "SELECT category, mistake, cases, share FROM error_types WHERE experiment = "
     expected = [
-        ("warmup", "parameter_value", 2, 0.5),
-        ("warmup", "parameter_name", 1, 0.25),
-        ("warmup", "unclassified", 1, 0.25),
+        ("multiple", "parameter_value", 1, 1.0),
+        ("parallel", "parameter_value", 2, 0.5),
+        ("parallel", "parameter_name", 1, 0.25),
+        ("parallel", "unclassified", 1, 0.25),
     ]
     assert ask(database, sql + "'first'") == ask(database, sql + "'second'") == expected
     sql = "SELECT function, parameter, mistake, cases FROM parameter_errors WHERE experiment = 'second'"
-    assert ask(database, sql) == [("book", "day", "parameter_value", 2), ("book", "hour", "parameter_name", 1)]
+    assert ask(database, sql) == [("book", "day", "parameter_value", 3), ("book", "hour", "parameter_name", 1)]
 
 
 def test_cost_and_what_is_stale(database: Database) -> None:
