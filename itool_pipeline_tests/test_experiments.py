@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from itool_pipeline.config import BFCL_MULTI_TURN, BFCL_SINGLE_TURN
 from itool_pipeline.defs.automation import weekly
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.experiment_files import SHIPPED, experiment_names, load_experiment
@@ -66,6 +67,14 @@ def test_an_ablation_shares_all_that_it_does_not_change(name: str) -> None:
     assert shared(name, "bfcl_half") == SHARED[name]
 
 
+def test_all_of_bfcl_is_scored_without_training_anything_again() -> None:
+    asked, ours = load_experiment("bfcl_whole").evaluation.bfcl, set(fingerprints("bfcl_whole"))
+    assert set(asked.categories) == {*BFCL_SINGLE_TURN, *BFCL_MULTI_TURN}
+    assert asked.cases_per_category is None
+    scored = {asset for asset in ours if asset.startswith("bfcl/")}
+    assert shared("bfcl_whole", "demo") == ours - scored - {"report"}
+
+
 def test_ablations_share_with_each_other() -> None:
     assert shared("without_warmup", "mixed_warmup") == FRONT | {"bfcl/base", "warmup/easy", "warmup/medium"}
     assert shared("sft_entire", "mixed_warmup") == {"base_model", "examples", "bfcl/base"} | WARMUP - {"warmup/hard"}
@@ -97,7 +106,7 @@ def test_the_ablations_are_what_their_names_say() -> None:
 
 
 def test_every_file_is_a_partition() -> None:
-    assert set(SHARED) | {"bfcl_half", "demo", "toolace"} <= set(experiment_names())
+    assert set(SHARED) | {"bfcl_half", "bfcl_whole", "demo", "toolace"} <= set(experiment_names())
     assert list(experiments.get_partition_keys()) == experiment_names()
 
 
