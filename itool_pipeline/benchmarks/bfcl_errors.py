@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from itool_pipeline.benchmarks.bfcl import DECODER_REFUSED, CaseVerdict
+from itool_pipeline.benchmarks.bfcl import CHECKER_RAISED, DECODER_REFUSED, CaseVerdict
 from itool_pipeline.core.error_types import ErrorType, Mistake
 from itool_pipeline.core.outcome import short_json
 from itool_pipeline.core.tool_calls import looks_like_call
@@ -42,6 +42,32 @@ def official_mistake(example: Example, verdict: CaseVerdict, output: str) -> Mis
         return Mistake(kind, function, got=short_json(output))
     found = _PARAMETER.search(verdict.error)
     return Mistake(error_type(verdict), function, found.group(1) if found else "")
+
+
+_ANYWHERE = frozenset(
+    {ErrorType.TOOL_NAME, ErrorType.PARAMETER_NAME, ErrorType.PARAMETER_COUNT, ErrorType.PARAMETER_VALUE}
+)
+_ARGUMENTS = frozenset({ErrorType.PARAMETER_NAME, ErrorType.PARAMETER_COUNT})
+_NO_CALLS = frozenset({ErrorType.CODE_SYNTAX, ErrorType.TOOLS_COUNT})
+_POSSIBLE = {
+    "decoder_success": frozenset({ErrorType.TOOLS_COUNT}),
+    "decoder_failed": _NO_CALLS,
+    "decoder_wrong_output_format": _NO_CALLS,
+    DECODER_REFUSED.rpartition(":")[2]: _NO_CALLS,
+    "wrong_count": frozenset({ErrorType.TOOLS_COUNT}),
+    "wrong_func_name": frozenset({ErrorType.TOOL_NAME}),
+    "missing_required": _ARGUMENTS,
+    "missing_optional": _ARGUMENTS,
+    "unexpected_param": _ARGUMENTS,
+    "cannot_find_match": _ANYWHERE,
+    CHECKER_RAISED.rpartition(":")[2]: frozenset(ErrorType),
+}
+"""By the second half of an official error type; what is not named is a fault in a value or of its type."""
+
+
+def possible_types(official: str) -> frozenset[ErrorType]:
+    """The paper's types that an official error may stand for, as the official checker stops at its first fault."""
+    return _POSSIBLE.get(official.rpartition(":")[2], _ANYWHERE - {ErrorType.TOOL_NAME})
 
 
 def error_type(verdict: CaseVerdict) -> ErrorType:

@@ -35,13 +35,24 @@ def pattern(question: str) -> str:
     return " ".join(re.findall(rf"\w+|{_MASK}", text.casefold()))
 
 
-def signatures(example: Example) -> tuple[bytes, bytes]:
-    """Digests of the normalised question, and of the question pattern with the tool names.
+def signatures(example: Example, question: str | None = None) -> tuple[bytes, bytes]:
+    """Digests of the normalised question (by default the example's), and of its pattern with the tool names.
 
     Of two examples that share one of them, the answer to the one gives away, or nearly so, the answer to the other.
     """
+    text = example.question if question is None else question
     names = sorted(str(tool["name"]) for tool in example.tools)
-    return _digest("question", normalised(example.question)), _digest("tools", pattern(example.question), *names)
+    return _digest("question", normalised(text)), _digest("tools", pattern(text), *names)
+
+
+def signatures_of_turns(example: Example) -> set[bytes]:
+    """The signatures of each of the user's messages: what the example's context shows an answer to, or asks."""
+    return {s for message in example.messages if message.role == "user" for s in signatures(example, message.content)}
+
+
+def signatures_of_conversation(example: Example) -> tuple[bytes, bytes]:
+    """The signatures of all that the user says, taken together."""
+    return signatures(example, "\n".join(message.content for message in example.messages if message.role == "user"))
 
 
 def groups(examples: Iterable[Example]) -> dict[str, str]:

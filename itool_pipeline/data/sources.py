@@ -24,7 +24,7 @@ from itool_pipeline.data.bfcl import halves, load_bfcl
 from itool_pipeline.data.bfcl_multi_turn import MultiTurnCase, load_multi_turn
 from itool_pipeline.data.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.hub import commit_of, download_dataset_file
-from itool_pipeline.data.near_duplicates import Groups, signatures
+from itool_pipeline.data.near_duplicates import Groups, signatures, signatures_of_turns
 from itool_pipeline.data.rows import Quarantined, Row, Rows, Source
 from itool_pipeline.data.toolace import read_toolace
 from itool_pipeline.data.wheels import BFCL, FetchError, fetch
@@ -41,7 +41,7 @@ READERS: Mapping[str, FileReader] = {"toolace": read_toolace, "xlam": read_xlam,
 HUB_FILES = {"toolace": "data.json", "xlam": "xlam_function_calling_60k.json"}
 """The file that a data set is on the hub."""
 
-ASKED_IN_TEST = "a case to be scored asks nearly the same"
+ASKED_IN_TEST = "BFCL asks nearly the same in a test"
 NO_ANSWER = "no answer to learn from, or none that its tools allow"
 TOO_LONG = "the prompt is longer than the limit"
 NO_PROMPT = "the model's chat template refuses the conversation"
@@ -108,10 +108,11 @@ def load_data(
 
     Raises FetchError when something cannot be downloaded or found, ValueError for a file in the wrong layout.
     """
-    benchmark = load_bfcl(fetch(BFCL, downloads))
+    wheel = fetch(BFCL, downloads)
+    benchmark = load_bfcl(wheel)
     path = local_file(data)
     half, pool, source = _divided(data, path, benchmark.examples, seed)
-    asked = _asked(pool, load_multi_turn(fetch(BFCL, downloads)))
+    asked = _asked(pool, load_multi_turn(wheel))
     survey = _survey(source, data, asked, token_count, progress("kB of training data looked through"))
     drawn = draw(survey.kept, quotas(Counter(survey.kept.values()), data.train_limit), seed)
     cases, unfit = choose_cases(pool, bfcl, seed, token_count)
@@ -271,7 +272,7 @@ def _survey(
             continue
         survey.read[row.source] += 1
         survey.groups.add(row)
-        if not asked.isdisjoint(signatures(row)):
+        if not asked.isdisjoint(signatures_of_turns(row)):
             survey.left_out[row.source, ASKED_IN_TEST] += 1
         elif not row.response:
             survey.left_out[row.source, NO_ANSWER] += 1

@@ -70,6 +70,7 @@ def all_checks() -> list[dg.AssetChecksDefinition]:
             "api_bank_cases", "no_leak", checks.nothing_of_api_bank_is_trained_on, also_reads=["splits"], blocking=True
         ),
         *(step_check(asset, "complete", _of(checks.scores_cover_every_case, asset)) for asset in scores_of()),
+        *(step_check(asset, "errors_agree", _of(checks.errors_agree, asset)) for asset in scores_of(api_bank=False)),
     ]
 
 

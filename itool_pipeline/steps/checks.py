@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import chain, combinations
+from itertools import combinations
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from itool_pipeline.benchmarks.bfcl_errors import possible_types
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.api_bank import SOURCE
-from itool_pipeline.data.near_duplicates import normalised, signatures
+from itool_pipeline.data.bfcl import LANGUAGES
+from itool_pipeline.data.near_duplicates import signatures, signatures_of_conversation, signatures_of_turns
 from itool_pipeline.steps import answers, api_bank
 from itool_pipeline.steps.account import QUARANTINED, quarantined_shares
 from itool_pipeline.steps.bfcl_multi_turn import multi_turn_cases
 from itool_pipeline.steps.display import table
+from itool_pipeline.steps.example_files import read_rows
 from itool_pipeline.steps.pairs import PAIRS
 from itool_pipeline.steps.plan import kind
-from itool_pipeline.steps.prepare import account, cases, each_training_example, held_out, split_rows
+from itool_pipeline.steps.prepare import EXAMPLES, account, cases, each_training_example, held_out, split_rows
 from itool_pipeline.steps.training import CHECKPOINT
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.files import Parts
@@ -52,45 +55,47 @@ def splits_are_disjoint(ws: Workspace) -> Finding:
 
 def no_question_leaks(ws: Workspace) -> Finding:
     """Nothing that BFCL asks in a test is asked in training: not the same question, whatever its spelling or tools,
-    nor with the same tools one that differs in its values only.
+    nor with the same tools one that differs in its values only. Earlier turns of a conversation count too.
     """
     pool = [*held_out(ws).values(), *(question for case in multi_turn_cases(ws) for question in case.questions())]
-    trained: dict[str | bytes, list[str]] = defaultdict(list)
-    for example in each_training_example(ws):
-        for signature in signatures(example):
-            trained[signature].append(example.id)
-    counts = {"training_examples": len(set(chain(*trained.values()))), "held_out_questions": len(pool)}
-    return Finding(_leaks(trained, pool, signatures), counts)
+    problems, number = _leaks(ws, pool, signatures, signatures_of_turns)
+    return Finding(problems, {"training_examples": number, "held_out_questions": len(pool)})
 
 
 def nothing_of_api_bank_is_trained_on(ws: Workspace) -> Finding:
-    """No training example is from API-Bank, none has the user turns of one of its cases.
+    """No training example is from API-Bank, in none does the user say what is said in one of its cases.
 
-    All user turns, because many of its calls answer a turn like `Yes, please.`, which is a question only after others.
+    All that the user says, because many of its calls answer a turn like `Yes, please.`, a question only after others.
     """
     pool = api_bank.pool(ws)
-    problems: list[str] = []
-    trained: dict[str | bytes, list[str]] = defaultdict(list)
+    trained = read_rows(ws.input("splits").file(EXAMPLES), ["example_id", "source", "part"])
+    problems = [
+        f"training example {row['example_id']} is from API-Bank"
+        for row in trained
+        if row["part"] == "train" and (row["source"] == SOURCE or row["example_id"] in pool)
+    ]
+    leaks, number = _leaks(ws, pool.values(), signatures_of_conversation, signatures_of_conversation)
+    return Finding([*problems, *leaks], {"training_examples": number, "api_bank_cases": len(pool)})
+
+
+Signatures = Callable[[Example], Iterable[bytes]]
+
+
+def _leaks(ws: Workspace, pool: Iterable[Example], tested: Signatures, trained: Signatures) -> tuple[list[str], int]:
+    """Cases that share a signature with training examples, which are read one at a time; and how many those are."""
+    asked: dict[bytes, list[str]] = defaultdict(list)
+    for case in pool:
+        for signature in tested(case):
+            asked[signature].append(case.id)
+    alike: dict[str, list[str]] = defaultdict(list)
+    number = 0
     for example in each_training_example(ws):
-        trained[_user_turns(example)].append(example.id)
-        if example.source == SOURCE or example.id in pool:
-            problems.append(f"training example {example.id} is from API-Bank")
-    problems += _leaks(trained, pool.values(), lambda example: [_user_turns(example)])
-    return Finding(problems, {"training_questions": len(trained), "api_bank_cases": len(pool)})
-
-
-def _user_turns(example: Example) -> str:
-    return "\n".join(normalised(message.content) for message in example.messages if message.role == "user")
-
-
-def _leaks(
-    trained: Mapping[str | bytes, Sequence[str]],
-    pool: Iterable[Example],
-    asked: Callable[[Example], Iterable[str | bytes]],
-) -> list[str]:
-    """Cases that ask what training asks. `trained` has the ids of the training examples by what they ask."""
-    alike = ((case, dict.fromkeys(key for what in asked(case) for key in trained.get(what, ()))) for case in pool)
-    return [f"case {case.id} asks what these training examples ask: {', '.join(ids)}" for case, ids in alike if ids]
+        number += 1
+        for case_id in {key for signature in trained(example) for key in asked.get(signature, ())}:
+            alike[case_id].append(example.id)
+    return [
+        f"case {key} asks what these training examples ask: {', '.join(alike[key])}" for key in sorted(alike)
+    ], number
 
 
 def quarantine_is_small(ws: Workspace) -> Finding:
@@ -143,6 +148,22 @@ def scores_cover_every_case(ws: Workspace, asset: str) -> Finding:
     if len(decided) != len(set(decided)) or counted != len(decided):
         problems.append(f"{len(decided)} decisions on {len(set(decided))} cases, {counted} in the scores")
     return Finding(problems, {"cases": len(decided)})
+
+
+def errors_agree(ws: Workspace, asset: str) -> Finding:
+    """The type of each BFCL error, which we read from calls and gold, is one that the official error may stand for.
+
+    In the other languages and in conversations the type is read from the official error itself.
+    """
+    columns = ["case_id", "category", "correct", "error_type", "mistake"]
+    rows = pq.read_table(ws.input(asset).file(answers.CASES), columns=columns).to_pylist()
+    wrong = [row for row in rows if not row["correct"] and LANGUAGES.get(row["category"]) == "python"]
+    problems = [
+        f"case {row['case_id']}: ours {row['mistake']}, official {row['error_type']}"
+        for row in wrong
+        if row["mistake"] not in possible_types(row["error_type"])
+    ]
+    return Finding(problems, {"compared": len(wrong)})
 
 
 def _to_be_scored(ws: Workspace, asset: str) -> set[str]:

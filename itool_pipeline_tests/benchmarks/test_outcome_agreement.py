@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from itool_pipeline.benchmarks.bfcl import OfficialChecker
+from itool_pipeline.benchmarks.bfcl_errors import possible_types
 from itool_pipeline.benchmarks.bfcl_official import official_functions
-from itool_pipeline.core.error_types import ErrorType, classify
+from itool_pipeline.core.error_types import classify
 from itool_pipeline.core.outcome import agreement, check
 from itool_pipeline.core.tool_calls import ToolCallSyntaxError, parse_calls, parse_response, render_calls, render_gold
 from itool_pipeline.core.types import Call, Example
@@ -95,31 +96,11 @@ def test_verdicts_agree_on_mutated_gold_answers(with_gold: tuple[Example, ...], 
             disagreements.append((example.id, text, theirs))
         mistake = classify(example, text)
         assert (mistake is None) is theirs.correct
-        assert mistake is None or mistake.type in _possible_types(theirs.error_type), (text, mistake, theirs)
+        assert mistake is None or mistake.type in possible_types(theirs.error_type), (text, mistake, theirs)
     assert disagreements == []
     for mutation in [*(m.__name__ for m in CALL_MUTATIONS), "text"]:
         assert verdicts[mutation, False] >= 50
     assert sum(count for (_, correct), count in verdicts.items() if correct) >= 500
-
-
-def _possible_types(error_type: str) -> set[ErrorType]:
-    """Which of the paper's types an official error may stand for; the official checker stops at its first fault."""
-    kind = error_type.split(":")[-1]
-    anywhere = {
-        ErrorType.TOOL_NAME,
-        ErrorType.PARAMETER_NAME,
-        ErrorType.PARAMETER_COUNT,
-        ErrorType.PARAMETER_VALUE,
-    }
-    return {
-        "decoder_failed": {ErrorType.CODE_SYNTAX, ErrorType.TOOLS_COUNT},
-        "wrong_count": {ErrorType.TOOLS_COUNT},
-        "wrong_func_name": {ErrorType.TOOL_NAME},
-        "missing_required": {ErrorType.PARAMETER_NAME, ErrorType.PARAMETER_COUNT},
-        "missing_optional": {ErrorType.PARAMETER_NAME, ErrorType.PARAMETER_COUNT},
-        "unexpected_param": {ErrorType.PARAMETER_NAME, ErrorType.PARAMETER_COUNT},
-        "cannot_find_match": anywhere,
-    }.get(kind, anywhere - {ErrorType.TOOL_NAME})
 
 
 PLAIN = (

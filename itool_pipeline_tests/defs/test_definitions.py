@@ -143,6 +143,7 @@ CHECKS = {
     *((f"iteration_{k}/policy", "finite") for k in (1, 2, 3)),
     ("api_bank_cases", "no_leak"),
     *((name, "complete") for name in GRAPH if name.startswith(SCORES)),
+    *((name, "errors_agree") for name in GRAPH if name.startswith("bfcl/")),
 }
 
 

@@ -117,6 +117,12 @@ def test_the_same_question_with_other_values_and_other_tools_does_not(ws: Worksp
     assert checks.no_question_leaks(ws).problems == []
 
 
+def test_an_earlier_turn_of_a_training_conversation_leaks(ws: Workspace) -> None:
+    turns = (Message("user", "What is c1?"), Message("assistant", "[f_c1()]"), Message("user", "And now?"))
+    put_data(ws, train=[replace(TRAINING[0], messages=turns), *TRAINING[1:]])
+    assert checks.no_question_leaks(ws).problems == ["case c1 asks what these training examples ask: t1"]
+
+
 def test_a_turn_of_a_conversation_in_training(tmp_path: Path, bfcl_dir: Path, downloads_dir: Path) -> None:
     ws = workspace(tmp_path, iterations=1, evaluation={"bfcl": {"categories": ("multi_turn_base",)}})
     ws.paths.downloads.symlink_to(downloads_dir)
@@ -255,6 +261,27 @@ def test_scores_that_miss_or_repeat_a_case(ws: Workspace, decided: list[str], to
     assert scores_checked(ws, decided, total).problems == problems
 
 
+def test_errors_that_the_official_error_bears_out_and_one_that_it_does_not(ws: Workspace) -> None:
+    ours = {
+        "c1": ("simple_python", "simple_function_checker:missing_required", "parameter_name"),
+        "c2": ("simple_python", "value_error:string", "tool_name"),
+        "c3": ("irrelevance", "irrelevance_error:decoder_success", "tools_count"),
+        "c4": ("multiple", "ast_decoder:decoder_failed", None),
+        "c5": ("simple_java", "value_error:string", "tool_name"),  # ours is the official one there
+        "c6": ("multiple", "", None),
+    }
+    names = ("category", "error_type", "mistake")
+    rows = [{"case_id": k, "correct": k == "c6", **dict(zip(names, row, strict=True))} for k, row in ours.items()]
+    put(ws, "bfcl/base", parquet(rows, CASE_ROWS))
+    assert checks.errors_agree(ws, "bfcl/base") == checks.Finding(
+        [
+            "case c2: ours tool_name, official value_error:string",
+            "case c4: ours None, official ast_decoder:decoder_failed",
+        ],
+        {"compared": 4},
+    )
+
+
 def test_a_check_of_what_is_not_there(ws: Workspace) -> None:
     with pytest.raises(MissingInput, match="bfcl/base"):
         checks.scores_cover_every_case(ws, "bfcl/base")
@@ -280,7 +307,7 @@ def test_api_bank_is_not_trained_on(tmp_path: Path) -> None:
     found = leaks_checked(
         of_api_bank(tmp_path), TRAINING, case("level_1/a/1", "What is a?"), case("level_1/a/3", "x", "y")
     )
-    assert found == checks.Finding([], {"training_questions": 4, "api_bank_cases": 2})
+    assert found == checks.Finding([], {"training_examples": 4, "api_bank_cases": 2})
 
 
 def test_a_question_of_api_bank_in_training(tmp_path: Path) -> None:
@@ -300,6 +327,14 @@ def test_a_later_turn_is_a_question_only_after_the_others(tmp_path: Path) -> Non
 
 def test_examples_of_api_bank_in_training(tmp_path: Path) -> None:
     cases = [case("level_1/a/1", "One?"), case("level_1/b/1", "Two?")]
-    train = [*TRAINING, case("stolen", "Three?"), replace(example("level_1/b/1", "Four?"), source="toolace")]
+    train = [*TRAINING, case("stolen", "Three?"), replace(example("level_1/b/1", "What is it?"), source="toolace")]
     problems = leaks_checked(of_api_bank(tmp_path), train, *cases).problems
     assert problems == ["training example stolen is from API-Bank", "training example level_1/b/1 is from API-Bank"]
+
+
+def test_what_is_said_in_api_bank_with_other_values_and_the_same_tools(tmp_path: Path) -> None:
+    train = [*TRAINING, replace(case("t9", "Book 3 rooms.", "On May 5."), source="toolace", tools=(TOOL,))]
+    asked = replace(case("level_1/a/1", "Book 11 rooms.", "On May 7."), tools=(TOOL,))
+    others = replace(asked, id="level_1/a/3", tools=({**TOOL, "name": "exchange"},))
+    found = leaks_checked(of_api_bank(tmp_path), train, asked, others)
+    assert found.problems == ["case level_1/a/1 asks what these training examples ask: t9"]

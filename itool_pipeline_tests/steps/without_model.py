@@ -117,7 +117,7 @@ def install_data(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def check(self, example: Example, response: str) -> CaseVerdict:
             right = response == example.response
-            return CaseVerdict(right, "" if right else "ast_checker:wrong", "" if right else "wrong")
+            return CaseVerdict(right, "" if right else "ast_decoder:decoder_failed", "" if right else "no call")
 
     trained = {p.example.id: p.example for p in PROBLEMS.values()}
     train = Chosen(lambda progress: iter(trained.values()), {key: x.group for key, x in trained.items()})
