@@ -286,8 +286,10 @@ class BfclConfig(Section):
     categories: Annotated[tuple[BfclSingleTurnCategory | BfclMultiTurnCategory, ...], Field(min_length=1)] = (
         BFCL_SINGLE_TURN
     )
-    cases_per_category: AtLeastOne | None = Field(None, description="of one turn: at most so many, drawn by seed")
-    conversations_per_category: AtLeastOne | None = Field(None, description="the same of several turns")
+    cases_per_category: AtLeastOne | None = Field(None, description="at most so many, drawn by seed")
+    conversations_per_category: AtLeastOne | None = Field(
+        None, description="of several turns; without it as many as cases_per_category"
+    )
     max_prompt_tokens: AtLeastOne = Field(2048, description="longer prompts of one turn are left out, and counted")
     max_new_tokens: AtLeastOne = 256
     max_context_tokens: AtLeastOne = Field(

@@ -8,6 +8,7 @@
   and 40. non_live and live are without relevance and irrelevance; irrelevance is the plain mean of its two categories.
   Agentic categories are not evaluated here, so there is no v4 overall.
 
+Where not all cases of a live category were evaluated, its accuracy still counts by the category's size.
 A part that lacks a category is missing, never 0 (the official table counts it as 0). `overall_partial` weighs the
 parts that are there in the rule's own proportions; it compares with no published number.
 """
@@ -19,6 +20,9 @@ from dataclasses import dataclass
 
 Counts = Mapping[str, tuple[int, int]]
 """Category → (correct, total) of the cases that were evaluated."""
+
+Sizes = Mapping[str, int]
+"""Category → how many cases there are, evaluated or not."""
 
 _SIMPLE = ("simple_python", "simple_java", "simple_javascript")
 _NON_LIVE = ("multiple", "parallel", "parallel_multiple")
@@ -38,21 +42,21 @@ class Aggregate:
     missing: tuple[str, ...] = ()
 
 
-def aggregates(counts: Counts) -> list[Aggregate]:
-    """All aggregates of both rules, with relevance and irrelevance beside them."""
-    relevance = _cases("", "relevance", counts, ("live_relevance",))
+def aggregates(counts: Counts, sizes: Sizes) -> list[Aggregate]:
+    """All aggregates of both rules, with relevance and irrelevance beside them. `sizes` of the live categories."""
+    relevance = _category(counts, "live_relevance", "relevance")
     irrelevance = _mean("", "irrelevance", [_category(counts, c) for c in ("irrelevance", "live_irrelevance")])
     simple = _mean("", "simple", [_category(counts, c) for c in _SIMPLE])
     calling = [simple, *(_category(counts, c) for c in _NON_LIVE)]
     multi_turn = _mean("", "multi_turn", [_category(counts, c) for c in _MULTI_TURN])
     v3 = [
         _mean("v3", "non_live", [*calling, _category(counts, "irrelevance")]),
-        _cases("v3", "live", counts, (*_LIVE, "live_irrelevance", "live_relevance")),
+        _by_size("v3", "live", counts, sizes, (*_LIVE, "live_irrelevance", "live_relevance")),
         multi_turn,
     ]
     v4 = [
         _mean("v4", "non_live", calling),
-        _cases("v4", "live", counts, _LIVE),
+        _by_size("v4", "live", counts, sizes, _LIVE),
         irrelevance,
         multi_turn,
         Aggregate("v4", "agentic", None, ("agentic",)),
@@ -63,17 +67,17 @@ def aggregates(counts: Counts) -> list[Aggregate]:
     ]
 
 
-def _category(counts: Counts, category: str) -> Aggregate:
-    return _cases("", category, counts, (category,))
+def _category(counts: Counts, category: str, part: str = "") -> Aggregate:
+    correct, total = counts.get(category, (0, 0))
+    return Aggregate("", part or category, correct / total if total else None, () if total else (category,))
 
 
-def _cases(rule: str, part: str, counts: Counts, categories: Sequence[str]) -> Aggregate:
-    """Every case of the categories counts once."""
-    missing = tuple(category for category in categories if counts.get(category, (0, 0))[1] == 0)
-    if missing:
-        return Aggregate(rule, part, None, missing)
-    correct = sum(counts[category][0] for category in categories)
-    return Aggregate(rule, part, correct / sum(counts[category][1] for category in categories))
+def _by_size(rule: str, part: str, counts: Counts, sizes: Sizes, categories: Sequence[str]) -> Aggregate:
+    """Every case of the categories counts once, an evaluated one for those of its category that were not too."""
+    each = {category: _category(counts, category) for category in categories}
+    missing = tuple(name for one in each.values() for name in one.missing)
+    known = sum(sizes[c] * one.accuracy for c, one in each.items() if one.accuracy is not None)
+    return Aggregate(rule, part, None if missing else known / sum(sizes[c] for c in categories), missing)
 
 
 def _mean(rule: str, part: str, parts: Sequence[Aggregate]) -> Aggregate:

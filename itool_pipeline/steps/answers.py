@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +25,11 @@ from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.files import Parts
 from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.rows import Rows
+
+Prompts = Mapping[str, tuple[int, ...]]
+"""Token ids of prompts, by case."""
+Answers = dict[str, str]
+"""What the model said, by case."""
 
 SCORES, CASES = "scores.parquet", "cases.parquet"
 AGGREGATE = "overall"
@@ -83,11 +89,10 @@ def answers(
     found: dict[str, str] = {}
     progress = ws.progress("cases answered")
     for number, ids in enumerate(batches(lengths, settings.batch_size, ws.experiment.compute.batch_tokens)):
-        name = f"answers_{number:05d}.json"
-        if not parts.has(name):
-            batch = {key: prompts[key] for key in ids}
-            parts.write_json(name, answer_batch(ws, checkpoint, template, settings.max_new_tokens, batch))
-        found |= parts.read_json(name)
+        batch = {key: prompts[key] for key in ids}
+        found |= kept_or_answered(
+            parts, f"answers_{number:05d}.json", batch, partial(answer_batch, ws, checkpoint, template, settings)
+        )
         progress(len(found), len(prompts))
     return found
 
@@ -106,14 +111,25 @@ def batches(lengths: Mapping[str, int], most: int, tokens: int) -> list[list[str
     return made
 
 
+def kept_or_answered(parts: Parts, name: str, prompts: Prompts, answer: Callable[[Prompts], Answers]) -> Answers:
+    """The part `name` if it answers just these prompts, else their answers, kept as that part."""
+    if parts.has(name):
+        kept: dict[str, str] = parts.read_json(name)
+        if kept.keys() == prompts.keys():
+            return kept
+    answers = answer(prompts)
+    parts.write_json(name, answers)
+    return answers
+
+
 def answer_batch(
-    ws: Workspace, checkpoint: str, template: Chat, max_new_tokens: int, prompts: Mapping[str, tuple[int, ...]]
-) -> dict[str, str]:
+    ws: Workspace, checkpoint: str, template: Chat, settings: BfclConfig | ApiBankConfig, prompts: Prompts
+) -> Answers:
     """Key → the greedy answer of the model at the checkpoint, to one batch of prompts by key."""
     from itool_pipeline.engines.generate import generate_greedy  # torch
 
     model = inference_model(ws, checkpoints()[checkpoint])
-    rows = generate_greedy(model, list(prompts.values()), max_new_tokens, template.end_token)
+    rows = generate_greedy(model, list(prompts.values()), settings.max_new_tokens, template.end_token)
     return {key: template.text(row) for key, row in zip(prompts, rows, strict=True)}
 
 
@@ -137,9 +153,16 @@ def case_row(scored: Scored, case: InCategory, output: str, decision: Decision) 
 
 
 def write_rows(
-    step: Step, scored: Scored, rows: Sequence[Mapping[str, Any]], scores: Iterable[CategoryScore]
+    step: Step,
+    scored: Scored,
+    rows: Sequence[Mapping[str, Any]],
+    scores: Iterable[CategoryScore],
+    unfit: Counter[str],
 ) -> dict[str, Any]:
-    """Write the rows of `cases` and `scores` into the artifact; returns what the UI shows of them."""
+    """Write the rows of `cases` and `scores` into the artifact; returns what the UI shows of them.
+
+    unfit  reason → how many of the cases asked for cannot be scored
+    """
     categories = [{**asdict(scored), **asdict(s), "accuracy": s.correct / s.total} for s in scores]
     pq.write_table(pa.Table.from_pylist(list(rows), CASE_SCHEMA), step.work / CASES)
     pq.write_table(pa.Table.from_pylist(categories), step.work / SCORES)
@@ -150,6 +173,8 @@ def write_rows(
     errors = {scored.checkpoint: {name: float(n) for name, n in counts.most_common()}}
     return {
         "cases": len(rows),
+        "left_out": unfit.total(),
+        "left_out_by_reason": table({"reason": reason, "cases": count} for reason, count in sorted(unfit.items())),
         "correct": correct,
         "accuracy": correct / len(rows),
         "accuracy_low": low,

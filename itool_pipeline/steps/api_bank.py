@@ -60,13 +60,11 @@ def api_bank(ws: Workspace, checkpoint: str) -> Produced:
         scored = Scored.of(ws, checkpoint, SOURCE)
         rows = [case_row(scored, x, outputs[x.id], _decision(verdicts[x.id])) for x in examples]
         right = [(x.category, verdicts[x.id].correct) for x in examples]
-        exact = [(f"{EXACT}_{x.category}", verdicts[x.id].exact) for x in examples]
+        exact = [(name, verdicts[x.id].exact) for x in examples for name in (f"{EXACT}_{x.category}", EXACT)]
         search = [("search" if x.gold[0].name == SEARCH else "other", verdicts[x.id].correct) for x in examples]
         return {
-            **write_rows(step, scored, rows, [*summarise(right), *summarise(exact)]),
+            **write_rows(step, scored, rows, [*summarise(right), *summarise(exact)], unfit),
             "exact": sum(verdict.exact for verdict in verdicts.values()),
-            "left_out": unfit.total(),
-            "left_out_by_reason": table({"reason": reason, "cases": count} for reason, count in sorted(unfit.items())),
             "by_kind_of_call": table(asdict(score) for score in summarise(search)),
         }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,7 +23,7 @@ from itool_pipeline.data.wheels import BFCL, fetch
 from itool_pipeline.steps.answers import Decision, Scored, answers, case_row, tables, write_rows
 from itool_pipeline.steps.bfcl_multi_turn import judged_conversations
 from itool_pipeline.steps.display import table
-from itool_pipeline.steps.prepare import cases
+from itool_pipeline.steps.prepare import drawn_cases, held_out
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.files import Parts
@@ -47,22 +48,23 @@ def bfcl(ws: Workspace, checkpoint: str) -> Produced:
 
     def make(step: Step) -> dict[str, Any]:
         scored = Scored.of(ws, checkpoint, "bfcl")
-        rows = list(_decided(ws, scored, step.parts))
+        examples, unfit = drawn_cases(ws)
+        rows = list(_decided(ws, scored, examples, step.parts))
         scores = summarise(((row["category"], row["correct"]) for row in rows), (*LANGUAGES, *MULTI_TURN))
-        found = aggregates({s.category: (s.correct, s.total) for s in scores})
+        sizes = Counter(example.category for example in held_out(ws).values())
+        found = aggregates({s.category: (s.correct, s.total) for s in scores}, sizes)
         overall = [{**asdict(scored), **asdict(a), "missing": ", ".join(a.missing)} for a in found]
         pq.write_table(pa.Table.from_pylist(overall, AGGREGATE_SCHEMA), step.work / AGGREGATES)
         return {
-            **write_rows(step, scored, rows, scores),
+            **write_rows(step, scored, rows, scores, unfit),
             "aggregates": table({k: a[k] for k in ("rule", "part", "accuracy", "missing")} for a in overall),
         }
 
     return ws.produce(f"bfcl/{checkpoint}", make, lambda a: {**tables(a), "aggregate_scores": [a.file(AGGREGATES)]})
 
 
-def _decided(ws: Workspace, scored: Scored, parts: Parts) -> Iterator[dict[str, Any]]:
+def _decided(ws: Workspace, scored: Scored, examples: Sequence[Example], parts: Parts) -> Iterator[dict[str, Any]]:
     """A row for each case, of one turn and of several."""
-    examples = list(cases(ws).values())
     outputs = answers(ws, scored.checkpoint, examples, ws.experiment.evaluation.bfcl, parts)
     checker = OfficialChecker(fetch(BFCL, ws.paths.downloads))
     for example in examples:
@@ -75,8 +77,8 @@ def _decided(ws: Workspace, scored: Scored, parts: Parts) -> Iterator[dict[str, 
 
 
 def _mistake(example: Example, verdict: CaseVerdict, output: str) -> Mistake | None:
-    by_us = example.language == "python"
-    return classify(example, output) if by_us else official_mistake(example, verdict, output)
+    ours = classify(example, output) if example.language == "python" else None
+    return ours or official_mistake(example, verdict, output)
 
 
 def _decision(verdict: CaseVerdict, mistake: Mistake | None) -> Decision:

@@ -6,7 +6,7 @@ executed again, until it is where the killed one was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from itool_pipeline.benchmarks.bfcl import CaseVerdict
 from itool_pipeline.benchmarks.bfcl_multi_turn import (
@@ -20,7 +20,7 @@ from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN, MultiTurnCase, load_
 from itool_pipeline.data.sources import draw_at_most
 from itool_pipeline.data.wheels import BFCL, fetch
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.steps.answers import answer_batch, batches
+from itool_pipeline.steps.answers import Answers, Prompts, answer_batch, batches, kept_or_answered
 from itool_pipeline.steps.models import chat
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.files import Parts
@@ -36,7 +36,8 @@ def multi_turn_cases(ws: Workspace) -> tuple[MultiTurnCase, ...]:
     if not wanted:
         return ()
     pool = load_multi_turn(fetch(BFCL, ws.paths.downloads), wanted)
-    return draw_at_most(pool, settings.conversations_per_category, ws.experiment.seed)
+    limit = settings.conversations_per_category or settings.cases_per_category
+    return draw_at_most(pool, limit, ws.experiment.seed)
 
 
 def judged_conversations(ws: Workspace, checkpoint: str, parts: Parts) -> Judged:
@@ -75,22 +76,11 @@ class _Responder:
         answers: dict[str, str] = {}
         lengths = {key: len(prompt) for key, prompt in prompts.items()}
         for number, ids in enumerate(batches(lengths, e.evaluation.bfcl.batch_size, e.compute.batch_tokens)):
-            answers |= self._batch(
-                f"multi_turn_{self._round:04d}_{number:04d}.json", {key: prompts[key] for key in ids}
-            )
+            name, batch = f"multi_turn_{self._round:04d}_{number:04d}.json", {key: prompts[key] for key in ids}
+            answers |= kept_or_answered(self._parts, name, batch, self._generated)
             self._progress(self._total - len(waiting), self._total)
         self._round += 1
         return answers
 
-    def _batch(self, name: str, prompts: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-        if self._parts.has(name):
-            kept: dict[str, str] = self._parts.read_json(name)
-            if kept.keys() == prompts.keys():
-                return kept
-        answers = self._generated(prompts)
-        self._parts.write_json(name, answers)
-        return answers
-
-    def _generated(self, prompts: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-        most = self._ws.experiment.evaluation.bfcl.max_new_tokens
-        return answer_batch(self._ws, self._checkpoint, self._template, most, prompts)
+    def _generated(self, prompts: Prompts) -> Answers:
+        return answer_batch(self._ws, self._checkpoint, self._template, self._ws.experiment.evaluation.bfcl, prompts)

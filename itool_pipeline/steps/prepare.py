@@ -163,11 +163,17 @@ def held_out(ws: Workspace) -> dict[str, Example]:
 
 def cases(ws: Workspace) -> dict[str, Example]:
     """Every BFCL case of one turn to be scored, by id: what the config draws from the held-out pool."""
+    chosen, _ = drawn_cases(ws)
+    return {example.id: example for example in chosen}
+
+
+def drawn_cases(ws: Workspace) -> tuple[tuple[Example, ...], Counter[str]]:
+    """The same, and how many of the categories asked for cannot be scored, by reason."""
     e, (pool, tokens) = ws.experiment, read_pool(ws.input("examples").file(HELD_OUT))
-    chosen, _ = choose_cases(pool, e.evaluation.bfcl, e.seed, lambda example: tokens[example.id])
+    chosen, unfit = choose_cases(pool, e.evaluation.bfcl, e.seed, lambda example: tokens[example.id])
     if not chosen and not set(e.evaluation.bfcl.categories) & set(BFCL_MULTI_TURN):
         raise ValueError(f"experiment {e.name}: evaluation.bfcl leaves no case; raise its max_prompt_tokens")
-    return {example.id: example for example in chosen}
+    return chosen, unfit
 
 
 def prompt_tokens(template: Chat, example: Example) -> int | None:

@@ -29,6 +29,9 @@ Scores = dict[str, dict[str, dict[str, Any]]]
 
 Tables = dict[str, dict[str, str]]
 
+_OF_THE_LAST = ("errors_by_category", "fails_most")
+"""What the page takes from the scoring of the last checkpoint as it is."""
+
 _TITLES = {"bfcl": "held-out BFCL cases", "api_bank": "API-Bank's calls"}
 
 
@@ -45,6 +48,8 @@ def report(ws: Workspace) -> Produced:
             errors = {name: _errors(ws, benchmark, name) for name in names}
             comparisons = compare(ws, benchmark, names)
             shown |= _of_benchmark(step, benchmark, scores, errors, comparisons)
+            last = ws.input(f"{benchmark}/{names[-1]}").manifest.metadata
+            shown |= {f"{name}{_suffix(benchmark)}": last[name] for name in _OF_THE_LAST}
             accuracies |= {f"accuracy_{name}{_suffix(benchmark)}": scores[name]["all"]["accuracy"] for name in names}
             compared += comparisons
         pq.write_table(pa.Table.from_pylist(compared, COMPARISON_SCHEMA), step.work / COMPARISONS)
@@ -57,11 +62,9 @@ def report(ws: Workspace) -> Produced:
 
 
 def compare(ws: Workspace, benchmark: str, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Each checkpoint with the one before, and the last with the base: a row of the table `comparisons` for each."""
+    """Every checkpoint with every one before it: a row of the table `comparisons` for each two."""
     verdicts = {name: _verdicts(ws, benchmark, name) for name in names}
-    pairs = list(itertools.pairwise(names))
-    if len(pairs) > 1:
-        pairs.append((names[0], names[-1]))
+    pairs = itertools.combinations(names, 2)
     return [_comparison(benchmark, first, second, verdicts, ws.experiment.seed) for first, second in pairs]
 
 
@@ -219,5 +222,7 @@ def _sections(benchmark: str, shown: Tables) -> list[str]:
         f"## Checkpoints on the same cases: {title}\n\nDifference with its 95% interval by paired bootstrap; p by "
         f"McNemar's exact test.\n\n{shown[f'comparisons{suffix}'][MARKDOWN]}",
         f"## Errors by type: {title}\n\n"
-        f"{shown[f'errors_by_type{suffix}'][MARKDOWN]}\n\n![errors]({shown[f'errors{suffix}'][IMAGE]})",
+        f"{shown[f'errors_by_type{suffix}'][MARKDOWN]}\n\n![errors]({shown[f'errors{suffix}'][IMAGE]})\n\n"
+        f"Of the last checkpoint, by category:\n\n{shown[f'errors_by_category{suffix}'][MARKDOWN]}\n\n"
+        f"What fails most in it:\n\n{shown[f'fails_most{suffix}'][MARKDOWN]}",
     ]

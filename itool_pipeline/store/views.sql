@@ -193,8 +193,9 @@ CREATE OR REPLACE VIEW wrong_cases AS
 SELECT
     m.experiment,
     checkpoint_sequence(c.checkpoint) AS sequence,
-    c.* EXCLUDE (artifact, correct) REPLACE (coalesce(c.mistake, 'unclassified') AS mistake)
-FROM materializations AS m
+    c.* EXCLUDE (artifact, correct) REPLACE (coalesce(c.mistake, 'unclassified') AS mistake),
+    m.stale
+FROM experiment_artifacts AS m
 JOIN cases AS c ON c.artifact = m.artifact
 WHERE NOT c.correct
 ORDER BY m.experiment, c.benchmark, sequence, c.checkpoint, c.category, c.case_id;
@@ -209,17 +210,26 @@ SELECT
     category,
     mistake,
     count(*) AS cases,
-    count(*) / sum(count(*)) OVER (PARTITION BY experiment, checkpoint, benchmark, category) AS share
+    count(*) / sum(count(*)) OVER (PARTITION BY experiment, checkpoint, benchmark, category) AS share,
+    stale
 FROM wrong_cases
-GROUP BY experiment, sequence, checkpoint, benchmark, category, mistake
+GROUP BY experiment, sequence, checkpoint, benchmark, category, mistake, stale
 ORDER BY experiment, benchmark, sequence, checkpoint, category, cases DESC, mistake;
 
+-- What fails: functions, and of them the parameters where one is to blame.
 CREATE OR REPLACE VIEW parameter_errors AS
-SELECT experiment, sequence, checkpoint, benchmark, function, parameter, mistake, count(*) AS cases
+SELECT experiment, sequence, checkpoint, benchmark, function, parameter, mistake, count(*) AS cases, stale
 FROM wrong_cases
 WHERE parameter <> ''
 GROUP BY ALL
 ORDER BY experiment, benchmark, sequence, checkpoint, cases DESC, function, parameter, mistake;
+
+CREATE OR REPLACE VIEW function_errors AS
+SELECT experiment, sequence, checkpoint, benchmark, function, mistake, count(*) AS cases, stale
+FROM wrong_cases
+WHERE function <> ''
+GROUP BY ALL
+ORDER BY experiment, benchmark, sequence, checkpoint, cases DESC, function, mistake;
 
 -- Every trained checkpoint with its losses, and every scored one with its accuracy on each benchmark.
 CREATE OR REPLACE VIEW learning_curve AS

@@ -28,8 +28,11 @@ COUNTS = {
 }
 
 
+SIZES = {name: total for name, (_, total) in COUNTS.items()}
+
+
 def by_name(counts: dict[str, tuple[int, int]]) -> dict[tuple[str, str], tuple[float | None, tuple[str, ...]]]:
-    return {(one.rule, one.part): (one.accuracy, one.missing) for one in aggregates(counts)}
+    return {(one.rule, one.part): (one.accuracy, one.missing) for one in aggregates(counts, SIZES)}
 
 
 def test_worked_out_by_hand() -> None:
@@ -74,6 +77,16 @@ def test_a_part_that_lacks_a_category_is_missing(left_out: str) -> None:
             assert (accuracy, missing) == whole[name]
     assert found["v3", "overall"][0] is None
     assert any(left_out in missing for _, missing in found.values())
+
+
+def test_a_sample_stands_for_its_whole_category() -> None:
+    # Half of two categories, a fifth of another, each as right as the whole: nothing may change.
+    sample = COUNTS | {"live_multiple": (15, 30), "live_irrelevance": (4, 16), "live_relevance": (3, 4)}
+    whole = by_name(COUNTS)
+    for name, (accuracy, missing) in by_name(sample).items():
+        expected, lacks = whole[name]
+        assert missing == lacks
+        assert accuracy == (expected if expected is None else pytest.approx(expected)), name
 
 
 def test_partial_names_what_it_leaves_out() -> None:

@@ -1,17 +1,22 @@
-"""What a scoring shows of its wrong cases."""
+"""Answers in batches that survive a kill, and what a scoring shows of its wrong cases."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from itool_pipeline.core.error_types import ErrorType, Mistake
 from itool_pipeline.core.statistics import summarise
+from itool_pipeline.core.types import Example
 from itool_pipeline.steps import answers
-from itool_pipeline.steps.answers import Decision, Scored
+from itool_pipeline.steps.answers import Answers, Decision, Scored
 from itool_pipeline.steps.display import MARKDOWN
 from itool_pipeline.store.artifacts import Step
+from itool_pipeline.store.files import Parts
 from itool_pipeline_tests.steps.by_hand import example, workspace
 
 
@@ -37,7 +42,7 @@ def shown(tmp_path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
 
     def make(step: Step) -> dict[str, object]:
-        metadata = answers.write_rows(step, scored, rows, scores)
+        metadata = answers.write_rows(step, scored, rows, scores, Counter({"too long": 2}))
         found.update({k: v[MARKDOWN] for k, v in metadata.items() if isinstance(v, dict) and MARKDOWN in v})
         return metadata
 
@@ -53,6 +58,10 @@ def test_errors_by_category(shown: dict[str, str]) -> None:
     ]
 
 
+def test_what_could_not_be_scored(shown: dict[str, str]) -> None:
+    assert shown["left_out_by_reason"].splitlines()[2:] == ["| too long | 2 |"]
+
+
 def test_what_fails_most(shown: dict[str, str]) -> None:
     assert shown["fails_most"].splitlines() == [
         "| function | parameter | mistake | cases |",
@@ -60,3 +69,67 @@ def test_what_fails_most(shown: dict[str, str]) -> None:
         "| book | day | parameter_value | 2 |",
         "| book |  | tool_name | 1 |",
     ]
+
+
+@given(
+    st.dictionaries(st.text("ab", min_size=1, max_size=5), st.integers(1, 50), max_size=30),
+    st.integers(1, 8),
+    st.integers(1, 120),
+)
+def test_batches_hold_every_key_once_within_the_limits(lengths: dict[str, int], most: int, tokens: int) -> None:
+    made = answers.batches(lengths, most, tokens)
+    assert sorted(key for batch in made for key in batch) == sorted(lengths)
+    for batch in made:
+        assert len(batch) <= most
+        assert len(batch) == 1 or len(batch) * max(lengths[key] for key in batch) <= tokens
+    order = [lengths[key] for batch in made for key in batch]
+    assert order == sorted(order, reverse=True)
+
+
+def test_batches_by_hand() -> None:
+    lengths = {"a": 10, "b": 9, "c": 30, "d": 8, "e": 1}
+    assert answers.batches(lengths, 2, 20) == [["c"], ["a", "b"], ["d", "e"]]
+
+
+class Template:
+    """A prompt is as long as its question."""
+
+    def prompt(self, case: Example) -> tuple[int, ...]:
+        return tuple(range(len(case.question)))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The batches that the model was asked for; its third call kills the run, once."""
+    batches: list[list[str]] = []
+
+    def answer(ws: object, checkpoint: str, template: Template, settings: object, prompts: answers.Prompts) -> Answers:
+        batches.append(list(prompts))
+        if len(batches) == 3:
+            raise KeyboardInterrupt
+        return {key: f"answer to {key}" for key in prompts}
+
+    monkeypatch.setattr(answers, "chat", lambda ws: Template())
+    monkeypatch.setattr(answers, "answer_batch", answer)
+    return batches
+
+
+CASES = [example(f"c{length}", "x" * length) for length in (2, 9, 3, 8, 7, 1)]
+
+
+def test_a_killed_scoring_goes_on(tmp_path: Path, asked: list[list[str]]) -> None:
+    ws = workspace(tmp_path, compute={"batch_tokens": 16}, evaluation={"bfcl": {"batch_size": 3}})
+    parts = Parts(tmp_path / "parts")
+    with pytest.raises(KeyboardInterrupt):
+        answers.answers(ws, "base", CASES, ws.experiment.evaluation.bfcl, parts)
+    found = answers.answers(ws, "base", CASES, ws.experiment.evaluation.bfcl, parts)
+    assert found == {case.id: f"answer to {case.id}" for case in CASES}
+    # Nine tokens leave no room for a second; 8 + 8 are 16; the third batch was asked for twice.
+    assert asked == [["c9"], ["c8", "c7"], ["c3", "c2", "c1"], ["c3", "c2", "c1"]]
+
+
+def test_a_part_of_other_cases_is_not_taken(tmp_path: Path, asked: list[list[str]]) -> None:
+    ws = workspace(tmp_path, compute={"batch_tokens": 16}, evaluation={"bfcl": {"batch_size": 3}})
+    parts = Parts(tmp_path / "parts")
+    answers.answers(ws, "base", CASES[:1], ws.experiment.evaluation.bfcl, parts)
+    assert answers.answers(ws, "base", CASES[2:3], ws.experiment.evaluation.bfcl, parts) == {"c3": "answer to c3"}

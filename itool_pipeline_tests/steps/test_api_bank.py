@@ -106,10 +106,11 @@ def scored(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ..
 
 
 def test_scores_by_level_with_intervals(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Wilson 95% of 6 of 6 and of 5 of 6, from published tables
+    # Wilson 95% of 6 of 6, of 5 of 6 and of 11 of 12, from published tables
     assert scored(ws, monkeypatch) == [
         ("level_1", 6, 6, 0.6097, 1.0),
         ("level_2", 5, 6, 0.4365, 0.9699),
+        ("overall_exact", 11, 12, 0.6461, 0.9851),
         ("overall_exact_level_1", 6, 6, 0.6097, 1.0),
         ("overall_exact_level_2", 5, 6, 0.4365, 0.9699),
     ]
@@ -134,7 +135,9 @@ def bfcl_scores(step: Step, checkpoint: str) -> dict[str, Any]:
     rows = [answers.case_row(named, example(f"c{i}"), "", answers.Decision(i == 0)) for i in range(4)]
     overall = {**asdict(named), "rule": "v3", "part": "non_live", "accuracy": 0.25, "missing": ""}
     pq.write_table(pa.Table.from_pylist([overall]), step.work / bfcl.AGGREGATES)
-    return answers.write_rows(step, named, rows, summarise((row["category"], row["correct"]) for row in rows))
+    return answers.write_rows(
+        step, named, rows, summarise((row["category"], row["correct"]) for row in rows), Counter()
+    )
 
 
 def test_the_report_shows_both_benchmarks_side_by_side(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

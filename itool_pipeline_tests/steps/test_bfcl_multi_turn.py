@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl_multi_turn import MultiTurnCase
@@ -17,26 +15,6 @@ from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.files import Parts
 from itool_pipeline_tests.benchmarks.conversations import gold_script
 from itool_pipeline_tests.steps.by_hand import workspace
-
-
-@given(
-    st.dictionaries(st.text("ab", min_size=1, max_size=5), st.integers(1, 50), max_size=30),
-    st.integers(1, 8),
-    st.integers(1, 120),
-)
-def test_batches_hold_every_key_once_within_the_limits(lengths: dict[str, int], most: int, tokens: int) -> None:
-    made = step.batches(lengths, most, tokens)
-    assert sorted(key for batch in made for key in batch) == sorted(lengths)
-    for batch in made:
-        assert len(batch) <= most
-        assert len(batch) == 1 or len(batch) * max(lengths[key] for key in batch) <= tokens
-    order = [lengths[key] for batch in made for key in batch]
-    assert order == sorted(order, reverse=True)
-
-
-def test_batches_by_hand() -> None:
-    lengths = {"a": 10, "b": 9, "c": 30, "d": 8, "e": 1}
-    assert step.batches(lengths, 2, 20) == [["c"], ["a", "b"], ["d", "e"]]
 
 
 class Template:

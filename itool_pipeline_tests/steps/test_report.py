@@ -23,7 +23,7 @@ def ws(tmp_path: Path) -> Workspace:
     return workspace(tmp_path, iterations=1)
 
 
-def test_each_checkpoint_is_compared_with_the_one_before_and_the_last_with_the_base(ws: Workspace) -> None:
+def test_each_checkpoint_is_compared_with_every_one_before(ws: Workspace) -> None:
     put_verdicts(ws, "base", {"a": False, "b": False, "c": True, "d": True, "e": False, "f": False})
     put_verdicts(ws, "warmup", {"f": True, "a": True, "b": True, "c": True, "d": False, "e": True})
     put_verdicts(ws, "iteration_1", {"a": True, "b": True, "c": True, "d": True, "e": True, "f": True})
@@ -34,12 +34,12 @@ def test_each_checkpoint_is_compared_with_the_one_before_and_the_last_with_the_b
     ]
     assert shown == [
         ("base", "warmup", 2, 5, 4, 1),
-        ("warmup", "iteration_1", 5, 6, 1, 0),
         ("base", "iteration_1", 2, 6, 4, 0),
+        ("warmup", "iteration_1", 5, 6, 1, 0),
     ]
-    # 2 (1 + 5) / 32, 2 · 1 / 2, 2 · 1 / 16
-    assert [r["p_value"] for r in rows] == pytest.approx([0.375, 1.0, 0.125])
-    assert [r["difference"] for r in rows] == pytest.approx([3 / 6, 1 / 6, 4 / 6])
+    # 2 (1 + 5) / 32, 2 · 1 / 16, 2 · 1 / 2
+    assert [r["p_value"] for r in rows] == pytest.approx([0.375, 0.125, 1.0])
+    assert [r["difference"] for r in rows] == pytest.approx([3 / 6, 4 / 6, 1 / 6])
     assert all(r["low"] <= r["difference"] <= r["high"] for r in rows)
 
 
