@@ -6,7 +6,9 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
+from itool_pipeline.core.tool_calls import looks_like_call
 from itool_pipeline.core.types import Example
 
 _QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']*'(?!\w)|`[^`]*`|“[^”]*”")
@@ -46,8 +48,16 @@ def signatures(example: Example, question: str | None = None) -> tuple[bytes, by
 
 
 def signatures_of_turns(example: Example) -> set[bytes]:
-    """The signatures of each of the user's messages: what the example's context shows an answer to, or asks."""
-    return {s for message in example.messages if message.role == "user" for s in signatures(example, message.content)}
+    """The signatures of the question, and of each earlier one that calls answer: these can be read off the context.
+
+    Not of all that is said earlier: of turns such as `ok` two conversations may well have the same.
+    """
+    answered = (
+        one.content
+        for one, after in pairwise(example.messages)
+        if one.role == "user" and after.role == "assistant" and looks_like_call(after.content)
+    )
+    return {s for question in (example.question, *answered) for s in signatures(example, question)}
 
 
 def signatures_of_conversation(example: Example) -> tuple[bytes, bytes]:

@@ -55,7 +55,7 @@ def splits_are_disjoint(ws: Workspace) -> Finding:
 
 def no_question_leaks(ws: Workspace) -> Finding:
     """Nothing that BFCL asks in a test is asked in training: not the same question, whatever its spelling or tools,
-    nor with the same tools one that differs in its values only. Earlier turns of a conversation count too.
+    nor with the same tools one that differs in its values only. Earlier turns count where calls answer them.
     """
     pool = [*held_out(ws).values(), *(question for case in multi_turn_cases(ws) for question in case.questions())]
     problems, number = _leaks(ws, pool, signatures, signatures_of_turns)

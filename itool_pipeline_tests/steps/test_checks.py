@@ -123,6 +123,12 @@ def test_an_earlier_turn_of_a_training_conversation_leaks(ws: Workspace) -> None
     assert checks.no_question_leaks(ws).problems == ["case c1 asks what these training examples ask: t1"]
 
 
+def test_an_earlier_turn_without_a_call_does_not(ws: Workspace) -> None:
+    turns = (Message("user", "What is c1?"), Message("assistant", "Of what kind?"), Message("user", "And now?"))
+    put_data(ws, train=[replace(TRAINING[0], messages=turns), *TRAINING[1:]])
+    assert checks.no_question_leaks(ws).problems == []
+
+
 def test_a_turn_of_a_conversation_in_training(tmp_path: Path, bfcl_dir: Path, downloads_dir: Path) -> None:
     ws = workspace(tmp_path, iterations=1, evaluation={"bfcl": {"categories": ("multi_turn_base",)}})
     ws.paths.downloads.symlink_to(downloads_dir)
