@@ -50,7 +50,7 @@ def decide(case: Example, output: str) -> CallVerdict:
     if call.name != gold.name:
         return _wrong(case, text, "api", f"calls {call.name} where {gold.name} is expected")
     given = {k: v for k, v in call.arguments.items() if k in gold.arguments or k not in _optional(gold)}
-    lacking = {name for name, accepted in gold.arguments.items() if "" not in accepted} - set(given)
+    lacking = set(gold.arguments) - set(given)
     unexpected = set(given) - set(gold.arguments)
     if lacking or unexpected:
         told = f"{gold.name} lacks the parameters {sorted(lacking)} and has {sorted(unexpected)} too many"

@@ -112,14 +112,17 @@ def argument_agrees(example: Example, tool: Tool, gold: GoldCall, name: str, val
 
 
 def missing(example: Example, tool: Tool, gold: GoldCall, given: Mapping[str, Any]) -> list[str]:
-    """Gold parameters that are not given and may not be left out (Outside the benchmark, a default may be)."""
+    """Gold parameters that are not given and may not be left out.
+
+    The benchmark marks those that may be left out with an empty string among the accepted values; elsewhere that is a
+    value like any other, and a default may be left out.
+    """
     known = properties(tool)
     return [
         name
         for name, accepted in gold.arguments.items()
         if name not in given
-        and "" not in accepted
-        and (is_benchmark(example) or not any(_is_default(known.get(name), value) for value in accepted))
+        and not ("" in accepted if is_benchmark(example) else any(_is_default(known.get(name), v) for v in accepted))
     ]
 
 

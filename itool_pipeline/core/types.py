@@ -27,8 +27,8 @@ class Call:
 class GoldCall:
     """One expected call.
 
-    `arguments` maps each known parameter to the values that are accepted for it; the empty string among them
-    means that the parameter may be left out (the convention of BFCL's possible answers).
+    `arguments` maps each known parameter to the values that are accepted for it. In BFCL, and only there, the empty
+    string among them means that the parameter may be left out (the convention of its possible answers).
     """
 
     name: str

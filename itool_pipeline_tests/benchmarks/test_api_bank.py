@@ -142,6 +142,15 @@ def test_wrong_answers(output: str, error_type: str, mistake: ErrorType) -> None
     assert verdict.mistake.type == mistake
 
 
+def test_an_expected_empty_text_must_be_given() -> None:
+    expected = case("QueryAgenda", {"token": "t", "location": ""})
+    assert decide(expected, '[QueryAgenda(token="t", location="")]').exact
+    verdict = decide(expected, '[QueryAgenda(token="t")]')
+    assert (verdict.correct, verdict.error_type) == (False, "parameters")
+    assert verdict.mistake is not None
+    assert (verdict.mistake.type, verdict.mistake.parameter) == (ErrorType.PARAMETER_COUNT, "location")
+
+
 def test_a_wrong_value_is_named() -> None:
     verdict = decide(case("AddMeeting", MEETING), '[AddMeeting(token="x", meeting_topic="no", attendees=["Bob"])]')
     assert verdict.mistake is not None

@@ -94,6 +94,17 @@ def test_where_no_call_or_any_call_is_wanted(response: str, called: bool) -> Non
     assert check(replace(TEXT, source="toolace", category="no_call"), response).correct is not called
 
 
+@pytest.mark.parametrize("required", [["x"], []])
+def test_empty_text_marks_what_may_be_left_out_in_the_benchmark_only(required: list[str]) -> None:
+    tools, gold = (_tool("g", required, x="string"),), GoldCall("g", {"x": ("",)})
+    of_users = _example("single_call", gold, source="jsonl", tools=tools)
+    assert check(of_users, '[g(x="")]').correct
+    assert not check(of_users, "[g()]").correct
+    assert agreement(of_users, "[g()]") == 0.0  # the name is right, and x lacks
+    of_benchmark = _example("simple_python", gold, tools=tools)
+    assert check(of_benchmark, "[g()]").correct is (required == [])
+
+
 def test_other_sources_compare_by_value() -> None:
     schema = {"n": {"type": "int"}, "unit": {"type": "str", "default": "km"}, "ids": {"type": "List[int]"}}
     tools = ({"name": "Get It", "parameters": {"properties": schema, "required": ["n"]}},)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from itool_pipeline.core.outcome import check
 from itool_pipeline.core.types import GoldCall, Message
 from itool_pipeline.data.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.rows import Rows
@@ -94,6 +95,12 @@ def test_one_example_for_each_assistant_turn(tmp_path: Path) -> None:
         WEATHER,
         {"name": "clock", "description": "", "parameters": {"type": "object", "properties": {}}},
     )
+
+
+def test_an_argument_of_empty_text_must_be_given(tmp_path: Path) -> None:
+    (example,) = load(tmp_path, conversation(user("q"), calls(("get_weather", {"city": ""})))).examples
+    assert check(example, '[get_weather(city="")]').correct
+    assert not check(example, "[get_weather()]").correct
 
 
 def test_lines_are_numbered_and_blank_ones_passed_over(tmp_path: Path) -> None:
