@@ -34,9 +34,9 @@ def answered(
     expect(bool(answer), "the answer is empty")
     names = [str(tool["name"]) for tool in tools]
     unknown = sorted({call.name for call in calls} - set(names))
-    expect(not unknown, f"calls {unknown}, not among the tools")
+    expect(not unknown, f"calls what is not among the tools: {unknown}")
     twice = sorted({call.name for call in calls if names.count(call.name) > 1})
-    expect(not twice, f"calls {twice}, the name of more than one tool")
+    expect(not twice, f"calls a name that more than one tool has: {twice}")
     example = Example(
         id=identity,
         source=source,

@@ -135,9 +135,9 @@ def check_description(row: Any) -> Description:
     expect(isinstance(row, dict), "a description is not an object")
     expect(isinstance(row.get("name"), str), "a description has no name")
     parameters = row.get("input_parameters")
-    expect(isinstance(parameters, dict), f"the description of {row['name']} has no input_parameters")
+    expect(isinstance(parameters, dict), f"a description has no input_parameters: {row['name']!r}")
     typed = all(isinstance(p, dict) and isinstance(p.get("type"), str) for p in parameters.values())
-    expect(typed, f"a parameter of {row['name']} has no type")
+    expect(typed, f"a parameter has no type: in {row['name']!r}")
     return dict(row)
 
 
@@ -149,7 +149,7 @@ def _descriptions(file: Path) -> tuple[dict[str, Description], list[Quarantined]
     for index, row in enumerate(json_array(file)):
         try:
             description = check_description(row)
-            expect(description["name"] not in known, f"a second description of {description['name']}")
+            expect(description["name"] not in known, f"a second description of the same API: {description['name']!r}")
             known[description["name"]] = description
         except RowError as error:
             quarantined.append(Quarantined(SOURCE, f"{file.name}, entry {index}", str(error), excerpt(row)))
@@ -176,7 +176,7 @@ def _read_dialogue(file: Path, level: str, known: Mapping[str, Description]) -> 
         raise RowError(f"{file.name}: no API is called")
     names = sorted(called) if level == "level_1" else [SEARCH]
     if unknown := [name for name in names if name not in known]:
-        raise RowError(f"{file.name}: no description of {unknown}")
+        raise RowError(f"{file.name}: an API that is called has no description: {unknown}")
     return Dialogue(file.stem, level, tuple(turns), tuple(positions), tuple(known[name] for name in names))
 
 
@@ -198,7 +198,7 @@ def _turn(line: str) -> Said | Called:
             expect(isinstance(result, dict) and "output" in result, "a call has no result with an output")
             return Called(row["api_name"], row["param_dict"], result["output"])
         case role:
-            raise RowError(f"a turn is of the role {role!r}")
+            raise RowError(f"a turn is of an unknown role: {role!r}")
 
 
 def _case(dialogue: Dialogue, index: int, call: Called, known: Mapping[str, Description]) -> Example:
@@ -206,10 +206,10 @@ def _case(dialogue: Dialogue, index: int, call: Called, known: Mapping[str, Desc
     expect(any(isinstance(t, Said) and t.role == "User" for t in before), "no user turn before the call")
     visible = _visible(dialogue, before)
     everything = {**known, **visible}
-    expect(call.name in everything, f"no description of {call.name}")
+    expect(call.name in everything, f"an API that is called has no description: {[call.name]}")
     parameters = everything[call.name]["input_parameters"]
     foreign = sorted(set(call.arguments) - set(parameters))
-    expect(not foreign, f"the gold call has the parameters {foreign}, which {call.name} does not have")
+    expect(not foreign, f"the gold call has parameters that its API does not have: {foreign} of {call.name!r}")
     arguments = {name: typed(value, parameters[name]["type"]) for name, value in call.arguments.items()}
     key = f"{dialogue.level}/{dialogue.name}"
     return Example(
@@ -274,7 +274,7 @@ def typed(value: Any, kind: str) -> Any:
     found = literal(value.strip()) if isinstance(value, str) and wanted not in (None, str) else value
     if wanted is float and type(found) is int:
         found = float(found)
-    expect(wanted is None or type(found) is wanted, f"{value!r} is no value of the type {kind}")
+    expect(wanted is None or type(found) is wanted, f"a value is of the wrong type: {value!r} is no {kind}")
     return found
 
 

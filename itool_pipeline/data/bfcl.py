@@ -78,7 +78,7 @@ def _read_category(bfcl_dir: Path, category: str) -> Rows:
     for number, line in _lines(file):
         try:
             example = _example(_parse(line), category, answers)
-            expect(example.id not in examples, f"a second row has the id {example.id}")
+            expect(example.id not in examples, f"a second row has the same id: {example.id!r}")
             examples[example.id] = example
         except RowError as error:
             quarantined.append(Quarantined(SOURCE, f"{file.name}:{number}", str(error), excerpt(line)))
@@ -116,9 +116,9 @@ def _list(row: Mapping[str, Any], key: str) -> list[Any]:
 def _gold_call(call: Any) -> GoldCall:
     expect(isinstance(call, dict) and len(call) == 1, "an expected call is not one function with its arguments")
     name, arguments = next(iter(call.items()))
-    expect(isinstance(arguments, dict), f"the arguments of {name} are not a mapping")
+    expect(isinstance(arguments, dict), f"the arguments of an expected call are not a mapping: {name!r}")
     for key, accepted in arguments.items():
-        expect(isinstance(accepted, list), f"{name}: {key} has no list of accepted values")
+        expect(isinstance(accepted, list), f"a parameter has no list of accepted values: {key!r} of {name!r}")
     return GoldCall(name, {key: tuple(accepted) for key, accepted in arguments.items()})
 
 
@@ -132,7 +132,7 @@ def _example(row: Mapping[str, Any], category: str, answers: Mapping[str, tuple[
     expect(not needs_answer or bool(answers.get(row["id"])), "no possible answer")
     gold = answers[row["id"]] if needs_answer else ()
     missing = sorted({call.name for call in gold} - {str(tool["name"]) for tool in tools})
-    expect(not missing, f"the expected functions {missing} are not among the tools")
+    expect(not missing, f"expected functions are not among the tools: {missing}")
     return Example(
         id=row["id"],
         source=SOURCE,
@@ -149,14 +149,14 @@ def _example(row: Mapping[str, Any], category: str, answers: Mapping[str, tuple[
 def _message(message: Any) -> Message:
     expect(isinstance(message, dict), "a message is not an object")
     role, content = message.get("role"), message.get("content")
-    expect(role in ("system", "user", "assistant"), f"a message has the role {role!r}")
+    expect(role in ("system", "user", "assistant"), f"a message has an unknown role: {role!r}")
     expect(isinstance(content, str), "a message has no text")
     return Message(str(role), str(content))
 
 
 def _tool(tool: Any) -> Mapping[str, Any]:
     expect(isinstance(tool, dict) and isinstance(tool.get("name"), str), "a tool has no name")
-    expect(isinstance(tool.get("parameters"), dict), f"the tool {tool['name']} has no parameters")
+    expect(isinstance(tool.get("parameters"), dict), f"a tool has no parameters: {tool['name']!r}")
     return dict(tool)
 
 

@@ -28,7 +28,7 @@ def read_chat_jsonl(path: Path, progress: Progress = no_progress) -> Iterator[Ro
     messages  roles system (or developer), user, assistant and tool. An assistant's `tool_calls` have the arguments as
               a JSON object or as its text; beside calls its words are left out, as our prompt asks for calls alone.
               Results that follow one another are one turn, each with its function's name where there are several.
-    tools     JSON Schema, as `{"type": "function", "function": {...}}` or the bare function
+    tools     JSON Schema, as `{"type": "function", "function": {...}}` or the bare function; none in plain chat
 
     A line whose messages or tools cannot be read is quarantined as a whole, an answer that cannot be learnt from by
     itself; other keys are not looked at. Raises OSError when the file cannot be read.
@@ -39,7 +39,7 @@ def read_chat_jsonl(path: Path, progress: Progress = no_progress) -> Iterator[Ro
 
 def _read_line(number: int, line: bytes) -> Iterator[Row]:
     try:
-        row = _parse(line)
+        row = json_object(line)
         tools = _tools(row.get("tools"))
         turns = _turns(row.get("messages"))
     except RowError as error:
@@ -55,14 +55,9 @@ def _read_line(number: int, line: bytes) -> Iterator[Row]:
                 yield Quarantined(SOURCE, place, str(error), excerpt(turn.content))
 
 
-def _parse(line: bytes) -> Mapping[str, Any]:
-    try:
-        return json_object(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise RowError(f"not UTF-8: {error}") from error
-
-
 def _tools(tools: Any) -> Tools:
+    if tools is None:
+        return ()
     expect(isinstance(tools, list), "`tools` is not a list")
     return tuple(_tool(tool) for tool in tools)
 
@@ -72,7 +67,7 @@ def _tool(tool: Any) -> Mapping[str, Any]:
     function = tool.get("function", tool)
     expect(isinstance(function, dict) and isinstance(function.get("name"), str), "a tool has no name")
     parameters = function.get("parameters") or {"type": "object", "properties": {}}
-    expect(isinstance(parameters, dict), f"the tool {function['name']}: its parameters are not JSON Schema")
+    expect(isinstance(parameters, dict), f"the parameters of a tool are not JSON Schema: {function['name']!r}")
     return {"name": function["name"], "description": str(function.get("description") or ""), "parameters": parameters}
 
 
@@ -85,7 +80,7 @@ def _turns(messages: Any) -> list[_Turn]:
     for message in messages:
         expect(isinstance(message, dict), "a message is not an object")
         role = _ROLES.get(str(message.get("role")))
-        expect(role is not None, f"a message has the role {message.get('role')!r}")
+        expect(role is not None, f"a message has an unknown role: {message.get('role')!r}")
         if role == "tool":
             name = asked.get(str(message.get("tool_call_id"))) or str(message.get("name") or "")
             results.append((name, _text(message)))
@@ -110,7 +105,7 @@ def _turn(role: str, message: Mapping[str, Any], asked: dict[str, str]) -> _Turn
     expect("function_call" not in message, "has the old `function_call`; write it as one of `tool_calls`")
     made = message.get("tool_calls") or []
     expect(isinstance(made, list), "`tool_calls` is not a list")
-    expect(role == "assistant" or not made, f"the {role} makes calls")
+    expect(role == "assistant" or not made, f"calls are made by another than the assistant: {role}")
     calls = tuple(_call(call) for call in made)
     asked.update({str(entry.get("id")): call.name for entry, call in zip(made, calls, strict=True)})
     return Message(role, render_calls(calls) if calls else _text(message).strip()), calls
@@ -121,8 +116,8 @@ def _call(entry: Any) -> Call:
     expect(isinstance(function, dict) and isinstance(function.get("name"), str), "a call has no function name")
     arguments = function.get("arguments") or {}
     if isinstance(arguments, str):
-        arguments = parse_json(arguments, f"the arguments of a call of {function['name']} are not JSON")
-    expect(isinstance(arguments, dict), f"the arguments of a call of {function['name']} are not an object")
+        arguments = parse_json(arguments, f"the arguments of a call are not JSON: {function['name']!r}")
+    expect(isinstance(arguments, dict), f"the arguments of a call are not an object: {function['name']!r}")
     return Call(function["name"], arguments)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -12,11 +11,12 @@ from itool_pipeline.core.types import Example, Progress
 
 EXCERPT_CHARS = 200
 
-_PARTICULARS = re.compile(r"\[.*\]|\([^()]*\)|'[^']*'|\"[^\"]*\"|\d+")
-
 
 class RowError(ValueError):
-    """A row is not what its data set promises. The message is the reason that a person reads."""
+    """A row is not what its data set promises. The message is the reason that a person reads.
+
+    It is `kind: particulars`, or the kind alone. What only this row has, such as a name, goes behind the colon.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,7 @@ class Quarantined:
     @property
     def kind(self) -> str:
         """The reason without the particulars of this row: equal for rows with the same trouble."""
-        general = self.reason.partition(": ")[0]
-        return " ".join(_PARTICULARS.sub("…", general).split())
+        return self.reason.partition(": ")[0]
 
 
 Row: TypeAlias = Example | Quarantined
@@ -78,9 +77,12 @@ def parse_json(text: str, otherwise: str = "not JSON") -> Any:
         raise RowError(f"{otherwise}: {error}") from error
 
 
-def json_object(text: str) -> dict[str, Any]:
-    """The JSON object in the text. Raises RowError when it holds something else."""
-    row = parse_json(text)
+def json_object(line: str | bytes) -> dict[str, Any]:
+    """The JSON object in a line of text or UTF-8. Raises RowError when it holds something else."""
+    try:
+        row = parse_json(line if isinstance(line, str) else line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise RowError(f"not UTF-8: {error}") from error
     expect(isinstance(row, dict), "not a JSON object")
     return dict(row)
 

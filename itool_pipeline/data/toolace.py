@@ -82,12 +82,12 @@ def _split_system(system: str) -> tuple[tuple[Mapping[str, Any], ...], tuple[Mes
         raise RowError(other if "tool_name" in system else "no tool list")
     try:
         tools, end = json.JSONDecoder().raw_decode(system, found.end())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RowError(f"the tool list is not JSON: {error}") from error
     expect(isinstance(tools, list), "the tool list is not a list")
     for tool in tools:
         expect(isinstance(tool, dict) and isinstance(tool.get("name"), str), "a tool has no name")
-        expect(isinstance(tool.get("parameters"), dict), f"the tool {tool.get('name')!r} has no parameters")
+        expect(isinstance(tool.get("parameters"), dict), f"a tool has no parameters: {tool['name']!r}")
     rest = _without_instructions(f"{system[: found.start()]}\n{system[end:].lstrip(' .。')}")
     lines = [line.strip() for line in rest.splitlines() if line.strip(" .。")]
     text = "\n".join(re.sub(r"\.\.$", ".", line) for line in lines)
@@ -100,7 +100,7 @@ def _turns(conversations: Any) -> tuple[Message, ...]:
     for turn in conversations:
         expect(isinstance(turn, dict), "a turn is not an object")
         role, content = turn.get("from"), turn.get("value")
-        expect(role in _ROLES, f"a turn is from {role!r}")
+        expect(role in _ROLES, f"a turn is from somebody unknown: {role!r}")
         expect(isinstance(content, str), "a turn has no text")
         turns.append(Message(str(role), str(content)))
     expect(any(turn.role == "assistant" for turn in turns), "no assistant turn")
@@ -121,5 +121,5 @@ def _calls(answer: str, tools: Sequence[Mapping[str, Any]]) -> tuple[Call, ...]:
     expect(bool(calls), "an empty list of calls")
     bound = tuple(bind_positional(call, tools) for call in calls)
     unnamed = sorted({call.name for call in bound if any(key.startswith("*") for key in call.arguments)})
-    expect(not unnamed, f"calls {unnamed} with an argument that no parameter is named for")
+    expect(not unnamed, f"calls with an argument that no parameter is named for: {unnamed}")
     return bound

@@ -65,18 +65,18 @@ def _list(row: Mapping[str, Any], key: str) -> list[Any]:
 
 def _call(call: Any) -> Call:
     expect(isinstance(call, dict) and isinstance(call.get("name"), str), "a call has no name")
-    expect(isinstance(call.get("arguments"), dict), f"the call of {call['name']} has no arguments")
+    expect(isinstance(call.get("arguments"), dict), f"a call has no arguments: {call['name']!r}")
     return Call(call["name"], call["arguments"])
 
 
 def _tool(tool: Any) -> Mapping[str, Any]:
     expect(isinstance(tool, dict) and isinstance(tool.get("name"), str), "a tool has no name")
     described = tool.get("parameters")
-    expect(isinstance(described, dict), f"the tool {tool['name']} has no parameters")
+    expect(isinstance(described, dict), f"a tool has no parameters: {tool['name']!r}")
     properties: dict[str, Any] = {}
     required: list[str] = []
     for name, parameter in described.items():
-        expect(isinstance(parameter, dict), f"the tool {tool['name']}: the parameter {name} is not described")
+        expect(isinstance(parameter, dict), f"a parameter is not described: {name!r} of {tool['name']!r}")
         properties[name], needed = _parameter(parameter)
         if needed:
             required.append(name)

@@ -148,13 +148,16 @@ MALFORMED = [
     (json.dumps({**GOOD, "id": 3}), "no id"),
     (json.dumps({**GOOD, "question": []}), "not a single turn"),
     (json.dumps({**GOOD, "question": [[{"role": "user", "content": "a"}], []]}), "not a single turn"),
-    (json.dumps({**GOOD, "question": [[{"role": "oracle", "content": "a"}]]}), "a message has the role 'oracle'"),
+    (
+        json.dumps({**GOOD, "question": [[{"role": "oracle", "content": "a"}]]}),
+        "a message has an unknown role: 'oracle'",
+    ),
     (json.dumps({**GOOD, "question": [[{"role": "user", "content": None}]]}), "a message has no text"),
     (json.dumps({**GOOD, "function": [{"parameters": {}}]}), "a tool has no name"),
-    (json.dumps({**GOOD, "function": [{"name": "f", "parameters": None}]}), "the tool f has no parameters"),
-    (json.dumps({**GOOD, "function": []}), "the expected functions ['f'] are not among the tools"),
+    (json.dumps({**GOOD, "function": [{"name": "f", "parameters": None}]}), "a tool has no parameters: 'f'"),
+    (json.dumps({**GOOD, "function": []}), "expected functions are not among the tools: ['f']"),
     (json.dumps({**GOOD, "id": "multiple_9"}), "no possible answer"),
-    (json.dumps(GOOD), "a second row has the id multiple_0"),
+    (json.dumps(GOOD), "a second row has the same id: 'multiple_0'"),
 ]
 
 
@@ -178,7 +181,7 @@ def test_malformed_rows_are_quarantined_by_file_and_line(odd_bfcl: Path) -> None
     assert [e.id for e in rows.examples] == ["multiple_0"]
     wrong_answer, *wrong_rows = rows.quarantined
     assert wrong_answer.position == "possible_answer/BFCL_v4_multiple.json:2"
-    assert wrong_answer.reason == "the arguments of f are not a mapping"
+    assert wrong_answer.reason == "the arguments of an expected call are not a mapping: 'f'"
     assert [row.position for row in wrong_rows] == [f"BFCL_v4_multiple.json:{n + 2}" for n in range(12)]
     for row, (line, reason) in zip(wrong_rows, MALFORMED, strict=True):
         assert row.reason.startswith(reason)

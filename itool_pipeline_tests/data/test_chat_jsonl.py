@@ -103,6 +103,13 @@ def test_an_argument_of_empty_text_must_be_given(tmp_path: Path) -> None:
     assert not check(example, "[get_weather()]").correct
 
 
+def test_tools_may_be_left_out_or_null_in_plain_chat(tmp_path: Path) -> None:
+    chat = [user("q"), says("a")]
+    rows = load(tmp_path, {"messages": chat}, conversation(*chat, tools=None), conversation(*chat, tools=[]))
+    assert rows.quarantined == ()
+    assert [(e.response, e.tools, e.category) for e in rows.examples] == [("a", (), "no_call")] * 3
+
+
 def test_lines_are_numbered_and_blank_ones_passed_over(tmp_path: Path) -> None:
     good = conversation(user("q"), says("a"))
     rows = load(tmp_path, good, b"", b"  ", good, b"{", good)
@@ -117,25 +124,29 @@ def test_lines_are_numbered_and_blank_ones_passed_over(tmp_path: Path) -> None:
         (b"[1", "not JSON"),
         (b"[" * 100_000, "not JSON"),
         (b"[1]", "not a JSON object"),
-        ({"messages": []}, "`tools` is not a list"),
+        ({"messages": []}, "no messages"),
+        ({"messages": [], "tools": {}}, "`tools` is not a list"),
         ({"messages": [], "tools": "[]"}, "`tools` is not a list"),
         (conversation(), "no messages"),
         (conversation(3), "a message is not an object"),
         (conversation(user("q")), "no assistant turn"),
-        (conversation(user("q"), {"role": "function", "content": ""}), "a message has the role 'function'"),
+        (conversation(user("q"), {"role": "function", "content": ""}), "a message has an unknown role: 'function'"),
         (conversation(user(3), says("a")), "the content of a message is not text"),
         (conversation(user([{"type": "image_url"}]), says("a")), "a message holds something else than text"),
         (conversation(user("q"), {"role": "assistant", "function_call": {}}), "has the old `function_call`"),
-        (conversation(user("q"), calls(("clock", "{"))), "the arguments of a call of clock are not JSON"),
-        (conversation(user("q"), calls(("clock", [1]))), "the arguments of a call of clock are not an object"),
+        (conversation(user("q"), calls(("clock", "{"))), "the arguments of a call are not JSON: 'clock'"),
+        (conversation(user("q"), calls(("clock", [1]))), "the arguments of a call are not an object: 'clock'"),
         (conversation(user("q"), {"role": "assistant", "tool_calls": [{}]}), "a call has no function name"),
         (conversation(user("q"), {"role": "assistant", "tool_calls": 3}), "`tool_calls` is not a list"),
-        (conversation({**calls(("clock", {})), "role": "user"}, says("a")), "the user makes calls"),
+        (
+            conversation({**calls(("clock", {})), "role": "user"}, says("a")),
+            "calls are made by another than the assistant: user",
+        ),
         (conversation(user("q"), says("a"), tools=[3]), "a tool is not an object"),
         (conversation(user("q"), says("a"), tools=[{"type": "function"}]), "a tool has no name"),
         (
             conversation(user("q"), says("a"), tools=[{"name": "f", "parameters": [1]}]),
-            "the tool f: its parameters are not JSON Schema",
+            "the parameters of a tool are not JSON Schema: 'f'",
         ),
     ],
 )
@@ -152,7 +163,7 @@ def test_lines_that_cannot_be_read_are_quarantined_with_the_reason(tmp_path: Pat
     [
         (says(""), "the answer is empty"),
         (says(None), "the answer is empty"),
-        (calls(("sundial", {})), "calls ['sundial'], not among the tools"),
+        (calls(("sundial", {})), "calls what is not among the tools: ['sundial']"),
         (says("[clock()]"), "the answer does not read back as what it says: calls a tool where none fits"),
         (calls(("clock", {"a": "\ud800"})), "holds half a character"),
     ],

@@ -94,9 +94,9 @@ def test_literals_positions_and_dictionaries(tmp_path: Path) -> None:
         ("  ", "the answer is empty"),
         ("[]", "an empty list of calls"),
         ("[plan(stops=[1)]", "the calls cannot be read"),
-        ("[other(a=1)]", "calls ['other'], not among the tools"),
+        ("[other(a=1)]", "calls what is not among the tools: ['other']"),
         ("Sure: [plan(stops=[])]", "text and calls in one answer"),
-        ("[plan([], 3)]", "calls ['plan'] with an argument that no parameter is named for"),
+        ("[plan([], 3)]", "calls with an argument that no parameter is named for: ['plan']"),
     ],
 )
 def test_turns_that_cannot_be_read_are_quarantined_with_the_reason(tmp_path: Path, answer: str, reason: str) -> None:
@@ -116,12 +116,13 @@ def test_turns_that_cannot_be_read_are_quarantined_with_the_reason(tmp_path: Pat
         ({"system": "Here are the tools you can use: f"}, "no tool list"),
         ({"system": "<tool_name>f</tool_name>"}, "the tool list is in another layout than JSON after"),
         ({"system": SYSTEM.format(note="", tools="[{]")}, "the tool list is not JSON"),
+        ({"system": SYSTEM.format(note="", tools="[" * 100_000)}, "the tool list is not JSON"),
         ({"system": SYSTEM.format(note="", tools="{}")}, "the tool list is not a list"),
         ({"system": SYSTEM.format(note="", tools="[{}]")}, "a tool has no name"),
         ({"system": SYSTEM.format(note="", tools="[]")}, "no conversation"),
         (
             {"system": SYSTEM.format(note="", tools="[]"), "conversations": [{"from": "god", "value": ""}]},
-            "a turn is from 'god'",
+            "a turn is from somebody unknown: 'god'",
         ),
     ],
 )

@@ -13,8 +13,8 @@ LOADED = LoadedData(
     train=Chosen(lambda progress: iter(()), {"a": "a", "b": "a", "c": "c"}),
     bfcl_cases=(example("case"),),
     quarantined=(
-        Quarantined("xlam", "row 1", "calls ['f'], not among the tools", ""),
-        Quarantined("xlam", "row 4", "calls ['g', 'h'], not among the tools", ""),
+        Quarantined("xlam", "row 1", "calls what is not among the tools: ['f']", ""),
+        Quarantined("xlam", "row 4", "calls what is not among the tools: ['g', 'h']", ""),
         Quarantined("xlam", "row 5", "tools is not JSON: Expecting value: line 1", ""),
     ),
     read={"xlam": 5, "bfcl": 1},
@@ -27,14 +27,14 @@ def test_the_account_by_hand() -> None:
     assert [tuple(row.values()) for row in account] == [
         ("bfcl", "held out", "", 1),
         ("xlam", "left out", "too long", 2),
-        ("xlam", "quarantined", "calls …, not among the tools", 2),
+        ("xlam", "quarantined", "calls what is not among the tools", 2),
         ("xlam", "quarantined", "tools is not JSON", 1),
         ("xlam", "trained on", "", 3),
     ]
     assert quarantined_shares(account) == {"bfcl": 0.0, "xlam": 3 / 8}
     assert lost(account) == (
-        "Of the rows that were read: 2 of xlam left out: too long; 2 of xlam quarantined: calls …, not among the "
-        "tools; 1 of xlam quarantined: tools is not JSON."
+        "Of the rows that were read: 2 of xlam left out: too long; 2 of xlam quarantined: calls what is not among "
+        "the tools; 1 of xlam quarantined: tools is not JSON."
     )
 
 

@@ -71,13 +71,13 @@ def test_the_quarantine_and_the_account(ws: Workspace) -> None:
     assert (made["train_examples"], made["quarantined"], made["tools_shown_by"]) == (4, 2, "system")
     assert [tuple(r.values()) for r in prepare.account(ws) if r["source"] == "jsonl"] == [
         ("jsonl", "left out", "the prompt is longer than the limit", 1),
-        ("jsonl", "quarantined", "`tools` is not a list", 1),
+        ("jsonl", "quarantined", "no messages", 1),
         ("jsonl", "quarantined", "the answer is empty", 1),
         ("jsonl", "trained on", "", 4),
     ]
     assert ask(ws.database, "SELECT source, position, reason, excerpt FROM quarantine ORDER BY ALL") == [
         ("jsonl", "line 6, turn 1", "the answer is empty", ""),
-        ("jsonl", "line 7", "`tools` is not a list", '{"messages": []}'),
+        ("jsonl", "line 7", "no messages", '{"messages": []}'),
     ]
     found = checks.quarantine_is_small(ws)
     assert found.problems[0].startswith("28.6% of the rows of jsonl are quarantined")
@@ -109,7 +109,7 @@ def test_when_nothing_is_left_the_reasons_are_told(
 ) -> None:
     monkeypatch.setattr(prepare, "POOL", BfclConfig(categories=("parallel",)))
     ws = with_file(tmp_path, '{"messages": []}\n[]\n', tiny_model_dir, downloads_dir)
-    told = r"no training example is left\. Of the rows .* 1 of jsonl quarantined: `tools`"
+    told = r"no training example is left\. Of the rows .* 1 of jsonl quarantined: no messages"
     with pytest.raises(ValueError, match=told):
         prepare.examples(ws)
     assert ws.artifacts.find("examples", ws.planned["examples"].fingerprint) is None
