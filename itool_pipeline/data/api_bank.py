@@ -18,7 +18,7 @@ from typing import Any
 from itool_pipeline.core.tool_calls import render_calls
 from itool_pipeline.core.types import Call, Example, GoldCall, Message
 from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect, json_object
-from itool_pipeline.data.streams import json_array
+from itool_pipeline.data.streams import json_array, json_lines
 from itool_pipeline.data.wheels import FetchError
 
 SOURCE = "api_bank"
@@ -160,17 +160,12 @@ def _read_dialogue(file: Path, level: str, known: Mapping[str, Description]) -> 
     """Raises RowError with a message that begins with `file:line: `."""
     turns: list[Said | Called] = []
     positions: list[str] = []
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise RowError(f"{file.name}: not UTF-8: {error.reason}") from error
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                turns.append(_turn(line))
-            except RowError as error:
-                raise RowError(f"{file.name}:{number}: {error}") from error
-            positions.append(f"{FOLDERS[level]}/{file.name}:{number}")
+    for number, line in json_lines(file):
+        try:
+            turns.append(_turn(line))
+        except RowError as error:
+            raise RowError(f"{file.name}:{number}: {error}") from error
+        positions.append(f"{FOLDERS[level]}/{file.name}:{number}")
     called = {turn.name for turn in turns if isinstance(turn, Called)}
     if not called:
         raise RowError(f"{file.name}: no API is called")
@@ -185,7 +180,7 @@ def _first_line(file: Path) -> str:
         return lines.readline().decode("utf-8", errors="replace")
 
 
-def _turn(line: str) -> Said | Called:
+def _turn(line: bytes) -> Said | Called:
     row = json_object(line)
     match row.get("role"):
         case "User" | "AI" as role:

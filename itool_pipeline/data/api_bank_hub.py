@@ -88,7 +88,7 @@ def _row(row: Any, position: str) -> _Row:
         expect(isinstance(row.get(key), str), f"no {key}")
     _, found, listed = row["instruction"].partition(_BEFORE_DESCRIPTIONS)
     expect(bool(found), "no API descriptions in the instruction")
-    descriptions = [check_description(literal(line)) for line in listed.splitlines() if line.strip()]
+    descriptions = [check_description(literal(line)) for line in listed.split("\n") if line.strip()]
     descriptions.sort(key=lambda description: str(description["name"]))
     expected = _EXPECTED.fullmatch(row["expected_output"].strip())
     if expected is None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.bfcl import DATA_FOLDER, SOURCE, answers_file, questions_file
+from itool_pipeline.data.streams import json_lines
 
 MULTI_TURN = ("multi_turn_base", "multi_turn_miss_func", "multi_turn_miss_param", "multi_turn_long_context")
 """The multi-turn categories, 200 conversations each."""
@@ -95,4 +96,4 @@ def _case(
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [json.loads(line) for _, line in json_lines(file)]

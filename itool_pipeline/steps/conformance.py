@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -16,6 +17,8 @@ from itool_pipeline.benchmarks.bfcl_multi_turn import MultiTurnBenchmark, tools_
 from itool_pipeline.benchmarks.bfcl_official import official_multi_turn
 from itool_pipeline.data.bfcl import load_bfcl
 from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN, load_multi_turn
+from itool_pipeline.data.rows import RowError, expect, json_object
+from itool_pipeline.data.streams import json_lines
 from itool_pipeline.data.wheels import BFCL, fetch, wheel_file
 from itool_pipeline.steps import answers
 from itool_pipeline.steps.display import MARKDOWN, table
@@ -55,19 +58,17 @@ def _of_row(row: Mapping[str, str]) -> JudgedCase:
 def judged_answers(file: Path, paths: StoragePaths) -> list[JudgedCase]:
     """Our verdicts on a file of answers, `{"id": …, "result": …}` in a line as the benchmark's generation writes them.
 
-    Raises StorageError for a file that is not there, or a case that the benchmark does not have.
+    Raises StorageError for a file that is not there, a line that is not of this layout, or a case that the benchmark
+    does not have.
     """
-    if not file.is_file():
-        raise StorageError(f"there is no file {file}")
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    rows = list(_answers(file))
     directory = fetch(BFCL, paths.downloads)
     examples = {example.id: example for example in load_bfcl(directory).examples}
     conversations = {case.id: case for case in load_multi_turn(directory)}
     checker, judged = OfficialChecker(directory), []
     with tools_sandbox(directory) as sandbox:
         benchmark = MultiTurnBenchmark.of(directory, sandbox)
-        for row in rows:
-            key, result = row["id"], row["result"]
+        for key, result in rows:
             if key in examples:
                 category, verdict = examples[key].category, checker.check(examples[key], result)
             elif key in conversations:
@@ -76,6 +77,20 @@ def judged_answers(file: Path, paths: StoragePaths) -> list[JudgedCase]:
                 raise StorageError(f"{file}: BFCL has no case {key!r}")
             judged.append(JudgedCase(key, category, result, verdict.correct, verdict.error_type))
     return judged
+
+
+def _answers(file: Path) -> Iterator[tuple[str, Any]]:
+    """(case id, result) of each line."""
+    if not file.is_file():
+        raise StorageError(f"there is no file {file}")
+    for number, line in json_lines(file):
+        try:
+            row = json_object(line)
+            expect(isinstance(row.get("id"), str), "no `id`")
+            expect("result" in row, "no `result`")
+        except RowError as error:
+            raise StorageError(f"{file}:{number}: {error}") from error
+        yield row["id"], row["result"]
 
 
 def compared(cases: list[JudgedCase], paths: StoragePaths, environment: Path) -> tuple[str, int]:

@@ -14,7 +14,7 @@ from itool_pipeline.benchmarks import bfcl
 from itool_pipeline.benchmarks.bfcl import CHECKER_RAISED, DECODER_REFUSED, CaseVerdict, OfficialChecker
 from itool_pipeline.benchmarks.bfcl_official import official_functions
 from itool_pipeline.core.types import Example
-from itool_pipeline.data.bfcl import LANGUAGES, load_bfcl
+from itool_pipeline.data.bfcl import LANGUAGES, answers_file, load_bfcl, questions_file
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +160,15 @@ def test_cases_of_elsewhere_are_refused(checker: OfficialChecker, examples: dict
         checker.check(replace(examples["simple_python_0"], id="simple_python_999"), "")
     with pytest.raises(LookupError, match="not a single-turn category"):
         checker.check(replace(examples["simple_python_0"], category="multi_turn_base"), "")
+
+
+def test_questions_and_answers_may_hold_any_character(tmp_path: Path) -> None:
+    rows = {"question": "one\u2028two\u2029three\x85four"}, {"ground_truth": [{"f": {"a": ["x\u2028y"]}}]}
+    answers_file(tmp_path, "multiple").parent.mkdir(parents=True)
+    for file, row in zip((questions_file, answers_file), rows, strict=True):
+        text = json.dumps({"id": "multiple_0", **row}, ensure_ascii=False)
+        file(tmp_path, "multiple").write_text(f"\n{text}\n", encoding="utf-8")
+    assert bfcl._read_entries(tmp_path, "multiple") == {"multiple_0": {"id": "multiple_0", **rows[0], **rows[1]}}
 
 
 def test_the_wheel_and_the_search_path_stay_as_they_are(bfcl_dir: Path, checker: OfficialChecker) -> None:

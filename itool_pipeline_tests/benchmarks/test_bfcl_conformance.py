@@ -15,7 +15,9 @@ from itool_pipeline.benchmarks import bfcl_conformance as bc
 from itool_pipeline.benchmarks.bfcl import CHECKER_RAISED, DECODER_REFUSED
 from itool_pipeline.benchmarks.bfcl_conformance import ConformanceError, Difference, JudgedCase, conformance
 from itool_pipeline.benchmarks.bfcl_official import OfficialMultiTurn, official_multi_turn
+from itool_pipeline.data.bfcl import questions_file
 from itool_pipeline.steps.conformance import compared, judged_answers
+from itool_pipeline.store.files import StorageError
 from itool_pipeline.store.paths import StoragePaths
 from itool_pipeline_tests.benchmarks.gold_answers import answers
 from itool_pipeline_tests.conftest import ROOT
@@ -34,7 +36,8 @@ for file in (root / "result").rglob("BFCL_v4_*_result.json"):
     header = {{"total_count": len(rows) {more}, "correct_count": len(rows) - len(wrong)}}
     target = Path(str(file.parent).replace("/result/", "/score/")) / file.name.replace("_result", "_score")
     target.parent.mkdir(parents=True)
-    target.write_text("\\n".join(json.dumps(x) for x in [header, *({{**error, "id": row["id"]}} for row in wrong)]))
+    lines = [json.dumps(x, ensure_ascii=False) for x in [header, *({{**error, **row}} for row in wrong)]]
+    target.write_text("\\n".join(lines), encoding="utf-8")
 sys.exit({code})
 """
 
@@ -58,7 +61,7 @@ def judged(key: str, category: str, result: Any, error_type: str = "") -> Judged
 GIVEN = [
     judged("simple_python_2", "simple_python", "good"),
     judged("simple_python_0", "simple_python", "bad", "x:y"),
-    judged("simple_python_1", "simple_python", "bad"),
+    judged("simple_python_1", "simple_python", "bad\u2028bad\x85"),
     judged("live_simple_0-0-0", "live_simple", "bad", "other:type"),
     judged("multi_turn_base_0", "multi_turn_base", [["[pwd()]", "bad"]], "multi_turn:x"),
     judged("multi_turn_base_1", "multi_turn_base", "Error during inference: no room", ""),
@@ -90,13 +93,21 @@ def test_results_are_in_the_benchmarks_layout(bfcl_dir: Path, official: Official
     lines = (results / "non_live" / "BFCL_v4_simple_python_result.json").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [
         {"id": "simple_python_0", "result": "bad"},
-        {"id": "simple_python_1", "result": "bad"},
+        {"id": "simple_python_1", "result": "bad\u2028bad\x85"},
         {"id": "simple_python_2", "result": "good"},
     ]
     assert json.loads((tmp_path / "arguments.json").read_text()) == [
         *("evaluate", "--model", "meta-llama/Llama-3.1-8B-Instruct"),
         *("--test-category", "live_simple,multi_turn_base,simple_python", "--partial-eval"),
     ]
+
+
+def test_questions_may_hold_any_character(official: OfficialMultiTurn, tmp_path: Path) -> None:
+    questions = questions_file(tmp_path, "simple_python")
+    questions.parent.mkdir(parents=True)
+    questions.write_text('{"id": "simple_python_0", "question": "one\u2028two\x85three"}\n', encoding="utf-8")
+    (found,) = conformance(GIVEN[1:2], tmp_path, official, stand_in(tmp_path), tmp_path)
+    assert (found.compared, found.different) == (1, ())
 
 
 @pytest.mark.parametrize(
@@ -161,6 +172,41 @@ def test_answers_from_a_file_get_our_verdicts(answers_file: Path, downloads_dir:
     assert len(found) == 100
     assert 10 < sum(case.correct for case in found) < 90
     assert {case.correct == (case.error_type == "") for case in found} == {True}
+
+
+def test_answers_may_hold_any_character_and_blank_lines_are_passed_over(tmp_path: Path, downloads_dir: Path) -> None:
+    said = ["words\u2028more", "[f(a='\u2029\x85')]"]
+    rows = [json.dumps({"id": f"irrelevance_{i}", "result": text}, ensure_ascii=False) for i, text in enumerate(said)]
+    file = tmp_path / "answers.jsonl"
+    file.write_text("\n".join(["", rows[0], "  ", rows[1], ""]), encoding="utf-8")
+    found = judged_answers(file, StoragePaths(downloads_dir.parent))
+    assert [(case.id, case.result, case.correct) for case in found] == [
+        ("irrelevance_0", said[0], True),
+        ("irrelevance_1", said[1], False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"result": "x"}', "no `id`"),
+        (b'{"id": 1, "result": "x"}', "no `id`"),
+        (b'{"id": "irrelevance_1"}', "no `result`"),
+        (b"{", "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b'{"id": "\xff"}', "not UTF-8"),
+    ],
+)
+def test_a_line_in_another_layout_is_named(tmp_path: Path, line: bytes, reason: str) -> None:
+    file = tmp_path / "answers.jsonl"
+    file.write_bytes(b'{"id": "irrelevance_0", "result": "x"}\n\n' + line)
+    with pytest.raises(StorageError, match=rf"answers\.jsonl:3: {reason}"):
+        judged_answers(file, StoragePaths(tmp_path))
+
+
+def test_a_file_of_answers_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"there is no file .*answers\.jsonl"):
+        judged_answers(tmp_path / "answers.jsonl", StoragePaths(tmp_path))
 
 
 @pytest.mark.fuzz

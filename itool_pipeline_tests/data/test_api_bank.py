@@ -187,10 +187,30 @@ def test_malformed_dialogues_are_quarantined(copy: Path, lines: list[str], posit
     assert quarantined.reason.startswith(reason)
 
 
+def test_a_dialogue_may_hold_any_character(copy: Path) -> None:
+    said = "one\u2028two\u2029three\x85four"
+    lines = [json.dumps({"role": "User", "text": said}, ensure_ascii=False), "", call()]
+    (copy / LEVEL_1 / "own-level-1-1.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert by_id(load_api_bank(copy))["level_1/own-level-1-1/1"].messages[-1] == Message("user", said)
+
+
+def test_a_published_description_may_hold_any_character(tmp_path: Path) -> None:
+    described = {"name": "GetToday", "description": "one\u2028two\x85three", "input_parameters": {}}
+    row = {
+        "file": "own.jsonl",
+        "instruction": f"API descriptions:\n{json.dumps(described, ensure_ascii=False)}\n",
+        "input": "User: x\nGenerate API Request:\n",
+        "expected_output": "API-Request: [GetToday()]",
+    }
+    (tmp_path / "level_1.json").write_text(json.dumps([row]))
+    (example,) = load_api_bank_rows({"level_1": tmp_path / "level_1.json"}).examples
+    assert example.tools[0]["description"] == described["description"]
+
+
 def test_bytes_that_are_no_text_are_quarantined(copy: Path) -> None:
     (copy / LEVEL_2 / "bad.jsonl").write_bytes(b'{"role": "User", "text": "\xff"}')
     quarantined = {r.position: r.reason for r in load_api_bank(copy).quarantined}
-    assert quarantined["level-2-toolsearcher/bad.jsonl"].startswith("not UTF-8")
+    assert quarantined["level-2-toolsearcher/bad.jsonl:1"].startswith("not UTF-8")
 
 
 @pytest.mark.parametrize("found", ["nothing", {"name": "F"}, [{"name": "F", "input_parameters": {"a": "str"}}], 3])

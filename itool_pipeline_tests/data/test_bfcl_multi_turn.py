@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from itool_pipeline.benchmarks.bfcl_official import official_multi_turn
-from itool_pipeline.data.bfcl import answers_file
+from itool_pipeline.data.bfcl import DATA_FOLDER, answers_file, questions_file
 from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN, load_multi_turn
 
 
@@ -31,6 +32,16 @@ def test_tools_turns_and_answers_are_the_official_ones(
         assert dict(case.world) == {key: entry[key] for key in ("id", "initial_config", "involved_classes")}
         assert [list(turn) for turn in case.ground_truth] == answers[case.id]["ground_truth"]
         assert len(case.turns) == len(case.ground_truth)
+
+
+def test_a_question_may_hold_any_character(bfcl_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(bfcl_dir / DATA_FOLDER, tmp_path / DATA_FOLDER)
+    file = questions_file(tmp_path, "multi_turn_base")
+    row = json.loads(file.read_text(encoding="utf-8").partition("\n")[0])
+    row["question"][0][0]["content"] = "one\u2028two\u2029three\x85four"
+    file.write_text(json.dumps(row, ensure_ascii=False) + "\n\n", encoding="utf-8")
+    (case,) = load_multi_turn(tmp_path, ["multi_turn_base"])
+    assert case.turns[0][0].content == "one\u2028two\u2029three\x85four"
 
 
 def test_an_unknown_category_is_refused(bfcl_dir: Path) -> None:
