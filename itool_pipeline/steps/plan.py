@@ -26,7 +26,7 @@ CODE_VERSIONS = {
     "splits": "2",
     "warmup": "1",
     "replay_buffer": "2",
-    "trees": "4",
+    "trees": "5",
     "pairs": "2",
     "policy": "1",
     "bfcl": "4",
