@@ -1,0 +1,40 @@
+"""That a data set is read in memory that does not grow with it, in a process of its own, whose peak is told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from itool_pipeline_tests.bench.data_memory import write_rows
+
+READ = """
+import resource, sys
+from pathlib import Path
+from itool_pipeline.config import BfclConfig, XlamData
+from itool_pipeline.data.sources import load_data
+
+loaded = load_data(XlamData(type="xlam", path=sys.argv[1]), BfclConfig(), Path(sys.argv[2]), seed=0)
+read = sum(len(example.response) > 0 for example in loaded.train)
+print(read, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def read_and_peak(rows: int, folder: Path, downloads: Path) -> tuple[int, int]:
+    """(examples read, peak MiB)."""
+    write_rows(folder / "rows.json", rows)
+    command = [sys.executable, "-c", READ, str(folder / "rows.json"), str(downloads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    read, peak = done.stdout.split()
+    return int(read), int(peak)
+
+
+@pytest.mark.slow
+def test_ten_times_the_rows_take_hardly_more_memory(tmp_path: Path, bfcl_dir: Path, downloads_dir: Path) -> None:
+    few, small = read_and_peak(800, tmp_path, downloads_dir)
+    many, large = read_and_peak(8000, tmp_path, downloads_dir)
+    assert (few, many) == (800, 8000)
+    # The larger file has 24 MiB, and as Python objects many times that; a few ids and digests are all that may stay.
+    assert large - small < 24
