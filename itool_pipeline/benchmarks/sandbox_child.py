@@ -111,8 +111,10 @@ def _read(pipe: int, most: int) -> tuple[bytes, bool]:
 
 
 def _ended_by(number: int, limits: Mapping[str, Any]) -> str:
-    if number in (signal.SIGXCPU, signal.SIGKILL):
+    if number == signal.SIGXCPU:
         return f"used more than {limits['cpu_seconds']} s of CPU time"
+    if number == signal.SIGKILL:
+        return "was killed from outside, most likely by the kernel because memory ran out"
     return f"was ended by {signal.Signals(number).name}"
 
 
@@ -136,9 +138,10 @@ def _confined(work: Work, line: bytes, limits: Mapping[str, Any], pipe: int) -> 
 
 def confine(limits: Mapping[str, Any], folder: Path, refusals: list[str]) -> None:
     """Limit this process for good. What the audit hook refuses is noted in `refusals` too."""
+    # At the soft limit the kernel sends SIGXCPU; at the hard one SIGKILL, as it does where memory runs out.
+    resource.setrlimit(resource.RLIMIT_CPU, (limits["cpu_seconds"], limits["cpu_seconds"] + 1))
     for what, most in (
         (resource.RLIMIT_AS, limits["address_space"]),
-        (resource.RLIMIT_CPU, limits["cpu_seconds"]),
         (resource.RLIMIT_FSIZE, limits["file_size"]),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_NPROC, 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -90,6 +91,8 @@ ACTIONS: dict[str, Callable[[Path], Any]] = {
     "fork": _fork,
     "library": _load_library,
     "spin": _spin,
+    # As the kernel ends it where memory runs out.
+    "killed": lambda outside: signal.raise_signal(signal.SIGKILL),
     "sleep": lambda outside: time.sleep(60),
     "grow": _grow,
     "power": lambda outside: 10 ** (10**9) > 0,

@@ -60,6 +60,7 @@ def sandbox(outside: Path) -> Iterator[Sandbox]:
         ("fork", "tried what is not allowed: os.fork"),
         ("library", "tried what is not allowed: ctypes."),
         ("spin", "used more than 1 s of CPU time"),
+        ("killed", "was killed from outside, most likely by the kernel because memory ran out"),
         ("power", "used more than "),
         ("grow", f"used more than {1 << 28} bytes of memory"),
         ("much", f"answered with more than {1 << 22} bytes"),
