@@ -297,6 +297,15 @@ class BfclConfig(Section):
     )
     batch_size: AtLeastOne = 16
 
+    @model_validator(mode="after")
+    def _room_for_a_prompt(self) -> BfclConfig:
+        if self.max_context_tokens <= self.max_new_tokens:
+            raise ValueError(
+                f"max_context_tokens ({self.max_context_tokens}) must be larger than max_new_tokens "
+                f"({self.max_new_tokens}): a prompt must fit in beside its answer"
+            )
+        return self
+
 
 class ApiBankConfig(Section):
     """API-Bank's cases, one for each API call (Sec. 4.1), decided without execution; see docs/api_bank.md."""

@@ -181,6 +181,11 @@ def test_names_that_look_like_numbers_stay_names(folder: Path) -> None:
         ("evaluation: {api_bank: {levels: [level_3]}}", "evaluation.api_bank.levels.0", "'level_1' or 'level_2'"),
         ("evaluation: {api_bank: {levels: []}}", "evaluation.api_bank.levels", "at least 1 item"),
         ("evaluation: {api_bank: {cases: 3}}", "evaluation.api_bank.cases", "Extra inputs are not permitted"),
+        (
+            "evaluation: {bfcl: {max_context_tokens: 256}}",
+            "evaluation.bfcl",
+            "max_context_tokens (256) must be larger than max_new_tokens (256)",
+        ),
         ("warmup: {optimizer: {epochs: 2}}", "warmup.optimizer.learning_rate", "Field required"),
     ],
 )

@@ -29,6 +29,19 @@ _PROBE: Tool = {
 }
 
 
+_ASKED = Example(
+    "probe_of_the_template",
+    "",
+    "",
+    (Message("system", "Be brief."), Message("user", "Which number? ")),
+    (_PROBE,),
+    '[probe_of_the_template(n=1, text="one & two")]',
+    (),
+    "",
+)
+"""A whole conversation with tools, to see whether prompt and response are what the template makes of it."""
+
+
 class ChatTemplateError(ValueError):
     """The model's chat template cannot express what the prompts need."""
 
@@ -40,7 +53,8 @@ class Chat:
             where it knows tools
 
     Raises ChatTemplateError on construction when the tokenizer has no chat template or no end-of-turn token, when it
-    is asked to show tools and cannot, or when an option letter is more than one token.
+    is asked to show tools and cannot, when an option letter is more than one token, or when prompt and response
+    together are not what the template makes of a whole conversation.
     """
 
     def __init__(self, tokenizer: Any, tools: Literal["auto", "template", "system"] = "auto") -> None:
@@ -57,7 +71,9 @@ class Chat:
         self._trail, end = self._end(after)
         self.end_token: int = end
         """The token that ends the assistant's turn."""
+        self._opened = self._opening(self._before)
         self._closing("")
+        self._check_whole()
 
     def prompt(self, example: Example) -> tuple[int, ...]:
         """Token ids up to where the assistant's response begins. Raises ChatTemplateError, with the example's id.
@@ -81,9 +97,12 @@ class Chat:
         it follows a prompt when the model generates.
         """
         own = f"{self._lead}{text}{self._trail}"
-        before, whole = self._opening(self._before), self._encode(self._before + own)
-        divided = whole[: len(before)] == before
-        return (*(whole[len(before) :] if divided else self._encode(own)), self.end_token)
+        within = self._within(own)
+        return (*(self._encode(own) if within is None else within), self.end_token)
+
+    def tokenised_alone(self, text: str) -> bool:
+        """Whether the response had to be taken by itself."""
+        return self._within(f"{self._lead}{text}{self._trail}") is None
 
     def grade(self, example: Example) -> GradePrompt:
         """The self-evaluation prompt (Eq. 7), cut where the candidate goes."""
@@ -101,6 +120,38 @@ class Chat:
             list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
+
+    def _within(self, own: str) -> tuple[int, ...] | None:
+        """Token ids of `own` after a prompt; None where the tokenizer joins it with the prompt's end."""
+        whole = self._encode(self._before + own)
+        return whole[len(self._opened) :] if whole[: len(self._opened)] == self._opened else None
+
+    def _check_whole(self) -> None:
+        """Prompt and response of a probe must read as the whole conversation that the template makes of them.
+
+        Tokens may differ where the tokenizer joins the two, or in white space; other text, or another end of the
+        turn, would train the model on what it never reads. A conversation that is refused is refused when it comes.
+        """
+        shown = self.tools_shown_by == "template"
+        messages, tools = response_messages(_ASKED, list_tools=not shown), _ASKED.tools if shown else ()
+        try:
+            _, after = self._around_response(messages, tools)
+            text = self._render([*messages, Message("assistant", _ASKED.response)], tools=tools, answered=True)
+        except ChatTemplateError:
+            return
+        found, whole = (*self.prompt(_ASKED), *self.response(_ASKED.response)[:-1]), self._encode(text)
+        same = whole[: len(found)] == found or self._squeezed(whole).startswith(self._squeezed(found))
+        if not same or self._end(after)[1] != self.end_token:
+            advice = "set prompt.tools to `system`, or " if shown else ""
+            raise ChatTemplateError(
+                f"the chat template of {self._tokenizer.name_or_path or 'the model'} changes what the assistant says, "
+                f"or how its turn ends; the model would be trained on what it never reads. "
+                f"{advice}use a model with another chat template. It made of {_ASKED.response!r}: {text[-200:]!r}"
+            )
+
+    def _squeezed(self, token_ids: Sequence[int]) -> str:
+        """The text without white space."""
+        return "".join(self._tokenizer.decode(list(token_ids)).split())
 
     def _closing(self, after: str) -> tuple[tuple[int, ...], tuple[int, int, int, int]]:
         """`after` and the beginning of the answer as token ids, and the four tokens of which one comes next.

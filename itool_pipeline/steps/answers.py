@@ -18,7 +18,7 @@ from itool_pipeline.core.types import Example
 from itool_pipeline.data.sources import InCategory
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.steps.display import bar_plot, table
-from itool_pipeline.steps.models import chat, inference_model
+from itool_pipeline.steps.models import chat, inference_model, require_context
 from itool_pipeline.steps.plan import checkpoints
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.artifacts import Step
@@ -82,10 +82,16 @@ class Decision:
 def answers(
     ws: Workspace, checkpoint: str, examples: Sequence[Example], settings: BfclConfig | ApiBankConfig, parts: Parts
 ) -> dict[str, str]:
-    """Case id → the model's answer. Batches of similar length; each finished batch is kept as a part."""
+    """Case id → the model's answer. Batches of similar length; each finished batch is kept as a part.
+
+    Raises ValueError when the longest prompt and its answer do not fit in the model's context.
+    """
     template = chat(ws)
     prompts = {example.id: template.prompt(example) for example in examples}
     lengths = {key: len(prompt) for key, prompt in prompts.items()}
+    section = "evaluation.bfcl" if isinstance(settings, BfclConfig) else "evaluation.api_bank"
+    longest = max(lengths.values(), default=0) + settings.max_new_tokens
+    require_context(ws, longest, f"answering {section}", f"{section}.max_prompt_tokens")
     found: dict[str, str] = {}
     progress = ws.progress("cases answered")
     for number, ids in enumerate(batches(lengths, settings.batch_size, ws.experiment.compute.batch_tokens)):

@@ -21,7 +21,7 @@ from itool_pipeline.data.sources import draw_at_most
 from itool_pipeline.data.wheels import BFCL, fetch
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.steps.answers import Answers, Prompts, answer_batch, batches, kept_or_answered
-from itool_pipeline.steps.models import chat
+from itool_pipeline.steps.models import chat, context_tokens
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.files import Parts
 
@@ -60,17 +60,23 @@ class _Responder:
     def __init__(self, ws: Workspace, checkpoint: str, parts: Parts, total: int) -> None:
         self._ws, self._checkpoint, self._parts, self._total = ws, checkpoint, parts, total
         self._template: Chat = chat(ws)
+        settings = ws.experiment.evaluation.bfcl
+        context, self._limit = settings.max_context_tokens, "max_context_tokens"
+        positions = context_tokens(ws)
+        if positions is not None and positions < context:
+            context, self._limit = positions, "the model's context"
+            ws.say(f"conversations end at {positions} tokens, the model's context, before max_context_tokens")
+        self._room = context - settings.max_new_tokens
         self._round = 0
         self._progress = ws.progress("conversations ended")
 
     def __call__(self, waiting: Sequence[Conversation]) -> dict[str, str]:
         e = self._ws.experiment
-        room = e.evaluation.bfcl.max_context_tokens - e.evaluation.bfcl.max_new_tokens
         prompts = {}
         for conversation in waiting:
             prompt = self._template.prompt(conversation.example())
-            if len(prompt) > room:
-                conversation.stop(f"{len(prompt)} tokens leave no room for an answer (max_context_tokens)")
+            if len(prompt) > self._room:
+                conversation.stop(f"{len(prompt)} tokens leave no room for an answer ({self._limit})")
             else:
                 prompts[conversation.case.id] = prompt
         answers: dict[str, str] = {}

@@ -5,6 +5,7 @@ Torch is imported where it is used: it takes seconds, and Dagster loads the step
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,26 @@ def chat(ws: Workspace) -> Chat:
 def base_dir(ws: Workspace) -> Path:
     """The directory that transformers loads the base model from."""
     return base_model_path(ws.input("base_model").path)
+
+
+def context_tokens(ws: Workspace) -> int | None:
+    """Tokens that the base model can read at once, by its config.json; None when it states none."""
+    config = json.loads((base_dir(ws) / "config.json").read_text())
+    for section in (config, config.get("text_config")):
+        stated = section.get("max_position_embeddings") if isinstance(section, dict) else None
+        if isinstance(stated, int):
+            return stated
+    return None
+
+
+def require_context(ws: Workspace, tokens: int, what: str, lower: str) -> None:
+    """Raise ValueError when `what` takes more tokens than the model can read at once; `lower`: the keys to lower."""
+    most = context_tokens(ws)
+    if most is not None and tokens > most:
+        raise ValueError(
+            f"experiment {ws.experiment.name}: {what} takes {tokens} tokens at once, and the model can read {most} "
+            f"(max_position_embeddings in its config.json); lower {lower}, or take a model with a longer context"
+        )
 
 
 def adapter_dir(ws: Workspace, checkpoint: str) -> Path | None:

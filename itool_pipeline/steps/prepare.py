@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from itool_pipeline.engines.chat import Chat, ChatTemplateError
 from itool_pipeline.steps.account import Account, account_of, lost
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_files import read_examples, read_rows, size_of, write_examples
-from itool_pipeline.steps.models import chat
+from itool_pipeline.steps.models import chat, require_context
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.files import Parts
@@ -55,6 +55,7 @@ def examples(ws: Workspace) -> Produced:
     """Examples to train on, the whole held-out pool, and what became of every other row, with the reason.
 
     Which cases of the pool are scored is up to `bfcl/<checkpoint>`: to score more of them, nothing is trained again.
+    Raises ValueError when a prompt and its answer do not fit in the model's context.
     """
 
     def make(step: Step) -> dict[str, Any]:
@@ -70,7 +71,10 @@ def examples(ws: Workspace) -> Produced:
         became = account_of(loaded)
         if not loaded.train:
             raise ValueError(f"experiment {e.name}: no training example is left. {lost(became)}")
-        write_examples(step.work / TRAIN, ((x, {}) for x in loaded.train))
+        responses = _Responses(template, tokens)
+        write_examples(step.work / TRAIN, ((x, {}) for x in responses.measured(loaded.train)))
+        what = f"training on {responses.longest_id}"
+        require_context(ws, responses.longest, what, "data.max_prompt_tokens until it is left out")
         write_pool(step.work / HELD_OUT, loaded.bfcl_cases, tokens)
         write_quarantine(step.work / QUARANTINE, loaded.quarantined)
         Parts(step.work).write_json(ACCOUNT, became)
@@ -81,6 +85,7 @@ def examples(ws: Workspace) -> Produced:
             "quarantined": len(loaded.quarantined),
             "left_out": sum(loaded.left_out.values()),
             "tools_shown_by": template.tools_shown_by,
+            "tokenised_alone": responses.tokenised_alone,
             "data_commit": loaded.commit or None,
             "by_category": table(_by_category(categories, Counter(x.category for x in loaded.bfcl_cases))),
             "account": table(became),
@@ -89,6 +94,29 @@ def examples(ws: Workspace) -> Produced:
         }
 
     return ws.produce("examples", make, quarantine_rows)
+
+
+@dataclass(slots=True)
+class _Responses:
+    """What is counted of the examples to train on while they pass by.
+
+    longest          tokens of the longest prompt with its response, which is that of the example `longest_id`
+    tokenised_alone  responses that the tokenizer joins with the prompt's end (see `Chat.response`)
+    """
+
+    template: Chat
+    prompt_tokens: TokenCount
+    longest: int = 0
+    longest_id: str = ""
+    tokenised_alone: int = 0
+
+    def measured(self, examples: Iterable[Example]) -> Iterator[Example]:
+        for example in examples:
+            tokens = (self.prompt_tokens(example) or 0) + len(self.template.response(example.response))
+            if tokens > self.longest:
+                self.longest, self.longest_id = tokens, example.id
+            self.tokenised_alone += self.template.tokenised_alone(example.response)
+            yield example
 
 
 def splits(ws: Workspace) -> Produced:

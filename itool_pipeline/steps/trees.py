@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -20,9 +20,9 @@ from itool_pipeline.core.search import SearchSettings, search
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.tree import Node, Tree
 from itool_pipeline.steps.display import table
-from itool_pipeline.steps.models import search_engine
+from itool_pipeline.steps.models import chat, context_tokens, require_context, search_engine
 from itool_pipeline.steps.plan import policy_before
-from itool_pipeline.steps.prepare import training_examples
+from itool_pipeline.steps.prepare import each_training_example, training_examples
 from itool_pipeline.steps.replay_buffer import BUFFER
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
@@ -61,12 +61,32 @@ def shards(ws: Workspace, k: int) -> list[tuple[str, ...]]:
 
 
 def plan_shards(ws: Workspace, k: int) -> list[int]:
-    """Indices of the shards to search: none when the trees are there already. With `force`, what is there goes."""
+    """Indices of the shards to search: none when the trees are there already. With `force`, what is there goes.
+
+    Raises ValueError when what is to be searched does not fit in the model's context.
+    """
     asset = f"iteration_{k}/trees"
     fingerprint = ws.planned[asset].fingerprint
     if ws.force:
         ws.artifacts.discard(asset, fingerprint, say=ws.say)
-    return [] if ws.artifacts.find(asset, fingerprint) else list(range(len(shards(ws, k))))
+    if ws.artifacts.find(asset, fingerprint):
+        return []
+    planned = shards(ws, k)
+    _check_context(ws, {key for shard in planned for key in shard})
+    return list(range(len(planned)))
+
+
+def _check_context(ws: Workspace, ids: Collection[str]) -> None:
+    """The longest prompt to be searched or graded, with the longest response, must fit in the model's context."""
+    if context_tokens(ws) is None:
+        return
+    template, s, longest = chat(ws), ws.experiment.search, 0
+    for problem in map(template.problem, each_training_example(ws, ids)):
+        graded = len(problem.grade.before) + len(problem.grade.after) if s.self_evaluation.enabled else 0
+        longest = max(longest, len(problem.prompt), graded)
+    # The fragment that reaches the limit may pass it.
+    wanted = longest + s.max_response_tokens + s.max_fragment_tokens
+    require_context(ws, wanted, "the search", "search.max_response_tokens or data.max_prompt_tokens")
 
 
 def search_shard(ws: Workspace, k: int, index: int) -> None:

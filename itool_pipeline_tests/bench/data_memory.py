@@ -60,6 +60,12 @@ class Words:
     def prompt(self, example: Example) -> list[str]:
         return f"{example.tools} {example.messages}".split()
 
+    def response(self, text: str) -> list[str]:
+        return text.split()
+
+    def tokenised_alone(self, text: str) -> bool:
+        return False
+
 
 def main(count: int, with_tokenizer: bool) -> None:
     if not with_tokenizer:

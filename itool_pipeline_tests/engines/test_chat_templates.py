@@ -141,6 +141,7 @@ def test_prompt_and_response_are_the_whole_conversation(
     assert found == whole[: len(found)]
     rest = tokenizer.decode(whole[len(found) :])
     assert rest.strip() == ""  # the line break after the end of the turn
+    assert not chat.tokenised_alone(response)
     assert tokenizer.decode([chat.end_token]) in ("<|im_end|>", "</s>", "<|endoftext|>")
 
 
@@ -154,6 +155,7 @@ def test_where_the_tokenizer_joins_prompt_and_response_the_prompt_stays(byte_lev
     assert byte_level.decode([*prompt, *answer]) == byte_level.decode(whole) == text
     joined = whole[: len(prompt)] != list(prompt)
     assert joined is response.startswith(("[", ")"))
+    assert chat.tokenised_alone(response) is joined
     assert joined or [*prompt, *answer] == whole
 
 
@@ -203,6 +205,42 @@ def test_a_template_that_does_not(byte_level: Any, name: str) -> None:
 def test_a_template_that_mentions_tools_without_showing_them_does_not(byte_level: Any) -> None:
     byte_level.chat_template = "{% if tools %}You have tools.{% endif %}" + (INST)
     assert Chat(byte_level).tools_shown_by == "system"
+
+
+ESCAPED = STRICT.replace("+ message.content +", "+ (message.content | e) +")
+TRIMMED = STRICT.replace("+ message.content +", "+ message.content | trim +")
+OTHER_END = THINKING.replace(
+    "'<|im_end|>\\n' }}{%- endfor", "('<|endoftext|>' if tools else '<|im_end|>') }}{%- endfor"
+)
+
+
+def test_a_turn_that_tools_end_otherwise_is_refused_and_the_system_message_helps(byte_level: Any) -> None:
+    byte_level.chat_template = OTHER_END
+    with pytest.raises(
+        ChatTemplateError, match=r"of .*tiny_model.* or how its turn ends.* set prompt\.tools to `system`"
+    ):
+        Chat(byte_level)
+    assert Chat(byte_level, "system").tools_shown_by == "system"
+
+
+def test_a_template_that_changes_the_answers_text_is_refused(tokenizer: Any) -> None:
+    assert ESCAPED != STRICT
+    tokenizer.chat_template = ESCAPED
+    with pytest.raises(ChatTemplateError, match=r"trained on what it never reads\. use a model with another"):
+        Chat(tokenizer)
+
+
+def test_a_template_that_trims_is_not_refused(tokenizer: Any) -> None:
+    assert TRIMMED != STRICT
+    tokenizer.chat_template = TRIMMED
+    assert tokenizer.decode(Chat(tokenizer).response("No.")).endswith("No.<|im_end|>")
+
+
+def test_a_template_without_a_system_role_refuses_conversations_one_by_one(byte_level: Any) -> None:
+    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    byte_level.chat_template = refusal + STRICT
+    with pytest.raises(ChatTemplateError, match=r"e1: .*no system role"):
+        Chat(byte_level).prompt(ASKED)
 
 
 def test_turns_of_one_speaker_are_joined(byte_level: Any) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from itool_pipeline.config import Experiment
 from itool_pipeline.core.types import Example, Message
+from itool_pipeline.data.base_model import SOURCE_FILE
 from itool_pipeline.steps import prepare
 from itool_pipeline.steps.example_files import write_examples
 from itool_pipeline.steps.plan import plan
@@ -40,6 +42,13 @@ def put(ws: Workspace, asset: str, write: Callable[[Path], Any]) -> None:
 
     planned = ws.planned[asset]
     reuse_or_make(ws.artifacts, asset, planned.fingerprint, make, origin=planned.origin)
+
+
+def put_model(ws: Workspace, directory: Path, config: Mapping[str, Any]) -> None:
+    """A base model in `directory` of which there is the config.json alone."""
+    directory.mkdir()
+    (directory / "config.json").write_text(json.dumps(config))
+    put(ws, "base_model", lambda out: (out / SOURCE_FILE).write_text(json.dumps({"path": str(directory)})))
 
 
 def example(key: str, question: str = "", group: str = "") -> Example:

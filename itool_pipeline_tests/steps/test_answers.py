@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from itool_pipeline.config import ApiBankConfig, BfclConfig
 from itool_pipeline.core.error_types import ErrorType, Mistake
 from itool_pipeline.core.statistics import summarise
 from itool_pipeline.core.types import Example
-from itool_pipeline.steps import answers
+from itool_pipeline.steps import answers, models
 from itool_pipeline.steps.answers import Answers, Decision, Scored
 from itool_pipeline.steps.display import MARKDOWN
 from itool_pipeline.store.artifacts import Step
@@ -110,6 +111,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         return {key: f"answer to {key}" for key in prompts}
 
     monkeypatch.setattr(answers, "chat", lambda ws: Template())
+    monkeypatch.setattr(models, "context_tokens", lambda ws: None)
     monkeypatch.setattr(answers, "answer_batch", answer)
     return batches
 
@@ -133,3 +135,31 @@ def test_a_part_of_other_cases_is_not_taken(tmp_path: Path, asked: list[list[str
     parts = Parts(tmp_path / "parts")
     answers.answers(ws, "base", CASES[:1], ws.experiment.evaluation.bfcl, parts)
     assert answers.answers(ws, "base", CASES[2:3], ws.experiment.evaluation.bfcl, parts) == {"c3": "answer to c3"}
+
+
+@pytest.mark.parametrize(("positions", "fits"), [(107, True), (106, False)])
+@pytest.mark.parametrize(
+    ("settings", "section"),
+    [(BfclConfig(max_new_tokens=7), "bfcl"), (ApiBankConfig(max_new_tokens=7), "api_bank")],
+    ids=["bfcl", "api_bank"],
+)
+def test_prompts_that_leave_no_room_for_an_answer_are_refused_before_the_first_batch(
+    tmp_path: Path,
+    asked: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    settings: BfclConfig | ApiBankConfig,
+    section: str,
+    positions: int,
+    fits: bool,
+) -> None:
+    monkeypatch.setattr(models, "context_tokens", lambda ws: positions)
+    ws, cases = workspace(tmp_path), [example("short", "x" * 5), example("long", "x" * 100)]
+    if fits:
+        assert len(answers.answers(ws, "base", cases, settings, Parts(tmp_path / "parts"))) == 2
+    else:
+        key = rf"evaluation\.{section}"
+        with pytest.raises(
+            ValueError, match=rf"answering {key} takes 107 tokens .* 106 .* lower {key}\.max_prompt_tok"
+        ):
+            answers.answers(ws, "base", cases, settings, Parts(tmp_path / "parts"))
+        assert asked == []

@@ -49,6 +49,7 @@ def ws(bfcl_dir: Path, downloads_dir: Path, tmp_path: Path, monkeypatch: pytest.
     made = workspace(tmp_path, evaluation={"bfcl": settings})
     made.paths.downloads.symlink_to(downloads_dir.resolve())
     monkeypatch.setattr(step, "chat", lambda ws: Template())
+    monkeypatch.setattr(step, "context_tokens", lambda ws: None)
     monkeypatch.setattr(step, "_Responder", ScriptedModel)
     monkeypatch.setattr(ScriptedModel, "batches", [], raising=False)
     monkeypatch.setattr(ScriptedModel, "scripts", scripts(step.multi_turn_cases(made)), raising=False)
@@ -82,17 +83,21 @@ def test_a_killed_run_goes_on_and_asks_the_model_for_nothing_twice(
     assert ScriptedModel.batches == in_one_go
 
 
+@pytest.mark.parametrize(
+    ("positions", "asked", "limit"), [(None, 5, "max_context_tokens"), (5, 6, "the model's context")]
+)
 def test_a_conversation_that_outgrows_the_context_ends_and_is_wrong(
-    ws: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ws: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, positions: int | None, asked: int, limit: str
 ) -> None:
-    limits = {"max_new_tokens": 1, "max_context_tokens": 5}
+    monkeypatch.setattr(step, "context_tokens", lambda ws: positions)
+    limits = {"max_new_tokens": 1, "max_context_tokens": asked}
     settings = {"categories": ("multi_turn_base",), "conversations_per_category": 2, **limits}
     (tmp_path / "small").mkdir()
     small = workspace(tmp_path / "small", evaluation={"bfcl": settings})
     small.paths.downloads.symlink_to(ws.paths.downloads.resolve())
     for _, result, verdict in step.judged_conversations(small, "base", Parts(tmp_path / "parts")).values():
         # system, user, answer, result leave room for an answer; the next two messages do not
-        assert result == "Error during inference: 6 tokens leave no room for an answer (max_context_tokens)"
+        assert result == f"Error during inference: 6 tokens leave no room for an answer ({limit})"
         assert (verdict.correct, verdict.error_type) == (False, "multi_turn:inference_error")
     assert [len(batch) for batch in ScriptedModel.batches] == [2, 2]
 

@@ -10,7 +10,7 @@ import pytest
 from itool_pipeline.engines import model as engine_model
 from itool_pipeline.steps import models, training
 from itool_pipeline.steps.workspace import Workspace
-from itool_pipeline_tests.steps.by_hand import workspace
+from itool_pipeline_tests.steps.by_hand import put_model, workspace
 
 
 @pytest.fixture
@@ -57,3 +57,33 @@ def test_training_starts_with_the_memory_given_back(
     with pytest.raises(InterruptedError):
         training._trainable(ws, "warmup/hard", "none")
     assert kept == [0]
+
+
+@pytest.mark.parametrize(
+    ("config", "context"),
+    [
+        ({"max_position_embeddings": 2048}, 2048),
+        ({"text_config": {"max_position_embeddings": 4096}, "vision_config": {"max_position_embeddings": 64}}, 4096),
+        ({"max_position_embeddings": None}, None),
+        ({"text_config": "none"}, None),
+        ({}, None),
+    ],
+)
+def test_the_models_context_is_what_its_config_states(
+    ws: Workspace, tmp_path: Path, config: Any, context: int | None
+) -> None:
+    put_model(ws, tmp_path / "model", config)
+    assert models.context_tokens(ws) == context
+
+
+def test_what_does_not_fit_in_the_context_is_refused(ws: Workspace, tmp_path: Path) -> None:
+    put_model(ws, tmp_path / "model", {"max_position_embeddings": 2048})
+    models.require_context(ws, 2048, "the search", "search.depth")
+    told = r"hand: the search takes 2049 tokens at once, and the model can read 2048 .*; lower search\.depth, or"
+    with pytest.raises(ValueError, match=told):
+        models.require_context(ws, 2049, "the search", "search.depth")
+
+
+def test_a_model_that_states_no_context_is_not_bounded(ws: Workspace, tmp_path: Path) -> None:
+    put_model(ws, tmp_path / "model", {})
+    models.require_context(ws, 10**9, "the search", "search.depth")

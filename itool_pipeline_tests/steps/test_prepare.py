@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from itool_pipeline.config import BfclConfig
+from itool_pipeline.core.prompts import response_messages
+from itool_pipeline.core.types import Message
 from itool_pipeline.steps import checks, prepare
 from itool_pipeline.steps.workspace import Workspace
-from itool_pipeline_tests.steps.by_hand import workspace
+from itool_pipeline_tests.steps.by_hand import example, workspace
 from itool_pipeline_tests.store.by_hand import ask
 
 CLOCK = {"name": "clock", "description": "The time.", "parameters": {"type": "object", "properties": {}}}
@@ -50,6 +55,16 @@ def ws(
     return made
 
 
+def other_model(tiny: Path, folder: Path, *, positions: int = 4096, template: str = "") -> Path:
+    """The tiny model with another context or chat template."""
+    shutil.copytree(tiny, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": positions}))
+    if template:
+        (folder / "chat_template.jinja").write_text(template)
+    return folder
+
+
 def with_file(folder: Path, content: str, model: Path, downloads: Path) -> Workspace:
     data = folder / "own.jsonl"
     data.write_text(content)
@@ -69,6 +84,7 @@ def with_file(folder: Path, content: str, model: Path, downloads: Path) -> Works
 def test_the_quarantine_and_the_account(ws: Workspace) -> None:
     made = ws.input("examples").manifest.metadata
     assert (made["train_examples"], made["quarantined"], made["tools_shown_by"]) == (4, 2, "system")
+    assert made["tokenised_alone"] == 0
     assert [tuple(r.values()) for r in prepare.account(ws) if r["source"] == "jsonl"] == [
         ("jsonl", "left out", "the prompt is longer than the limit", 1),
         ("jsonl", "quarantined", "no messages", 1),
@@ -113,3 +129,56 @@ def test_when_nothing_is_left_the_reasons_are_told(
     with pytest.raises(ValueError, match=told):
         prepare.examples(ws)
     assert ws.artifacts.find("examples", ws.planned["examples"].fingerprint) is None
+
+
+@pytest.mark.parametrize("spare", [0, -1])
+def test_a_prompt_whose_answer_does_not_fit_in_the_context_is_refused(
+    tmp_path: Path,
+    downloads_dir: Path,
+    bfcl_dir: Path,
+    tiny_model_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spare: int,
+) -> None:
+    """The model has as many positions as the longest of four examples has tokens, or one less."""
+    monkeypatch.setattr(prepare, "POOL", BfclConfig(categories=("parallel",)))
+    rows = [
+        row("Who?"),
+        row("Who is it?", "It is noon, " * 20 + "and it is I."),
+        row("Who is it that asks?"),
+        row("You?"),
+    ]
+    tokenizer: Any = AutoTokenizer.from_pretrained(tiny_model_dir)
+    long = example("long", "Who is it?")
+    asked = replace(long, tools=({"name": "clock0", "description": "The time.", "parameters": CLOCK["parameters"]},))
+    turns = [Message("assistant", str(rows[1]["messages"][1]["content"]))]
+    text = tokenizer.apply_chat_template(
+        [{"role": m.role, "content": m.content} for m in (*response_messages(asked), *turns)], tokenize=False
+    )
+    needed = len(tokenizer.encode(text.rstrip("\n")))
+    model = other_model(tiny_model_dir, tmp_path / "model", positions=needed + spare)
+    ws = with_file(tmp_path, "".join(json.dumps(r) + "\n" for r in rows), model, downloads_dir)
+    if not spare:
+        assert prepare.examples(ws).artifact.manifest.metadata["train_examples"] == 4
+    else:
+        told = rf"training on jsonl_2_1 takes {needed} tokens .* can read {needed - 1} .* lower data\.max_prompt_tokens"
+        with pytest.raises(ValueError, match=told):
+            prepare.examples(ws)
+        assert ws.artifacts.find("examples", ws.planned["examples"].fingerprint) is None
+
+
+def test_responses_that_join_the_prompt_are_counted(
+    tmp_path: Path, downloads_dir: Path, bfcl_dir: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`](` is one token of SmolLM2's, and nothing stands between prompt and answer."""
+    monkeypatch.setattr(prepare, "POOL", BfclConfig(categories=("parallel",)))
+    tight = (
+        "{%- for m in messages -%}{{ '[' + m.role + ']' if m.role != 'assistant' }}{{ m.content }}"
+        "{{ '<|im_end|>' if m.role == 'assistant' else '[/]' }}{%- endfor -%}"
+    )
+    model = other_model(tiny_model_dir, tmp_path / "model", template=tight)
+    asked = ("Question of the first kind?", "Question of the second kind?", "Question of the third kind?")
+    rows = [row(q, a) for q, a in zip(asked, ("(I.)", "Here.", "(Noon.)"), strict=True)]
+    ws = with_file(tmp_path, "".join(json.dumps(r) + "\n" for r in rows), model, downloads_dir)
+    made = prepare.examples(ws).artifact.manifest.metadata
+    assert (made["train_examples"], made["tokenised_alone"]) == (3, 2)

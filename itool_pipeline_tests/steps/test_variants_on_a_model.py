@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from safetensors.torch import load_file
 from itool_pipeline.data.base_model import SOURCE_FILE
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.model import load_tokenizer
-from itool_pipeline.steps import models, prepare, training
+from itool_pipeline.steps import models, prepare, training, trees
 from itool_pipeline.steps.models import ADAPTER
+from itool_pipeline.steps.plan import plan
 from itool_pipeline.steps.replay_buffer import BUFFER, replay_buffer
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.core.fake_policy import call_problem, text_problem
@@ -109,3 +111,24 @@ def test_the_buffers_perplexity_is_exp_of_transformers_loss(ws: Workspace) -> No
             loss = loaded.model(input_ids=torch.tensor([[*prompt, *response]]), labels=labels).loss
         assert row["perplexity"] == pytest.approx(math.exp(loss.item()), rel=1e-4)
         assert row["response_tokens"] == len(response)
+
+
+def test_a_search_that_does_not_fit_in_the_models_context_is_refused(ws: Workspace) -> None:
+    """The tiny model has 4,096 positions; the grade prompt is the longest that the search reads."""
+    warm_up(ws)
+    replay_buffer(ws, 1)
+    template = models.chat(ws)
+    grades = [template.grade(x) for x in EXAMPLES]
+    longest = max(len(grade.before) + len(grade.after) for grade in grades)
+    assert longest > max(len(template.prompt(x)) for x in EXAMPLES)
+    for most, fits in ((4096 - 4 - longest, True), (4096 - 4 - longest + 1, False)):
+        search = ws.experiment.search.model_copy(update={"max_response_tokens": most})
+        e = ws.experiment.model_copy(update={"search": search})
+        longer = replace(ws, experiment=e, planned=plan(e))
+        if fits:
+            assert trees.plan_shards(longer, 1) == [0]
+        else:
+            with pytest.raises(
+                ValueError, match=r"the search takes 4097 tokens .* lower search\.max_response_tokens or"
+            ):
+                trees.plan_shards(longer, 1)
