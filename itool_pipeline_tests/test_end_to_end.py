@@ -232,7 +232,11 @@ def test_all_checks_passed(calm: Story) -> None:
         ("splits", "no_leak"),
         ("iteration_1/pairs", "filters"),
         ("iteration_1/policy", "finite"),
-        *((f"bfcl/{name}", "complete") for name in ("base", "warmup", "iteration_1")),
+        *(
+            (f"bfcl/{name}", check)
+            for name in ("base", "warmup", "iteration_1")
+            for check in ("complete", "errors_agree")
+        ),
     }
     assert set(found) == expected
     assert len(found) == 3 * len(expected), "each of the three whole runs checks each asset once"
