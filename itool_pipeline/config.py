@@ -286,9 +286,9 @@ class BfclConfig(Section):
     categories: Annotated[tuple[BfclSingleTurnCategory | BfclMultiTurnCategory, ...], Field(min_length=1)] = (
         BFCL_SINGLE_TURN
     )
-    cases_per_category: AtLeastOne | None = Field(None, description="at most so many, drawn by seed")
+    cases_per_category: AtLeastOne | None = Field(None, description="of each at most so many, drawn by seed")
     conversations_per_category: AtLeastOne | None = Field(
-        None, description="of several turns; without it as many as cases_per_category"
+        None, description="of each multi-turn category, 200 being all; without it as many as cases_per_category"
     )
     max_prompt_tokens: AtLeastOne = Field(2048, description="longer prompts of one turn are left out, and counted")
     max_new_tokens: AtLeastOne = 256

@@ -22,7 +22,7 @@ Counts = Mapping[str, tuple[int, int]]
 """Category → (correct, total) of the cases that were evaluated."""
 
 Sizes = Mapping[str, int]
-"""Category → how many cases there are, evaluated or not."""
+"""Category → how many held-out cases there are, evaluated or not."""
 
 _SIMPLE = ("simple_python", "simple_java", "simple_javascript")
 _NON_LIVE = ("multiple", "parallel", "parallel_multiple")

@@ -1,6 +1,8 @@
 """The paper's seven types of error from the official checkers' own errors.
 
-For cases that `core.error_types.classify` cannot decide: calls in Java and JavaScript, and multi-turn conversations.
+For cases that `core.error_types.classify` cannot decide: calls in Java and JavaScript, outputs that the official
+decoder would have to run or its checker raises on, and multi-turn conversations. `possible_types` tells what it may
+decide on the others.
 A conversation's state or results can differ for many reasons that the official error does not tell; that is `other`.
 """
 

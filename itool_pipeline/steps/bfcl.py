@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from itool_pipeline.benchmarks.bfcl import CaseVerdict, OfficialChecker
+from itool_pipeline.benchmarks.bfcl import CHECKER_RAISED, DECODER_REFUSED, CaseVerdict, OfficialChecker
 from itool_pipeline.benchmarks.bfcl_aggregates import aggregates
 from itool_pipeline.benchmarks.bfcl_errors import error_type, official_mistake
 from itool_pipeline.core.error_types import Mistake, classify
@@ -77,8 +77,8 @@ def _decided(ws: Workspace, scored: Scored, examples: Sequence[Example], parts: 
 
 
 def _mistake(example: Example, verdict: CaseVerdict, output: str) -> Mistake | None:
-    ours = classify(example, output) if example.language == "python" else None
-    return ours or official_mistake(example, verdict, output)
+    ours = example.language == "python" and verdict.error_type not in (DECODER_REFUSED, CHECKER_RAISED)
+    return classify(example, output) if ours else official_mistake(example, verdict, output)
 
 
 def _decision(verdict: CaseVerdict, mistake: Mistake | None) -> Decision:

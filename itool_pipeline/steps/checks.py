@@ -28,6 +28,8 @@ from itool_pipeline.steps.training import CHECKPOINT
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.files import Parts
 
+Signatures = Callable[[Example], Iterable[bytes]]
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -76,9 +78,6 @@ def nothing_of_api_bank_is_trained_on(ws: Workspace) -> Finding:
     ]
     leaks, number = _leaks(ws, pool.values(), signatures_of_conversation, signatures_of_conversation)
     return Finding([*problems, *leaks], {"training_examples": number, "api_bank_cases": len(pool)})
-
-
-Signatures = Callable[[Example], Iterable[bytes]]
 
 
 def _leaks(ws: Workspace, pool: Iterable[Example], tested: Signatures, trained: Signatures) -> tuple[list[str], int]:
