@@ -14,7 +14,7 @@ from itool_pipeline.benchmarks.bfcl_official import MODEL_NAME, official_functio
 from itool_pipeline.benchmarks.literal_arithmetic import CodeRefused
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import LANGUAGES, answers_file, questions_file
-from itool_pipeline.data.streams import json_lines
+from itool_pipeline.data.streams import json_rows
 
 DECODER_REFUSED = "ast_decoder:code_refused"
 """Ours: the official decoder would have executed code in the output. Wrong in every category."""
@@ -116,15 +116,11 @@ class OfficialChecker:
 
 def _read_entries(bfcl_dir: Path, category: str) -> dict[str, dict[str, Any]]:
     """The benchmark's own rows by id, with `ground_truth` where the category has one."""
-    entries = {row["id"]: row for row in _rows(questions_file(bfcl_dir, category))}
+    entries = {row["id"]: row for row in json_rows(questions_file(bfcl_dir, category))}
     answers = answers_file(bfcl_dir, category)
-    for row in _rows(answers) if answers.exists() else ():
+    for row in json_rows(answers) if answers.exists() else ():
         entries[row["id"]]["ground_truth"] = row["ground_truth"]
     return entries
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for _, line in json_lines(file)]
 
 
 def _text(error: Any) -> str:

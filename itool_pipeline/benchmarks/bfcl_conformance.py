@@ -29,7 +29,7 @@ from itool_pipeline.benchmarks.bfcl_official import OfficialMultiTurn
 from itool_pipeline.benchmarks.literal_arithmetic import CodeRefused
 from itool_pipeline.data.bfcl import FILE_PREFIX, LANGUAGES, questions_file
 from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN
-from itool_pipeline.data.streams import json_lines
+from itool_pipeline.data.streams import json_rows
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 REQUIREMENTS = Path(__file__).with_name("conformance_requirements.txt")
@@ -127,7 +127,7 @@ def official_verdicts(cases: Sequence[JudgedCase], bfcl_dir: Path, command: Path
 def _write_results(cases: Sequence[JudgedCase], bfcl_dir: Path, file: Path) -> None:
     """In the order of the benchmark's questions, which its evaluation relies on."""
     results = {case.id: case.result for case in cases}
-    ids = [json.loads(line)["id"] for _, line in json_lines(questions_file(bfcl_dir, cases[0].category))]
+    ids = [row["id"] for row in json_rows(questions_file(bfcl_dir, cases[0].category))]
     if unknown := sorted(results.keys() - set(ids)):
         raise ConformanceError(f"{cases[0].category} has no case {unknown[0]!r}")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def _scored(cases: Sequence[JudgedCase], category: str, folder: Path) -> Iterato
     file = _file(folder, category, "score")
     if not file.is_file():
         raise ConformanceError(f"`bfcl evaluate` wrote no scores of {category}")
-    header, *wrong = [json.loads(line) for _, line in json_lines(file)]
+    header, *wrong = json_rows(file)
     ids = [case.id for case in cases if case.category == category]
     errors = {row["id"]: _error_type(row) for row in wrong}
     if header["total_count"] != len(ids) or header["correct_count"] != len(ids) - len(errors):

@@ -136,8 +136,9 @@ def check_description(row: Any) -> Description:
     expect(isinstance(row.get("name"), str), "a description has no name")
     parameters = row.get("input_parameters")
     expect(isinstance(parameters, dict), f"a description has no input_parameters: {row['name']!r}")
-    typed = all(isinstance(p, dict) and isinstance(p.get("type"), str) for p in parameters.values())
-    expect(typed, f"a parameter has no type: in {row['name']!r}")
+    for name, parameter in parameters.items():
+        typed = isinstance(parameter, dict) and isinstance(parameter.get("type"), str)
+        expect(typed, f"a parameter has no type: {name!r} of {row['name']!r}")
     return dict(row)
 
 

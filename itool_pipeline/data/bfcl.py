@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from itool_pipeline.core.tool_schema import Tool, find_tool, properties, require
 from itool_pipeline.core.types import Example, GoldCall, Message
 from itool_pipeline.data import near_duplicates
 from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect, json_object
+from itool_pipeline.data.streams import json_lines
 
 SOURCE = "bfcl"
 DATA_FOLDER = Path("bfcl_eval") / "data"
@@ -75,7 +76,7 @@ def _read_category(bfcl_dir: Path, category: str) -> Rows:
     file = questions_file(bfcl_dir, category)
     answers, quarantined = _read_answers(answers_file(bfcl_dir, category))
     examples: dict[str, Example] = {}
-    for number, line in _lines(file):
+    for number, line in json_lines(file):
         try:
             example = _example(_parse(line), category, answers)
             expect(example.id not in examples, f"a second row has the same id: {example.id!r}")
@@ -85,12 +86,7 @@ def _read_category(bfcl_dir: Path, category: str) -> Rows:
     return Rows(tuple(examples.values()), tuple(quarantined))
 
 
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    with file.open(encoding="utf-8") as lines:
-        yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
-
-
-def _parse(line: str) -> dict[str, Any]:
+def _parse(line: bytes) -> dict[str, Any]:
     row = json_object(line)
     expect(isinstance(row.get("id"), str), "no id")
     return row
@@ -99,7 +95,7 @@ def _parse(line: str) -> dict[str, Any]:
 def _read_answers(file: Path) -> tuple[dict[str, tuple[GoldCall, ...]], list[Quarantined]]:
     answers: dict[str, tuple[GoldCall, ...]] = {}
     quarantined: list[Quarantined] = []
-    for number, line in _lines(file) if file.exists() else ():
+    for number, line in json_lines(file) if file.exists() else ():
         try:
             row = _parse(line)
             answers[row["id"]] = tuple(_gold_call(call) for call in _list(row, "ground_truth"))

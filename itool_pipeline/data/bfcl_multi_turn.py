@@ -5,7 +5,6 @@ They serve to evaluate only: their gold answers are paths of calls that are exec
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -14,7 +13,7 @@ from typing import Any
 
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.bfcl import DATA_FOLDER, SOURCE, answers_file, questions_file
-from itool_pipeline.data.streams import json_lines
+from itool_pipeline.data.streams import json_rows
 
 MULTI_TURN = ("multi_turn_base", "multi_turn_miss_func", "multi_turn_miss_param", "multi_turn_long_context")
 """The multi-turn categories, 200 conversations each."""
@@ -66,13 +65,13 @@ def load_multi_turn(bfcl_dir: Path, categories: Iterable[str] = MULTI_TURN) -> t
     if unknown := sorted(set(wanted) - set(MULTI_TURN)):
         raise ValueError(f"unknown multi-turn categories {unknown}; known are {list(MULTI_TURN)}")
     folder = bfcl_dir / DATA_FOLDER / "multi_turn_func_doc"
-    tools = {name: tuple(_rows(folder / file)) for name, file in TOOL_FILES.items()}
+    tools = {name: tuple(json_rows(folder / file)) for name, file in TOOL_FILES.items()}
     return tuple(case for category in wanted for case in _cases(bfcl_dir, category, tools))
 
 
 def _cases(bfcl_dir: Path, category: str, tools: Mapping[str, tuple[dict[str, Any], ...]]) -> list[MultiTurnCase]:
-    answers = {row["id"]: row["ground_truth"] for row in _rows(answers_file(bfcl_dir, category))}
-    return [_case(row, category, tools, answers[row["id"]]) for row in _rows(questions_file(bfcl_dir, category))]
+    answers = {row["id"]: row["ground_truth"] for row in json_rows(answers_file(bfcl_dir, category))}
+    return [_case(row, category, tools, answers[row["id"]]) for row in json_rows(questions_file(bfcl_dir, category))]
 
 
 def _case(
@@ -93,7 +92,3 @@ def _case(
         world={key: row[key] for key in ("id", "initial_config", "involved_classes")},
         ground_truth=tuple(tuple(turn) for turn in answer),
     )
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for _, line in json_lines(file)]

@@ -43,7 +43,7 @@ def _read_line(number: int, line: bytes) -> Iterator[Row]:
         tools = _tools(row.get("tools"))
         turns = _turns(row.get("messages"))
     except RowError as error:
-        yield Quarantined(SOURCE, f"line {number}", str(error), excerpt(line.decode("utf-8", "replace")))
+        yield Quarantined(SOURCE, f"line {number}", str(error), excerpt(line))
         return
     for position, (turn, calls) in enumerate(turns):
         if turn.role == "assistant":

@@ -63,7 +63,10 @@ class Rows:
 
 def excerpt(row: Any) -> str:
     """The first characters of a row, on one line; what is no character is shown as `?`."""
-    text = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False, default=str)
+    if isinstance(row, bytes):
+        text = row.decode("utf-8", "replace")
+    else:
+        text = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False, default=str)
     text = text.encode("utf-8", "replace").decode("utf-8")
     text = " ".join(text.split())
     return text if len(text) <= EXCERPT_CHARS else text[: EXCERPT_CHARS - 1] + "…"

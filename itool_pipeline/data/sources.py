@@ -44,6 +44,7 @@ HUB_FILES = {"toolace": "data.json", "xlam": "xlam_function_calling_60k.json"}
 ASKED_IN_TEST = "BFCL asks nearly the same in a test"
 NO_ANSWER = "no answer to learn from, or none that its tools allow"
 TOO_LONG = "the prompt is longer than the limit"
+TOO_LONG_WITH_ANSWER = "prompt and answer are longer than the model's context"
 NO_PROMPT = "the model's chat template refuses the conversation"
 NOT_DRAWN = "not drawn: data.train_limit"
 NOT_ASKED_FOR = "neither trained on nor scored by this experiment"
@@ -98,9 +99,12 @@ def load_data(
     seed: int,
     *,
     token_count: TokenCount | None = None,
+    fits: Callable[[Example], bool] = lambda example: True,
     progress: Callable[[str], Progress] = lambda unit: no_progress,
 ) -> LoadedData:
     """Read the sources, divide them, and apply the limits of the config. Without `token_count` no prompt is too long.
+
+    fits  whether the model can read the example with its answer at once
 
     The halves of BFCL depend on the seed alone, so experiments with one seed agree on what is held out. What
     nearly equals a question of the test is not trained on. `progress` makes a callback for work that is counted in the
@@ -113,7 +117,7 @@ def load_data(
     path = local_file(data)
     half, pool, source = _divided(data, path, benchmark.examples, seed)
     asked = _asked(pool, load_multi_turn(wheel))
-    survey = _survey(source, data, asked, token_count, progress("kB of training data looked through"))
+    survey = _survey(source, data, asked, token_count, fits, progress("kB of training data looked through"))
     drawn = draw(survey.kept, quotas(Counter(survey.kept.values()), data.train_limit), seed)
     cases, unfit = choose_cases(pool, bfcl, seed, token_count)
     groups = {example.id: example.group for example in half} if half else survey.groups.names()
@@ -263,7 +267,12 @@ class _Survey:
 
 
 def _survey(
-    source: Source, data: DataConfig, asked: frozenset[bytes], token_count: TokenCount | None, progress: Progress
+    source: Source,
+    data: DataConfig,
+    asked: frozenset[bytes],
+    token_count: TokenCount | None,
+    fits: Callable[[Example], bool],
+    progress: Progress,
 ) -> _Survey:
     survey = _Survey({}, Groups(), Counter(), [], Counter())
     for row in source(progress):
@@ -278,6 +287,8 @@ def _survey(
             survey.left_out[row.source, NO_ANSWER] += 1
         elif reason := _unfit(row, data.max_prompt_tokens, token_count):
             survey.left_out[row.source, reason] += 1
+        elif not fits(row):
+            survey.left_out[row.source, TOO_LONG_WITH_ANSWER] += 1
         else:
             survey.kept[row.id] = row.category
     return survey

@@ -29,6 +29,11 @@ def json_lines(path: Path, progress: Progress = no_progress) -> Iterator[tuple[i
                 yield number, line
 
 
+def json_rows(path: Path) -> list[dict[str, Any]]:
+    """All rows of a small file of JSON objects, one in a line. Raises OSError, and ValueError for what is no JSON."""
+    return [json.loads(line) for _, line in json_lines(path)]
+
+
 def json_array(path: Path, progress: Progress = no_progress) -> Iterator[Any]:
     """The members of the JSON array that the file holds, one at a time. `progress` gets kB.
 

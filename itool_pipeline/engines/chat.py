@@ -29,15 +29,15 @@ _PROBE: Tool = {
 }
 
 
-_ASKED = Example(
-    "probe_of_the_template",
-    "",
-    "",
-    (Message("system", "Be brief."), Message("user", "Which number? ")),
-    (_PROBE,),
-    '[probe_of_the_template(n=1, text="one & two")]',
-    (),
-    "",
+_PROBED = Example(
+    id="probe_of_the_template",
+    source="",
+    category="",
+    messages=(Message("system", "Be brief."), Message("user", "Which number? ")),
+    tools=(_PROBE,),
+    response='[probe_of_the_template(n=1, text="one & two")]',
+    gold=(),
+    group="",
 )
 """A whole conversation with tools, to see whether prompt and response are what the template makes of it."""
 
@@ -129,24 +129,25 @@ class Chat:
     def _check_whole(self) -> None:
         """Prompt and response of a probe must read as the whole conversation that the template makes of them.
 
-        Tokens may differ where the tokenizer joins the two, or in white space; other text, or another end of the
-        turn, would train the model on what it never reads. A conversation that is refused is refused when it comes.
+        Tokens may differ where the tokenizer joins the two, or in white space; other text, more text, or another end of
+        the turn, would train the model on what it never reads. A conversation that is refused is refused when it comes.
         """
         shown = self.tools_shown_by == "template"
-        messages, tools = response_messages(_ASKED, list_tools=not shown), _ASKED.tools if shown else ()
+        messages, tools = response_messages(_PROBED, list_tools=not shown), _PROBED.tools if shown else ()
         try:
             _, after = self._around_response(messages, tools)
-            text = self._render([*messages, Message("assistant", _ASKED.response)], tools=tools, answered=True)
+            text = self._render([*messages, Message("assistant", _PROBED.response)], tools=tools, answered=True)
         except ChatTemplateError:
             return
-        found, whole = (*self.prompt(_ASKED), *self.response(_ASKED.response)[:-1]), self._encode(text)
-        same = whole[: len(found)] == found or self._squeezed(whole).startswith(self._squeezed(found))
-        if not same or self._end(after)[1] != self.end_token:
+        found = self._squeezed((*self.prompt(_PROBED), *self.response(_PROBED.response)[:-1]))
+        whole, end = self._squeezed(self._encode(text)), self._squeezed([self.end_token])
+        ended = whole == found or whole.startswith(found + end)
+        if not ended or self._end(after)[1] != self.end_token:
             advice = "set prompt.tools to `system`, or " if shown else ""
             raise ChatTemplateError(
                 f"the chat template of {self._tokenizer.name_or_path or 'the model'} changes what the assistant says, "
                 f"or how its turn ends; the model would be trained on what it never reads. "
-                f"{advice}use a model with another chat template. It made of {_ASKED.response!r}: {text[-200:]!r}"
+                f"{advice}use a model with another chat template. It made of {_PROBED.response!r}: {text[-200:]!r}"
             )
 
     def _squeezed(self, token_ids: Sequence[int]) -> str:

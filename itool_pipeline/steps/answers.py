@@ -81,7 +81,7 @@ class Decision:
 
 def answers(
     ws: Workspace, checkpoint: str, examples: Sequence[Example], settings: BfclConfig | ApiBankConfig, parts: Parts
-) -> dict[str, str]:
+) -> Answers:
     """Case id → the model's answer. Batches of similar length; each finished batch is kept as a part.
 
     Raises ValueError when the longest prompt and its answer do not fit in the model's context.
@@ -91,7 +91,7 @@ def answers(
     lengths = {key: len(prompt) for key, prompt in prompts.items()}
     section = "evaluation.bfcl" if isinstance(settings, BfclConfig) else "evaluation.api_bank"
     longest = max(lengths.values(), default=0) + settings.max_new_tokens
-    require_context(ws, longest, f"answering {section}", f"{section}.max_prompt_tokens")
+    require_context(ws, longest, f"answering {section}", f"{section}.max_prompt_tokens or max_new_tokens")
     found: dict[str, str] = {}
     progress = ws.progress("cases answered")
     for number, ids in enumerate(batches(lengths, settings.batch_size, ws.experiment.compute.batch_tokens)):
@@ -123,9 +123,9 @@ def kept_or_answered(parts: Parts, name: str, prompts: Prompts, answer: Callable
         kept: dict[str, str] = parts.read_json(name)
         if kept.keys() == prompts.keys():
             return kept
-    answers = answer(prompts)
-    parts.write_json(name, answers)
-    return answers
+    made = answer(prompts)
+    parts.write_json(name, made)
+    return made
 
 
 def answer_batch(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from itool_pipeline.engines.chat import Chat, ChatTemplateError
 from itool_pipeline.steps.account import Account, account_of, lost
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_files import read_examples, read_rows, size_of, write_examples
-from itool_pipeline.steps.models import chat, require_context
+from itool_pipeline.steps.models import chat, context_tokens
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.files import Parts
@@ -55,11 +55,10 @@ def examples(ws: Workspace) -> Produced:
     """Examples to train on, the whole held-out pool, and what became of every other row, with the reason.
 
     Which cases of the pool are scored is up to `bfcl/<checkpoint>`: to score more of them, nothing is trained again.
-    Raises ValueError when a prompt and its answer do not fit in the model's context.
     """
 
     def make(step: Step) -> dict[str, Any]:
-        template, e = chat(ws), ws.experiment
+        template, context, e = chat(ws), context_tokens(ws), ws.experiment
         lengths: dict[str, int | None] = {}
 
         def tokens(example: Example) -> int | None:
@@ -67,14 +66,24 @@ def examples(ws: Workspace) -> Produced:
                 lengths[example.id] = prompt_tokens(template, example)
             return lengths[example.id]
 
-        loaded = load_data(e.data, POOL, ws.paths.downloads, e.seed, token_count=tokens, progress=ws.progress)
+        def fits(example: Example) -> bool:
+            whole = (tokens(example) or 0) + len(template.response(example.response))
+            return context is None or whole <= context
+
+        loaded = load_data(
+            e.data, POOL, ws.paths.downloads, e.seed, token_count=tokens, fits=fits, progress=ws.progress
+        )
         became = account_of(loaded)
         if not loaded.train:
             raise ValueError(f"experiment {e.name}: no training example is left. {lost(became)}")
-        responses = _Responses(template, tokens)
-        write_examples(step.work / TRAIN, ((x, {}) for x in responses.measured(loaded.train)))
-        what = f"training on {responses.longest_id}"
-        require_context(ws, responses.longest, what, "data.max_prompt_tokens until it is left out")
+        alone: Counter[bool] = Counter()
+
+        def written() -> Iterator[tuple[Example, Mapping[str, Any]]]:
+            for example in loaded.train:
+                alone[template.tokenised_alone(example.response)] += 1
+                yield example, {}
+
+        write_examples(step.work / TRAIN, written())
         write_pool(step.work / HELD_OUT, loaded.bfcl_cases, tokens)
         write_quarantine(step.work / QUARANTINE, loaded.quarantined)
         Parts(step.work).write_json(ACCOUNT, became)
@@ -85,7 +94,7 @@ def examples(ws: Workspace) -> Produced:
             "quarantined": len(loaded.quarantined),
             "left_out": sum(loaded.left_out.values()),
             "tools_shown_by": template.tools_shown_by,
-            "tokenised_alone": responses.tokenised_alone,
+            "tokenised_alone": alone[True],
             "data_commit": loaded.commit or None,
             "by_category": table(_by_category(categories, Counter(x.category for x in loaded.bfcl_cases))),
             "account": table(became),
@@ -94,29 +103,6 @@ def examples(ws: Workspace) -> Produced:
         }
 
     return ws.produce("examples", make, quarantine_rows)
-
-
-@dataclass(slots=True)
-class _Responses:
-    """What is counted of the examples to train on while they pass by.
-
-    longest          tokens of the longest prompt with its response, which is that of the example `longest_id`
-    tokenised_alone  responses that the tokenizer joins with the prompt's end (see `Chat.response`)
-    """
-
-    template: Chat
-    prompt_tokens: TokenCount
-    longest: int = 0
-    longest_id: str = ""
-    tokenised_alone: int = 0
-
-    def measured(self, examples: Iterable[Example]) -> Iterator[Example]:
-        for example in examples:
-            tokens = (self.prompt_tokens(example) or 0) + len(self.template.response(example.response))
-            if tokens > self.longest:
-                self.longest, self.longest_id = tokens, example.id
-            self.tokenised_alone += self.template.tokenised_alone(example.response)
-            yield example
 
 
 def splits(ws: Workspace) -> Produced:
@@ -196,7 +182,7 @@ def cases(ws: Workspace) -> dict[str, Example]:
 
 
 def drawn_cases(ws: Workspace) -> tuple[tuple[Example, ...], Counter[str]]:
-    """The same, and how many of the categories asked for cannot be scored, by reason."""
+    """The cases of one turn to be scored; and how many, of the categories asked for, cannot be, by reason."""
     e, (pool, tokens) = ws.experiment, read_pool(ws.input("examples").file(HELD_OUT))
     chosen, unfit = choose_cases(pool, e.evaluation.bfcl, e.seed, lambda example: tokens[example.id])
     if not chosen and not set(e.evaluation.bfcl.categories) & set(BFCL_MULTI_TURN):

@@ -86,7 +86,7 @@ def _check_context(ws: Workspace, ids: Collection[str]) -> None:
         longest = max(longest, len(problem.prompt), graded)
     # The fragment that reaches the limit may pass it.
     wanted = longest + s.max_response_tokens + s.max_fragment_tokens
-    require_context(ws, wanted, "the search", "search.max_response_tokens or data.max_prompt_tokens")
+    require_context(ws, wanted, "the search", "search.max_response_tokens or max_fragment_tokens")
 
 
 def search_shard(ws: Workspace, k: int, index: int) -> None:

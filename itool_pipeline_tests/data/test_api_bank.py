@@ -229,7 +229,7 @@ def test_malformed_descriptions_are_quarantined(copy: Path) -> None:
     assert found == [
         ("api_descriptions.json, entry 9", "a description is not an object"),
         ("api_descriptions.json, entry 10", "a description has no input_parameters: 'F'"),
-        ("api_descriptions.json, entry 11", "a parameter has no type: in 'F'"),
+        ("api_descriptions.json, entry 11", "a parameter has no type: 'a' of 'F'"),
         ("api_descriptions.json, entry 12", "a second description of the same API: 'AddMeeting'"),
     ]
 

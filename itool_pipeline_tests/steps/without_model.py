@@ -16,7 +16,7 @@ from itool_pipeline.core.policy import ScoreRequest
 from itool_pipeline.core.reward import Problem
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.sources import Chosen, LoadedData
-from itool_pipeline.steps import bfcl, models, pairs, prepare, replay_buffer, training, trees
+from itool_pipeline.steps import bfcl, pairs, prepare, replay_buffer, training, trees
 from itool_pipeline.steps.models import ADAPTER
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.core.fake_policy import RandomPolicy, call_problem, text_problem
@@ -130,7 +130,7 @@ def install_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "prepare_base_model", base_model)
     monkeypatch.setattr(prepare, "load_data", lambda *args, **rest: loaded)
     monkeypatch.setattr(prepare, "chat", lambda ws: Template())
-    monkeypatch.setattr(models, "context_tokens", lambda ws: None)
+    monkeypatch.setattr(prepare, "context_tokens", lambda ws: None)
     monkeypatch.setattr(bfcl, "fetch", lambda wheel, downloads: downloads)
     monkeypatch.setattr(bfcl, "OfficialChecker", Checker)
     monkeypatch.setattr(bfcl, "answers", lambda ws, checkpoint, examples, settings, parts: answers)
