@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -119,7 +119,8 @@ def load_data(
     asked = _asked(pool, load_multi_turn(wheel))
     survey = _survey(source, data, asked, token_count, fits, progress("kB of training data looked through"))
     drawn = draw(survey.kept, quotas(Counter(survey.kept.values()), data.train_limit), seed)
-    cases, unfit = choose_cases(pool, bfcl, seed, token_count)
+    asked_for = (bfcl.categories, bfcl.max_prompt_tokens, bfcl.cases_per_category)
+    cases, unfit = choose_cases(pool, *asked_for, seed, token_count)
     groups = {example.id: example.group for example in half} if half else survey.groups.names()
 
     read, left_out = Counter(survey.read), Counter(survey.left_out)
@@ -140,24 +141,15 @@ def load_data(
 
 
 def choose_cases(
-    pool: Sequence[Example], bfcl: BfclConfig, seed: int, token_count: TokenCount | None
+    pool: Sequence[Example],
+    categories: Collection[str],
+    max_tokens: int,
+    limit: int | None,
+    seed: int,
+    token_count: TokenCount | None,
 ) -> tuple[tuple[Example, ...], Counter[str]]:
-    """The cases that the config asks for, out of the held-out pool; and how many do not fit, by reason."""
-    wanted = [e for e in pool if e.category in bfcl.categories]
-    return _choose(wanted, bfcl.max_prompt_tokens, bfcl.cases_per_category, seed, token_count)
-
-
-def choose_api_bank_cases(
-    pool: Sequence[Example], api_bank: ApiBankConfig, seed: int, token_count: TokenCount | None
-) -> tuple[tuple[Example, ...], Counter[str]]:
-    """The same for API-Bank, whose categories are its levels."""
-    wanted = [e for e in pool if e.category in api_bank.levels]
-    return _choose(wanted, api_bank.max_prompt_tokens, api_bank.cases_per_level, seed, token_count)
-
-
-def _choose(
-    wanted: Sequence[Example], max_tokens: int, limit: int | None, seed: int, token_count: TokenCount | None
-) -> tuple[tuple[Example, ...], Counter[str]]:
+    """At most `limit` cases of each category, out of the pool; and how many do not fit, by reason."""
+    wanted = [e for e in pool if e.category in categories]
     unfit = {e.id: _unfit(e, max_tokens, token_count) for e in wanted}
     short = [e for e in wanted if not unfit[e.id]]
     return draw_at_most(short, limit, seed), Counter(filter(None, unfit.values()))

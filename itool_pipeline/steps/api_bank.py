@@ -11,12 +11,13 @@ from itool_pipeline.config import ApiBankConfig
 from itool_pipeline.core.statistics import summarise
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.api_bank import SEARCH, SOURCE
-from itool_pipeline.data.sources import choose_api_bank_cases, load_api_bank_pool
+from itool_pipeline.data.sources import load_api_bank_pool
 from itool_pipeline.steps.answers import AGGREGATE, Decision, Scored, answers, case_row, tables, write_rows
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.models import chat
 from itool_pipeline.steps.prepare import (
     QUARANTINE,
+    draw_from,
     prompt_tokens,
     quarantine_rows,
     read_pool,
@@ -85,9 +86,9 @@ def cases(ws: Workspace) -> dict[str, Example]:
 
 def _drawn(ws: Workspace) -> tuple[tuple[Example, ...], Counter[str]]:
     """The cases to be scored, and how many of those asked for cannot be, by reason."""
-    examples, tokens = read_pool(ws.input("api_bank_cases").file(POOL))
-    e = ws.experiment
-    chosen, unfit = choose_api_bank_cases(examples, _asked(ws), e.seed, lambda example: tokens[example.id])
+    e, asked = ws.experiment, _asked(ws)
+    limits = (asked.levels, asked.max_prompt_tokens, asked.cases_per_level)
+    chosen, unfit = draw_from(ws.input("api_bank_cases").file(POOL), *limits, e.seed)
     if not chosen:
         raise ValueError(f"experiment {e.name}: evaluation.api_bank leaves no case; raise its max_prompt_tokens")
     return chosen, unfit

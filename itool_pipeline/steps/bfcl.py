@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -23,7 +22,7 @@ from itool_pipeline.data.wheels import BFCL, fetch
 from itool_pipeline.steps.answers import Decision, Scored, answers, case_row, tables, write_rows
 from itool_pipeline.steps.bfcl_multi_turn import judged_conversations
 from itool_pipeline.steps.display import table
-from itool_pipeline.steps.prepare import drawn_cases, held_out
+from itool_pipeline.steps.prepare import drawn_cases, held_out_sizes
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.files import Parts
@@ -51,8 +50,7 @@ def bfcl(ws: Workspace, checkpoint: str) -> Produced:
         examples, unfit = drawn_cases(ws)
         rows = list(_decided(ws, scored, examples, step.parts))
         scores = summarise(((row["category"], row["correct"]) for row in rows), (*LANGUAGES, *MULTI_TURN))
-        sizes = Counter(example.category for example in held_out(ws).values())
-        found = aggregates({s.category: (s.correct, s.total) for s in scores}, sizes)
+        found = aggregates({s.category: (s.correct, s.total) for s in scores}, held_out_sizes(ws))
         overall = [{**asdict(scored), **asdict(a), "missing": ", ".join(a.missing)} for a in found]
         pq.write_table(pa.Table.from_pylist(overall, AGGREGATE_SCHEMA), step.work / AGGREGATES)
         return {

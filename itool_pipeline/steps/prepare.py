@@ -67,8 +67,7 @@ def examples(ws: Workspace) -> Produced:
             return lengths[example.id]
 
         def fits(example: Example) -> bool:
-            whole = (tokens(example) or 0) + len(template.response(example.response))
-            return context is None or whole <= context
+            return context is None or (tokens(example) or 0) + len(template.response(example.response)) <= context
 
         loaded = load_data(
             e.data, POOL, ws.paths.downloads, e.seed, token_count=tokens, fits=fits, progress=ws.progress
@@ -175,6 +174,11 @@ def held_out(ws: Workspace) -> dict[str, Example]:
     return {example.id: example for example in pool}
 
 
+def held_out_sizes(ws: Workspace) -> Counter[str]:
+    """Category → how many cases of the held-out pool it has."""
+    return Counter(row["category"] for row in read_rows(ws.input("examples").file(HELD_OUT), ["category"]))
+
+
 def cases(ws: Workspace) -> dict[str, Example]:
     """Every BFCL case of one turn to be scored, by id: what the config draws from the held-out pool."""
     chosen, _ = drawn_cases(ws)
@@ -183,11 +187,20 @@ def cases(ws: Workspace) -> dict[str, Example]:
 
 def drawn_cases(ws: Workspace) -> tuple[tuple[Example, ...], Counter[str]]:
     """The cases of one turn to be scored; and how many, of the categories asked for, cannot be, by reason."""
-    e, (pool, tokens) = ws.experiment, read_pool(ws.input("examples").file(HELD_OUT))
-    chosen, unfit = choose_cases(pool, e.evaluation.bfcl, e.seed, lambda example: tokens[example.id])
+    e, asked = ws.experiment, ws.experiment.evaluation.bfcl
+    limits = (asked.categories, asked.max_prompt_tokens, asked.cases_per_category)
+    chosen, unfit = draw_from(ws.input("examples").file(HELD_OUT), *limits, e.seed)
     if not chosen and not set(e.evaluation.bfcl.categories) & set(BFCL_MULTI_TURN):
         raise ValueError(f"experiment {e.name}: evaluation.bfcl leaves no case; raise its max_prompt_tokens")
     return chosen, unfit
+
+
+def draw_from(
+    pool: Path, categories: Collection[str], max_tokens: int, limit: int | None, seed: int
+) -> tuple[tuple[Example, ...], Counter[str]]:
+    """At most `limit` cases of each category, out of a file of `write_pool`; and how many do not fit, by reason."""
+    examples, tokens = read_pool(pool)
+    return choose_cases(examples, categories, max_tokens, limit, seed, lambda example: tokens[example.id])
 
 
 def prompt_tokens(template: Chat, example: Example) -> int | None:

@@ -34,7 +34,7 @@ from itool_pipeline.data.sources import (
     NOT_DRAWN,
     TOO_LONG,
     LoadedData,
-    choose_api_bank_cases,
+    choose_cases,
     draw,
     load_api_bank_pool,
     load_data,
@@ -289,10 +289,10 @@ def test_api_bank_from_a_copy_and_from_the_hub(tmp_path: Path, monkeypatch: pyte
 
 def test_api_bank_keeps_to_its_limits() -> None:
     pool = load_api_bank_pool(ApiBankConfig(path=str(BY_HAND))).examples
-    chosen, unfit = choose_api_bank_cases(pool, ApiBankConfig(cases_per_level=2, max_prompt_tokens=12), 0, words)
+    chosen, unfit = choose_cases(pool, ("level_1", "level_2"), 12, 2, 0, words)
     assert Counter(e.category for e in chosen) == {"level_1": 2, "level_2": 2}
     assert max(map(words, chosen)) <= 12
     assert unfit == {TOO_LONG: sum(words(e) > 12 for e in pool)}
     assert unfit.total() > 0
-    only, _ = choose_api_bank_cases(pool, ApiBankConfig(levels=("level_2",)), 0, words)
+    only, _ = choose_cases(pool, ("level_2",), 4096, None, 0, words)
     assert only == tuple(e for e in pool if e.category == "level_2")
