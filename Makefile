@@ -33,7 +33,7 @@ conformance: .venv/ready
 ifdef EXPERIMENT
 	$(BIN)/python -m itool_pipeline conformance $(EXPERIMENT)
 else
-	$(BIN)/python -m itool_pipeline_tests.benchmarks.gold_answers storage/conformance/answers.jsonl
+	$(BIN)/python -m itool_pipeline_tests.benchmarks.bfcl.gold_answers storage/conformance/answers.jsonl
 	$(BIN)/python -m itool_pipeline conformance --answers storage/conformance/answers.jsonl
 endif
 

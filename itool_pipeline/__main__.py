@@ -17,11 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.benchmarks.bfcl_conformance import ConformanceError
+from itool_pipeline.benchmarks.bfcl.conformance import ConformanceError
 from itool_pipeline.data.wheels import FetchError
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
+from itool_pipeline.files.durable import StorageError
 from itool_pipeline.steps.plan import benchmarks
-from itool_pipeline.store.files import StorageError
 from itool_pipeline.store.paths import storage_paths
 from itool_pipeline.store.sql_shell import run_sql
 

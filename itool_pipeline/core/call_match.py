@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from itool_pipeline.core.tool_calls import bind_positional, parse_response
-from itool_pipeline.core.tool_schema import Tool, find_tool, properties, required, tool_names
-from itool_pipeline.core.types import Call, Example, GoldCall
-from itool_pipeline.core.value_match import is_accepted, is_equal
+from itool_pipeline.calls.tool_calls import bind_positional, parse_response
+from itool_pipeline.calls.tool_schema import Tool, find_tool, properties, required, tool_names
+from itool_pipeline.calls.types import Call, GoldCall
+from itool_pipeline.calls.value_match import is_accepted, is_equal
+from itool_pipeline.core.types import Example
 
 BENCHMARK = "bfcl"
 """The source whose examples are decided exactly as the official checker decides."""

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from itool_pipeline.calls.call_reader import BegunCall
+from itool_pipeline.calls.tool_calls import ToolCallSyntaxError, finished_calls, looks_like_call
+from itool_pipeline.calls.tool_schema import tool_names
+from itool_pipeline.calls.types import Call, GoldCall
 from itool_pipeline.core.call_match import (
     Fault,
     Mismatch,
@@ -20,10 +24,7 @@ from itool_pipeline.core.call_match import (
     readable,
     require_python,
 )
-from itool_pipeline.core.call_reader import BegunCall
-from itool_pipeline.core.tool_calls import ToolCallSyntaxError, finished_calls, looks_like_call
-from itool_pipeline.core.tool_schema import tool_names
-from itool_pipeline.core.types import Call, Example, GoldCall
+from itool_pipeline.core.types import Example
 
 _SENTENCES = {
     Fault.NO_DESCRIPTION: "the expected function {expected} is not among the tools",

@@ -1,10 +1,12 @@
-"""The nouns that every layer shares: a message, a call, an example (Section 2.1: a query q, tools T, a response y)."""
+"""The nouns that every layer shares: a message, an example (Section 2.1: a query q, tools T, a response y)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from itool_pipeline.calls.types import GoldCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,26 +15,6 @@ class Message:
 
     role: str
     content: str
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One parsed tool call. `arguments` keeps the order in which they were written."""
-
-    name: str
-    arguments: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class GoldCall:
-    """One expected call.
-
-    `arguments` maps each known parameter to the values that are accepted for it. In BFCL, and only there, the empty
-    string among them means that the parameter may be left out (the convention of its possible answers).
-    """
-
-    name: str
-    arguments: Mapping[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)

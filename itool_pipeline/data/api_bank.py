@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.core.tool_calls import render_calls
-from itool_pipeline.core.types import Call, Example, GoldCall, Message
+from itool_pipeline.calls.tool_calls import render_calls
+from itool_pipeline.calls.types import Call, GoldCall
+from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect, json_object
 from itool_pipeline.data.streams import json_array, json_lines
 from itool_pipeline.data.wheels import FetchError

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.core.tool_calls import render_gold
-from itool_pipeline.core.tool_schema import Tool, find_tool, properties, required
-from itool_pipeline.core.types import Example, GoldCall, Message
+from itool_pipeline.calls.tool_calls import render_gold
+from itool_pipeline.calls.tool_schema import Tool, find_tool, properties, required
+from itool_pipeline.calls.types import GoldCall
+from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data import near_duplicates
 from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect, json_object
 from itool_pipeline.data.streams import json_lines

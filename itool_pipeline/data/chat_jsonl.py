@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.core.tool_calls import render_calls
-from itool_pipeline.core.types import Call, Message, Progress, no_progress
+from itool_pipeline.calls.tool_calls import render_calls
+from itool_pipeline.calls.types import Call
+from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import Tools, answered
 from itool_pipeline.data.rows import Quarantined, Row, RowError, excerpt, expect, json_object, parse_json
 from itool_pipeline.data.streams import json_lines

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.core.tool_calls import ToolCallSyntaxError, bind_positional, parse_calls
-from itool_pipeline.core.types import Call, Message, Progress, no_progress
+from itool_pipeline.calls.tool_calls import ToolCallSyntaxError, bind_positional, parse_calls
+from itool_pipeline.calls.types import Call
+from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered
 from itool_pipeline.data.rows import Quarantined, Row, RowError, excerpt, expect
 from itool_pipeline.data.streams import json_array

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.core.types import Call, Message, Progress, no_progress
+from itool_pipeline.calls.types import Call
+from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered
 from itool_pipeline.data.rows import Quarantined, Row, RowError, excerpt, expect, parse_json
 from itool_pipeline.data.streams import json_array

@@ -7,8 +7,8 @@ import dagster as dg
 
 from itool_pipeline.data.wheels import FetchError
 from itool_pipeline.experiment_files import ConfigError
+from itool_pipeline.files.durable import StorageError
 from itool_pipeline.steps.workspace import MissingInput
-from itool_pipeline.store.files import StorageError
 
 
 @contextmanager

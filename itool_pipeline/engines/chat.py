@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from jinja2 import TemplateError
 
+from itool_pipeline.calls.tool_schema import Tool, json_schema
 from itool_pipeline.core.prompts import CANDIDATE, OPTIONS, grade_messages, response_messages
 from itool_pipeline.core.reward import GradePrompt, Problem
-from itool_pipeline.core.tool_schema import Tool, json_schema
 from itool_pipeline.core.types import Example, Message
 
 _ANSWER = "Option "

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from itool_pipeline.benchmarks.api_bank import CallVerdict, decide
+from itool_pipeline.benchmarks.api_bank.verdicts import CallVerdict, decide
 from itool_pipeline.config import ApiBankConfig
 from itool_pipeline.core.statistics import summarise
 from itool_pipeline.core.types import Example

@@ -10,22 +10,27 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from itool_pipeline.benchmarks.bfcl import CHECKER_RAISED, DECODER_REFUSED, CaseVerdict, OfficialChecker
-from itool_pipeline.benchmarks.bfcl_aggregates import aggregates
-from itool_pipeline.benchmarks.bfcl_errors import error_type, official_mistake
+from itool_pipeline.benchmarks.bfcl.aggregates import aggregates
+from itool_pipeline.benchmarks.bfcl.official_checker import (
+    CHECKER_RAISED,
+    DECODER_REFUSED,
+    CaseVerdict,
+    OfficialChecker,
+)
+from itool_pipeline.benchmarks.bfcl.official_errors import error_type, official_mistake
 from itool_pipeline.core.error_types import Mistake, classify
 from itool_pipeline.core.statistics import summarise
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import LANGUAGES
 from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN
 from itool_pipeline.data.wheels import BFCL, fetch
+from itool_pipeline.files.durable import Parts
 from itool_pipeline.steps.answers import Decision, Scored, answers, case_row, tables, write_rows
 from itool_pipeline.steps.bfcl_multi_turn import judged_conversations
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.prepare import drawn_cases, held_out_sizes
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
-from itool_pipeline.store.files import Parts
 
 AGGREGATES = "aggregates.parquet"
 _TEXT = pa.string()

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from itool_pipeline.benchmarks.bfcl import CaseVerdict
-from itool_pipeline.benchmarks.bfcl_multi_turn import (
+from itool_pipeline.benchmarks.bfcl.conversations import (
     Conversation,
     MultiTurnBenchmark,
     Result,
     hold,
     tools_sandbox,
 )
+from itool_pipeline.benchmarks.bfcl.official_checker import CaseVerdict
 from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN, MultiTurnCase, load_multi_turn
 from itool_pipeline.data.sources import draw_at_most
 from itool_pipeline.data.wheels import BFCL, fetch
 from itool_pipeline.engines.chat import Chat
+from itool_pipeline.files.durable import Parts
 from itool_pipeline.steps.answers import Answers, Prompts, answer_batch, batches, kept_or_answered
 from itool_pipeline.steps.models import chat, context_tokens
 from itool_pipeline.steps.workspace import Workspace
-from itool_pipeline.store.files import Parts
 
 Judged = dict[str, tuple[MultiTurnCase, Result, CaseVerdict]]
 """Case id → the case, what came of it, and the official verdict."""

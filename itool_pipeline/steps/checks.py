@@ -11,11 +11,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from itool_pipeline.benchmarks.bfcl_errors import possible_types
+from itool_pipeline.benchmarks.bfcl.official_errors import possible_types
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.api_bank import SOURCE
 from itool_pipeline.data.bfcl import LANGUAGES
 from itool_pipeline.data.near_duplicates import signatures, signatures_of_conversation, signatures_of_turns
+from itool_pipeline.files.durable import Parts
 from itool_pipeline.steps import answers, api_bank
 from itool_pipeline.steps.account import QUARANTINED, quarantined_shares
 from itool_pipeline.steps.bfcl_multi_turn import multi_turn_cases
@@ -26,7 +27,6 @@ from itool_pipeline.steps.plan import kind
 from itool_pipeline.steps.prepare import EXAMPLES, account, cases, each_training_example, held_out, split_rows
 from itool_pipeline.steps.training import CHECKPOINT
 from itool_pipeline.steps.workspace import Workspace
-from itool_pipeline.store.files import Parts
 
 Signatures = Callable[[Example], Iterable[bytes]]
 

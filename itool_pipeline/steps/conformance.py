@@ -11,20 +11,20 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from itool_pipeline.benchmarks.bfcl import OfficialChecker
-from itool_pipeline.benchmarks.bfcl_conformance import Conformance, JudgedCase, conformance, official_command
-from itool_pipeline.benchmarks.bfcl_multi_turn import MultiTurnBenchmark, tools_sandbox
-from itool_pipeline.benchmarks.bfcl_official import official_multi_turn
+from itool_pipeline.benchmarks.bfcl.conformance import Conformance, JudgedCase, conformance, official_command
+from itool_pipeline.benchmarks.bfcl.conversations import MultiTurnBenchmark, tools_sandbox
+from itool_pipeline.benchmarks.bfcl.official_checker import OfficialChecker
+from itool_pipeline.benchmarks.bfcl.official_code import official_multi_turn
 from itool_pipeline.data.bfcl import load_bfcl
 from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN, load_multi_turn
 from itool_pipeline.data.rows import RowError, expect, json_object
 from itool_pipeline.data.streams import json_lines
 from itool_pipeline.data.wheels import BFCL, fetch, wheel_file
+from itool_pipeline.files.durable import StorageError
 from itool_pipeline.steps import answers
 from itool_pipeline.steps.display import MARKDOWN, table
 from itool_pipeline.steps.plan import checkpoints
 from itool_pipeline.steps.workspace import MissingInput, Workspace
-from itool_pipeline.store.files import StorageError
 from itool_pipeline.store.paths import StoragePaths
 
 _SHOWN = 50

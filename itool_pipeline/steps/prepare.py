@@ -21,13 +21,13 @@ from itool_pipeline.data.base_model import prepare_base_model
 from itool_pipeline.data.rows import Quarantined
 from itool_pipeline.data.sources import TokenCount, choose_cases, load_data
 from itool_pipeline.engines.chat import Chat, ChatTemplateError
+from itool_pipeline.files.durable import Parts
 from itool_pipeline.steps.account import Account, account_of, lost
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_files import read_examples, read_rows, size_of, write_examples
 from itool_pipeline.steps.models import chat, context_tokens
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
-from itool_pipeline.store.files import Parts
 from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.rows import Rows
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.splits import validation_ids
 from itool_pipeline.engines.chat import Chat
+from itool_pipeline.files.durable import Parts
 from itool_pipeline.steps.display import loss_plot
 from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir, release_model
 from itool_pipeline.steps.pairs import TOKENS
@@ -21,7 +22,6 @@ from itool_pipeline.steps.plan import STAGES, passes_on, policy_before
 from itool_pipeline.steps.prepare import each_training_example, split_rows
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
-from itool_pipeline.store.files import Parts
 from itool_pipeline.store.manifest import Artifact
 
 if TYPE_CHECKING:

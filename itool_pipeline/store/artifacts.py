@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.store.files import (
+from itool_pipeline.files.durable import (
     Parts,
     Say,
     explaining_full_disk,
@@ -30,8 +30,8 @@ from itool_pipeline.store.files import (
     sync_file,
     sync_tree,
 )
-from itool_pipeline.store.jsontext import plain, to_json
-from itool_pipeline.store.locks import file_lock
+from itool_pipeline.files.json_text import plain, to_json
+from itool_pipeline.files.locks import file_lock
 from itool_pipeline.store.manifest import MANIFEST, PARTS, Artifact, Manifest, Origin, describe, load, problems_of
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from itool_pipeline.store.files import MEBIBYTE
+from itool_pipeline.files.durable import MEBIBYTE
 from itool_pipeline.store.fingerprint import fingerprint as fingerprint_of
 
 MANIFEST = "manifest.json"

@@ -10,8 +10,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from itool_pipeline.store.files import StorageError
-from itool_pipeline.store.jsontext import to_json
+from itool_pipeline.files.durable import StorageError
+from itool_pipeline.files.json_text import to_json
 
 Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]] | Sequence[Path]
 """An arrow table, dicts, or Parquet files; without the column `artifact`, which the loader adds."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import duckdb
 
-from itool_pipeline.store.files import StorageError
+from itool_pipeline.files.durable import StorageError
 from itool_pipeline.store.fingerprint import fingerprint
 
 SCHEMA_VERSION = 3

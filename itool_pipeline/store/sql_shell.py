@@ -8,8 +8,8 @@ from typing import Any
 
 import duckdb
 
+from itool_pipeline.files.durable import StorageError
 from itool_pipeline.store.database import Database
-from itool_pipeline.store.files import StorageError
 
 
 def run_sql(database: Path, sql: str, *, cell_width: int = 80, wait_seconds: float = 60.0) -> str:

@@ -11,9 +11,10 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.core.policy import Fragment, SampleRequest, ScoreRequest
 from itool_pipeline.core.reward import GradePrompt, Problem
-from itool_pipeline.core.types import Example, GoldCall, Message
+from itool_pipeline.core.types import Example, Message
 
 END = 0
 """The end-of-turn token."""

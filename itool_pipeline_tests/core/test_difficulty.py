@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.core.difficulty import Difficulty, Size, Thresholds, by_difficulty, difficulty, size
-from itool_pipeline.core.types import Example, GoldCall, Message
+from itool_pipeline.core.types import Example, Message
 from itool_pipeline_tests.core.fake_policy import call_problem, text_problem
 
 EASY, MEDIUM, HARD = Difficulty.EASY, Difficulty.MEDIUM, Difficulty.HARD

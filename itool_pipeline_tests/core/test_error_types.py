@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.core.error_types import ErrorType, Mistake, classify
-from itool_pipeline.core.types import GoldCall
 from itool_pipeline_tests.core.test_outcome import ANY_CALL, PARALLEL, SIMPLE, TEXT, F
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.core.outcome import agreement, check
-from itool_pipeline.core.types import Example, GoldCall, Message
+from itool_pipeline.core.types import Example, Message
 
 
 def _tool(name: str, required: list[str], **types: str) -> dict[str, Any]:

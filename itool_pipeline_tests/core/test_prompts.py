@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.core.prompts import CANDIDATE, OPTIONS, grade_messages, response_messages, tool_list_text
-from itool_pipeline.core.types import Example, GoldCall, Message
+from itool_pipeline.core.types import Example, Message
 
 TOOLS = ({"name": "weather.now", "description": "Grüße", "parameters": {"city": {"type": "string"}}},)
 EXAMPLE = Example(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from itool_pipeline.benchmarks.bfcl_official import official_multi_turn
+from itool_pipeline.benchmarks.bfcl.official_code import official_multi_turn
 from itool_pipeline.data.bfcl import DATA_FOLDER, answers_file, questions_file
 from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN, load_multi_turn
 

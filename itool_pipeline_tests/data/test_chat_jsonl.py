@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.core.outcome import check
-from itool_pipeline.core.types import GoldCall, Message
+from itool_pipeline.core.types import Message
 from itool_pipeline.data.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.rows import Rows
 from itool_pipeline_tests.data.examples import gathered

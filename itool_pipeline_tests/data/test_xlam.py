@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from itool_pipeline.core.types import GoldCall, Message
+from itool_pipeline.calls.types import GoldCall
+from itool_pipeline.core.types import Message
 from itool_pipeline.data.rows import Rows
 from itool_pipeline.data.xlam import json_type, read_xlam
 from itool_pipeline_tests.data.examples import gathered

@@ -15,7 +15,7 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from itool_pipeline.defs.lost_runs import end_lost_runs, sign_of_life
-from itool_pipeline.store.locks import is_held
+from itool_pipeline.files.locks import is_held
 
 ONE: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
 MANY: dict[str, Any] = {"execution": {"config": {"multiprocess": {}}}}
@@ -101,7 +101,7 @@ def test_the_kernel_frees_the_lock_of_a_killed_process(tmp_path: Path) -> None:
     assert not is_held(path)
     program = (
         "import sys, time, pathlib\n"
-        "from itool_pipeline.store.locks import file_lock\n"
+        "from itool_pipeline.files.locks import file_lock\n"
         "with file_lock(pathlib.Path(sys.argv[1]), 'run', print):\n"
         "    print('held', flush=True)\n"
         "    time.sleep(600)\n"

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from itool_pipeline.benchmarks.bfcl import CHECKER_RAISED, DECODER_REFUSED, CaseVerdict
+from itool_pipeline.benchmarks.bfcl.official_checker import CHECKER_RAISED, DECODER_REFUSED, CaseVerdict
 from itool_pipeline.core.error_types import ErrorType
 from itool_pipeline.core.types import Example
 from itool_pipeline.steps import bfcl

@@ -10,10 +10,10 @@ import pytest
 
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl_multi_turn import MultiTurnCase
+from itool_pipeline.files.durable import Parts
 from itool_pipeline.steps import bfcl_multi_turn as step
 from itool_pipeline.steps.workspace import Workspace
-from itool_pipeline.store.files import Parts
-from itool_pipeline_tests.benchmarks.conversations import gold_script
+from itool_pipeline_tests.benchmarks.bfcl.conversation_cases import gold_script
 from itool_pipeline_tests.steps.by_hand import workspace
 
 

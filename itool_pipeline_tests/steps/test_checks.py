@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from itool_pipeline.core.types import Example, Message
+from itool_pipeline.files.durable import Parts
 from itool_pipeline.steps import checks
 from itool_pipeline.steps.answers import CASES as CASE_ROWS
 from itool_pipeline.steps.answers import SCORES
@@ -22,7 +23,6 @@ from itool_pipeline.steps.pairs import PAIRS
 from itool_pipeline.steps.prepare import ACCOUNT, SPLITS, write_pool
 from itool_pipeline.steps.training import CHECKPOINT
 from itool_pipeline.steps.workspace import MissingInput, Workspace
-from itool_pipeline.store.files import Parts
 from itool_pipeline_tests.steps.by_hand import example, put, workspace, write_held_out, write_split_examples
 
 TRAINING = [example("t1"), example("t2", group="g"), example("t3", group="g"), example("v1")]

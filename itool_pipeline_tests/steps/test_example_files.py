@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.core.difficulty import size
-from itool_pipeline.core.types import Example, GoldCall, Message
+from itool_pipeline.core.types import Example, Message
 from itool_pipeline.steps import example_files
 from itool_pipeline.steps.example_files import EXAMPLE_SCHEMA, read_examples, read_rows, size_of, write_examples
 from itool_pipeline.steps.prepare import SPLIT_SCHEMA

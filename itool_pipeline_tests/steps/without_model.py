@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from itool_pipeline.benchmarks.bfcl import CaseVerdict
+from itool_pipeline.benchmarks.bfcl.official_checker import CaseVerdict
 from itool_pipeline.config import OptimizerConfig, PreferenceConfig
 from itool_pipeline.core.policy import ScoreRequest
 from itool_pipeline.core.reward import Problem

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from itool_pipeline.files.durable import StorageError
 from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
-from itool_pipeline.store.files import StorageError
 from itool_pipeline.store.manifest import Artifact, Origin
 from itool_pipeline_tests.store.by_hand import A, B
 

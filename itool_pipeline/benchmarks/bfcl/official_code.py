@@ -1,0 +1,152 @@
+"""BFCL's own decoders and checkers, imported from the unzipped wheel without its hundred requirements."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from itool_pipeline.benchmarks.bfcl.literal_arithmetic import evaluate
+
+PACKAGE = "bfcl_eval"
+MODEL_NAME = "itool"
+"""Under this name the checkers find our model's only setting: names of functions keep their dots."""
+
+_importing = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class OfficialFunctions:
+    """What the evaluation runner of the benchmark calls for one case of a single-turn category."""
+
+    decode: Callable[..., Any]
+    is_call_format: Callable[[Any], bool]
+    is_empty: Callable[[Any], bool]
+    check: Callable[..., dict[str, Any]]
+    language: Callable[[str], Any]
+    return_format: Callable[[str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OfficialMultiTurn:
+    """What the benchmark's multi-turn generation and evaluation are made of.
+
+    decode        a model's answer → its calls as text; raises for an answer that holds no list of calls
+    is_empty      whether such a list asks for nothing
+    step_limit    after so many steps with calls in a turn the whole conversation ends
+    added_tools   the user turn that hands over held-back tools, with a place for `functions`
+    execution, checker   the modules that run calls and judge conversations
+    """
+
+    decode: Callable[[str], list[str]]
+    is_empty: Callable[[list[Any]], bool]
+    step_limit: int
+    added_tools: str
+    execution: ModuleType
+    checker: ModuleType
+
+
+def official_functions(bfcl_dir: Path) -> OfficialFunctions:
+    """Import them. The folder itself is left as it is and `sys.path` too.
+
+    Raises RuntimeError when another copy of `bfcl_eval` has been imported by this process.
+    """
+    with _importing:
+        _import_package(bfcl_dir)
+        enums = importlib.import_module(f"{PACKAGE}.constants.enums")
+        decoders = importlib.import_module(f"{PACKAGE}.model_handler.utils")
+        utils = importlib.import_module(f"{PACKAGE}.utils")
+        checker = importlib.import_module(f"{PACKAGE}.eval_checker.ast_eval.ast_checker")
+    _disarm(decoders)
+    return OfficialFunctions(
+        decode=decoders.default_decode_ast_prompting,
+        is_call_format=utils.is_function_calling_format_output,
+        is_empty=utils.is_empty_output,
+        check=checker.ast_checker,
+        language=enums.Language,
+        return_format=enums.ReturnFormat,
+    )
+
+
+def official_multi_turn(bfcl_dir: Path) -> OfficialMultiTurn:
+    """Import them too. Nothing that `execution` offers may run in this process: it evaluates text.
+
+    Raises RuntimeError as `official_functions` does.
+    """
+    with _importing:
+        _import_package(bfcl_dir)
+        decoders = importlib.import_module(f"{PACKAGE}.model_handler.utils")
+        prompts = importlib.import_module(f"{PACKAGE}.constants.default_prompts")
+        folder = f"{PACKAGE}.eval_checker.multi_turn_eval"
+        execution = importlib.import_module(f"{folder}.multi_turn_utils")
+        checker = importlib.import_module(f"{folder}.multi_turn_checker")
+    _disarm(decoders)
+    return OfficialMultiTurn(
+        decode=decoders.default_decode_execute_prompting,
+        is_empty=execution.is_empty_execute_response,
+        step_limit=prompts.MAXIMUM_STEP_LIMIT,
+        added_tools=prompts.DEFAULT_USER_PROMPT_FOR_ADDITIONAL_FUNCTION_PROMPTING,
+        execution=execution,
+        checker=checker,
+    )
+
+
+def _import_package(bfcl_dir: Path) -> None:
+    folder = (bfcl_dir / PACKAGE).resolve()
+    if PACKAGE in sys.modules:
+        present = Path(str(sys.modules[PACKAGE].__file__)).resolve().parent
+        if present != folder:
+            raise RuntimeError(f"{PACKAGE} is already imported from {present}; its scores would not be the pinned ones")
+        return
+    spec = importlib.util.spec_from_file_location(
+        PACKAGE, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    if spec is None or spec.loader is None or not folder.is_dir():
+        raise RuntimeError(f"{folder} is not the package {PACKAGE}")
+    package = importlib.util.module_from_spec(spec)
+    sys.modules[PACKAGE] = package
+    spec.loader.exec_module(package)
+    sys.modules[f"{PACKAGE}.constants.model_config"] = _model_config()
+    with _scratch_project_root():
+        importlib.import_module(f"{PACKAGE}.constants.eval_config")
+
+
+def _model_config() -> ModuleType:
+    """In the place of the module that imports every vendor's SDK: all that the checkers read of it."""
+    module = ModuleType(f"{PACKAGE}.constants.model_config")
+    setattr(module, "MODEL_CONFIG_MAPPING", {MODEL_NAME: SimpleNamespace(underscore_to_dot=False)})  # noqa: B010
+    return module
+
+
+@contextmanager
+def _scratch_project_root() -> Iterator[None]:
+    """`constants.eval_config` makes three folders when it is imported; they belong nowhere in our storage."""
+    variable = "BFCL_PROJECT_ROOT"
+    before = os.environ.get(variable)
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ[variable] = scratch
+        try:
+            yield
+        finally:
+            os.environ.pop(variable)
+            if before is not None:
+                os.environ[variable] = before
+
+
+def _disarm(decoders: ModuleType) -> None:
+    """The decoder evaluates arithmetic in arguments; give it an `eval` that runs nothing."""
+    known = {*vars(decoders), "value"}
+
+    def harmless_eval(text: str) -> Any:
+        return evaluate(text, known)
+
+    setattr(decoders, "eval", harmless_eval)  # noqa: B010

@@ -1,0 +1,1 @@
+"""Tool calls as text: read, render, compare. Pure, like `core`, and below it."""

@@ -1,0 +1,1 @@
+"""The ground floor: durable writes, locks between processes, JSON text."""
