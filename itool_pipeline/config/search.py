@@ -1,0 +1,85 @@
+"""The replay buffer, the search and its rewards, and which pairs come of it (Section 3.2, App. B.1)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from itool_pipeline.config.fields import AtLeastOne, Count, Fraction, Positive, Section, Share
+
+
+class ReplayBufferConfig(Section):
+    """Which examples are searched (Sec. 3.2, "Sampling complex data")."""
+
+    fraction: Share = Field(0.5, description="of the training set, drawn once")
+    select_by: Literal["perplexity", "random"] = "perplexity"
+    top_fraction: Share = Field(0.1, description="of the buffer, hardest first")
+    balance: Literal["none", "by_call"] = Field(
+        "none", description="by_call: the fraction is taken of examples that expect a call and of the others separately"
+    )
+
+
+class OutcomeConfig(Section):
+    """Outcome O of Eq. 6: `correct` or `wrong` at a terminal state; before it, `progress` times the agreement."""
+
+    correct: float = 1.0
+    wrong: float = -1.0
+    progress: Fraction = 0.5
+
+
+class SelfEvaluationConfig(Section):
+    """Self-evaluation C of Eq. 7: option probabilities, weighted (App. B.1)."""
+
+    enabled: bool = True
+    form: Literal["exact", "sampled"] = Field(
+        "exact", description="expectation over the options, or the mean of answers that are drawn (App. B.1)"
+    )
+    samples: AtLeastOne = Field(4, description="answers drawn for each state in the sampled form")
+    weights: tuple[float, float, float, float] = (1.0, 0.1, -1.0, -2.0)
+
+
+class SearchConfig(Section):
+    """Step-wise MCTS (Sec. 3.2; limits of App. B.1), or whole responses in its place (w/o MCTS, Sec. 4.3.2)."""
+
+    method: Literal["mcts", "sampling"] = Field(
+        "mcts",
+        description="sampling: `responses` whole ones are drawn and the likeliest is preferred to the least likely; "
+        "the limits of the tree do not matter then",
+    )
+    responses: Annotated[int, Field(ge=2, le=64)] = Field(4, description="drawn for each example by `sampling`")
+    depth: AtLeastOne = Field(3, description="fragments from the root to the deepest node")
+    width: Annotated[int, Field(ge=1, le=64)] = Field(3, description="children per node")
+    iterations: AtLeastOne = Field(5, description="select-expand-backup rounds per tree")
+    simulation: Count = Field(2, description="roll-out steps after each expansion")
+    c: Annotated[float, Field(ge=0.0)] = Field(1.0, description="exploration constant of Eq. 5")
+    gamma: Fraction = Field(1.0, description="discount of Eq. 9")
+    temperature: Positive = Field(1.5, description="of sampled fragments; priors are always at temperature 1")
+    top_k: AtLeastOne = Field(50, description="fragments are drawn from the so many likeliest tokens")
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    samples: AtLeastOne = Field(4, description="fragments sampled per expansion; the first `width` distinct are kept")
+    terminators: str = Field(",.)", min_length=1, description="characters that end a fragment")
+    max_fragment_tokens: AtLeastOne = 32
+    max_response_tokens: AtLeastOne = 256
+    prior: Literal["geometric_mean", "product"] = "geometric_mean"
+    outcome: OutcomeConfig = OutcomeConfig()
+    self_evaluation: SelfEvaluationConfig = SelfEvaluationConfig()
+    shard_size: AtLeastOne = Field(16, description="trees searched together by one op")
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> SearchConfig:
+        if self.samples < self.width:
+            raise ValueError(f"samples ({self.samples}) must be at least width ({self.width})")
+        return self
+
+
+class PairsConfig(Section):
+    """Which children of a node make a pair (Sec. 3.2), and the three filters of App. B.1."""
+
+    per_node: Literal["extremes", "all"] = Field(
+        "extremes", description="the best and the worst child, or every two children that differ enough in Q"
+    )
+    max_similarity: Fraction = 0.95
+    min_q_difference: Annotated[float, Field(ge=0.0)] = 0.1
+    min_chosen_q: float = 0.3
+    max_pairs: AtLeastOne | None = Field(4000, description="largest difference in Q (or probability) first")
