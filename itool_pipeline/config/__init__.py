@@ -1,10 +1,13 @@
 """Experiment configuration: frozen, validated, and free of torch. `experiment_files` reads it from YAML."""
 
 from itool_pipeline.config.categories import (
+    BFCL_CATEGORIES,
     BFCL_MULTI_TURN,
     BFCL_SINGLE_TURN,
     BFCL_TRAINING,
     ApiBankLevel,
+    BfclCategory,
+    BfclKind,
     BfclMultiTurnCategory,
     BfclSingleTurnCategory,
     BfclTrainingCategory,
@@ -34,6 +37,7 @@ from itool_pipeline.config.search import (
 from itool_pipeline.config.training import LoraConfig, OptimizerConfig, PreferenceConfig, WarmupConfig
 
 __all__ = [
+    "BFCL_CATEGORIES",
     "BFCL_MULTI_TURN",
     "BFCL_SINGLE_TURN",
     "BFCL_TRAINING",
@@ -41,8 +45,10 @@ __all__ = [
     "ApiBankConfig",
     "ApiBankLevel",
     "AtLeastOne",
+    "BfclCategory",
     "BfclConfig",
     "BfclHalfData",
+    "BfclKind",
     "BfclMultiTurnCategory",
     "BfclSingleTurnCategory",
     "BfclTrainingCategory",

@@ -11,11 +11,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from itool_pipeline.config import BFCL_MULTI_TURN
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.bfcl import DATA_FOLDER, SOURCE, answers_file, questions_file
 from itool_pipeline.data.streams import json_rows
 
-MULTI_TURN = ("multi_turn_base", "multi_turn_miss_func", "multi_turn_miss_param", "multi_turn_long_context")
+MULTI_TURN = BFCL_MULTI_TURN
 """The multi-turn categories, 200 conversations each."""
 
 TOOL_FILES: Mapping[str, str] = {

@@ -18,16 +18,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from itool_pipeline.config import BFCL_CATEGORIES, BFCL_MULTI_TURN, BfclKind
+
 Counts = Mapping[str, tuple[int, int]]
 """Category → (correct, total) of the cases that were evaluated."""
 
 Sizes = Mapping[str, int]
 """Category → how many held-out cases there are, evaluated or not."""
 
-_SIMPLE = ("simple_python", "simple_java", "simple_javascript")
-_NON_LIVE = ("multiple", "parallel", "parallel_multiple")
-_LIVE = ("live_simple", "live_multiple", "live_parallel", "live_parallel_multiple")
-_MULTI_TURN = ("multi_turn_base", "multi_turn_miss_func", "multi_turn_miss_param", "multi_turn_long_context")
+
+def _of(*kinds: BfclKind, live: bool = False) -> tuple[str, ...]:
+    """The categories of these kinds."""
+    return tuple(name for name, c in BFCL_CATEGORIES.items() if c.kind in kinds and c.live is live)
+
+
+_CALLING = (BfclKind.MULTIPLE, BfclKind.PARALLEL, BfclKind.PARALLEL_MULTIPLE)
+_SIMPLE = _of(BfclKind.SIMPLE)
+_NON_LIVE = _of(*_CALLING)
+_LIVE = _of(BfclKind.SIMPLE, *_CALLING, live=True)
 _V3_WEIGHTS = {"non_live": 1, "live": 1, "multi_turn": 1}
 _V4_WEIGHTS = {"non_live": 10, "live": 10, "irrelevance": 10, "multi_turn": 30, "agentic": 40}
 
@@ -48,7 +56,7 @@ def aggregates(counts: Counts, sizes: Sizes) -> list[Aggregate]:
     irrelevance = _mean("", "irrelevance", [_category(counts, c) for c in ("irrelevance", "live_irrelevance")])
     simple = _mean("", "simple", [_category(counts, c) for c in _SIMPLE])
     calling = [simple, *(_category(counts, c) for c in _NON_LIVE)]
-    multi_turn = _mean("", "multi_turn", [_category(counts, c) for c in _MULTI_TURN])
+    multi_turn = _mean("", "multi_turn", [_category(counts, c) for c in BFCL_MULTI_TURN])
     v3 = [
         _mean("v3", "non_live", [*calling, _category(counts, "irrelevance")]),
         _by_size("v3", "live", counts, sizes, (*_LIVE, "live_irrelevance", "live_relevance")),
