@@ -24,7 +24,7 @@ from itool_pipeline.core.call_match import (
     readable,
     require_python,
 )
-from itool_pipeline.core.types import Example
+from itool_pipeline.core.types import Example, Expectation
 
 _SENTENCES = {
     Fault.NO_DESCRIPTION: "the expected function {expected} is not among the tools",
@@ -75,8 +75,8 @@ def check(example: Example, response: str) -> Verdict:
 
 
 def expects_call(example: Example) -> bool:
-    """Whether the right answer calls a tool. A relevance category wants any call, and says not which."""
-    return bool(example.gold) or ("relevance" in example.category and "irrelevance" not in example.category)
+    """Whether the right answer calls a tool."""
+    return example.expects is not Expectation.NO_CALL
 
 
 def is_plain_text(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
 
 from itool_pipeline.calls.types import GoldCall
@@ -15,6 +16,14 @@ class Message:
 
     role: str
     content: str
+
+
+class Expectation(StrEnum):
+    """What a right answer does."""
+
+    CALLS = "calls"  # the gold calls
+    ANY_CALL = "any_call"  # some call, whichever
+    NO_CALL = "no_call"  # plain text
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,9 @@ class Example:
     gold      the calls expected in the response; empty when the right answer calls no tool
     group     examples with the same group are near-duplicates and never cross a split
     language  `python`, `java` or `javascript`: the syntax of argument values
+    expects   what the right answer does; where it says the gold calls and there are none, no call
+
+    Raises ValueError when there are gold calls and `expects` says something else.
     """
 
     id: str
@@ -41,6 +53,13 @@ class Example:
     gold: tuple[GoldCall, ...]
     group: str
     language: str = "python"
+    expects: Expectation = Expectation.CALLS
+
+    def __post_init__(self) -> None:
+        if self.gold and self.expects is not Expectation.CALLS:
+            raise ValueError(f"{self.id}: has gold calls, but expects {self.expects}")
+        if not self.gold and self.expects is Expectation.CALLS:
+            object.__setattr__(self, "expects", Expectation.NO_CALL)
 
     @property
     def question(self) -> str:
@@ -61,6 +80,7 @@ class Example:
                 "gold": tuple(
                     GoldCall(g["name"], {k: tuple(v) for k, v in g["arguments"].items()}) for g in row["gold"]
                 ),
+                "expects": Expectation(row["expects"]),
             }
         )
 

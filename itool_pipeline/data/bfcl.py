@@ -12,7 +12,8 @@ from typing import Any
 from itool_pipeline.calls.tool_calls import render_gold
 from itool_pipeline.calls.tool_schema import Tool, find_tool, properties, required
 from itool_pipeline.calls.types import GoldCall
-from itool_pipeline.core.types import Example, Message
+from itool_pipeline.config import BFCL_CATEGORIES, BfclKind
+from itool_pipeline.core.types import Example, Expectation, Message
 from itool_pipeline.data import near_duplicates
 from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect, json_object
 from itool_pipeline.data.streams import json_lines
@@ -22,21 +23,12 @@ DATA_FOLDER = Path("bfcl_eval") / "data"
 FILE_PREFIX = "BFCL_v4_"
 
 LANGUAGES: Mapping[str, str] = {
-    "simple_python": "python",
-    "multiple": "python",
-    "parallel": "python",
-    "parallel_multiple": "python",
-    "irrelevance": "python",
-    "simple_java": "java",
-    "simple_javascript": "javascript",
-    "live_simple": "python",
-    "live_multiple": "python",
-    "live_parallel": "python",
-    "live_parallel_multiple": "python",
-    "live_irrelevance": "python",
-    "live_relevance": "python",
+    name: category.language for name, category in BFCL_CATEGORIES.items() if category.kind is not BfclKind.MULTI_TURN
 }
 """Every single-turn category and the language its calls are written in."""
+
+_EXPECTS = {BfclKind.IRRELEVANCE: Expectation.NO_CALL, BfclKind.RELEVANCE: Expectation.ANY_CALL}
+"""The kinds of question that have no calls to compare with."""
 
 ABSTENTION = "None of the given functions can answer this."
 """Our gold response where the right answer is to call nothing."""
@@ -125,9 +117,9 @@ def _example(row: Mapping[str, Any], category: str, answers: Mapping[str, tuple[
     messages = tuple(_message(message) for message in turns[0])
     expect(any(message.role == "user" for message in messages), "no user message")
     tools = tuple(_tool(tool) for tool in _list(row, "function"))
-    needs_answer = "relevance" not in category
-    expect(not needs_answer or bool(answers.get(row["id"])), "no possible answer")
-    gold = answers[row["id"]] if needs_answer else ()
+    expects = _EXPECTS.get(BFCL_CATEGORIES[category].kind, Expectation.CALLS)
+    expect(expects is not Expectation.CALLS or bool(answers.get(row["id"])), "no possible answer")
+    gold = answers[row["id"]] if expects is Expectation.CALLS else ()
     missing = sorted({call.name for call in gold} - {str(tool["name"]) for tool in tools})
     expect(not missing, f"expected functions are not among the tools: {missing}")
     return Example(
@@ -140,6 +132,7 @@ def _example(row: Mapping[str, Any], category: str, answers: Mapping[str, tuple[
         gold=gold,
         group=row["id"],
         language=LANGUAGES[category],
+        expects=expects,
     )
 
 
@@ -158,7 +151,7 @@ def _tool(tool: Any) -> Mapping[str, Any]:
 
 
 def _response(category: str, gold: tuple[GoldCall, ...], tools: Sequence[Tool]) -> str:
-    if "irrelevance" in category:
+    if BFCL_CATEGORIES[category].kind is BfclKind.IRRELEVANCE:
         return ABSTENTION
     python = LANGUAGES[category] == "python"
     possible = python and bool(gold) and all(_possible(call, tools) for call in gold)

@@ -28,6 +28,7 @@ EXAMPLE_SCHEMA = pa.schema(
         ("category", pa.string()),
         ("group_id", pa.string()),
         ("language", pa.string()),
+        ("expects", pa.string()),
         ("question", pa.string()),
         ("tools", pa.string()),
         ("messages", pa.string()),
@@ -82,6 +83,7 @@ def _row(example: Example) -> dict[str, Any]:
         "category": example.category,
         "group_id": example.group,
         "language": example.language,
+        "expects": str(example.expects),
         "question": example.question,
         "tools": _json(list(example.tools)),
         "messages": _json([asdict(message) for message in example.messages]),
@@ -105,6 +107,7 @@ def _example(row: Mapping[str, Any]) -> Example:
             "gold": json.loads(row["gold"]),
             "group": row["group_id"],
             "language": row["language"],
+            "expects": row["expects"],
         }
     )
 

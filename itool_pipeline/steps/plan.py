@@ -22,15 +22,15 @@ STAGES = ("easy", "medium", "hard")
 
 CODE_VERSIONS = {
     "base_model": "1",
-    "examples": "4",
-    "splits": "2",
+    "examples": "5",
+    "splits": "3",
     "warmup": "1",
     "replay_buffer": "2",
     "trees": "5",
     "pairs": "2",
     "policy": "1",
     "bfcl": "5",
-    "api_bank_cases": "3",
+    "api_bank_cases": "4",
     "api_bank": "3",
     "report": "5",
 }

@@ -15,7 +15,7 @@ import duckdb
 from itool_pipeline.files.durable import StorageError
 from itool_pipeline.store.fingerprint import fingerprint
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised whenever a table of schema.sql changes."""
 
 

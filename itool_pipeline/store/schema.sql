@@ -38,6 +38,7 @@ CREATE TABLE examples (                 -- of the asset `splits`
     category VARCHAR,
     group_id VARCHAR,                   -- the same for near-duplicates, which never cross a split
     language VARCHAR,                   -- of argument values
+    expects VARCHAR,                    -- of the right answer: calls (those in gold), any_call, no_call
     question VARCHAR,                   -- last user turn
     tools JSON,
     messages JSON,

@@ -10,7 +10,7 @@ import pytest
 
 from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.core.outcome import agreement, check
-from itool_pipeline.core.types import Example, Message
+from itool_pipeline.core.types import Example, Expectation, Message
 
 
 def _tool(name: str, required: list[str], **types: str) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def _example(category: str, *gold: GoldCall, source: str = "bfcl", tools: tuple[
 SIMPLE = _example("simple_python", F)
 PARALLEL = _example("parallel_multiple", F, G)
 TEXT = _example("irrelevance")
-ANY_CALL = _example("live_relevance")
+ANY_CALL = replace(_example("live_relevance"), expects=Expectation.ANY_CALL)
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,15 @@ def test_only_what_cannot_be_answered_has_no_response(examples: tuple[Example, .
     assert {e.response for e in examples if "irrelevance" in e.category} == {ABSTENTION}
 
 
+def test_what_is_expected_is_what_the_category_asks(examples: tuple[Example, ...]) -> None:
+    """No call in the two kinds of irrelevance, any in live_relevance, elsewhere those of the possible answers."""
+    found = {(e.category, e.expects) for e in examples}
+    assert found == {
+        (category, {"irrelevance": "no_call", "relevance": "any_call"}.get(category.removeprefix("live_"), "calls"))
+        for category in COUNTS
+    }
+
+
 def test_examples_survive_json(examples: tuple[Example, ...]) -> None:
     assert all(Example.from_dict(json.loads(json.dumps(e.to_dict()))) == e for e in examples)
 

@@ -12,7 +12,7 @@ import pytest
 
 from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.core.difficulty import size
-from itool_pipeline.core.types import Example, Message
+from itool_pipeline.core.types import Example, Expectation, Message
 from itool_pipeline.steps import example_files
 from itool_pipeline.steps.example_files import EXAMPLE_SCHEMA, read_examples, read_rows, size_of, write_examples
 from itool_pipeline.steps.prepare import SPLIT_SCHEMA
@@ -46,6 +46,18 @@ def test_examples_come_back_whole_and_in_order(tmp_path: Path, monkeypatch: pyte
     assert list(read_examples(path)) == WRITTEN
     assert list(read_examples(path, {"a", "odd", "unknown"})) == WRITTEN[1:]
     assert pq.ParquetFile(path).num_row_groups == {1: 3, 2: 2, 500: 1}[group]
+
+
+def test_what_is_expected_comes_back(tmp_path: Path) -> None:
+    written = [replace(ODD, gold=(), expects=Expectation.ANY_CALL), replace(ODD, gold=()), ODD]
+    write_examples(tmp_path / "x.parquet", none(written))
+    assert list(read_examples(tmp_path / "x.parquet")) == written
+    stored = [row["expects"] for row in read_rows(tmp_path / "x.parquet", ["expects"])]
+    assert stored == [
+        "any_call",
+        "no_call",
+        "calls",
+    ]
 
 
 def test_no_examples_are_a_file_too(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from itool_pipeline.benchmarks.bfcl.literal_arithmetic import CodeRefused
 from itool_pipeline.benchmarks.bfcl.official_code import MODEL_NAME, official_functions
+from itool_pipeline.config import BFCL_CATEGORIES, BfclKind
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import LANGUAGES, answers_file, questions_file
 from itool_pipeline.data.streams import json_rows
@@ -21,6 +22,9 @@ DECODER_REFUSED = "ast_decoder:code_refused"
 
 CHECKER_RAISED = "ast_checker:exception"
 """Ours: the official checker stopped with an exception on this output, where the official run would end. Wrong."""
+
+_WITHOUT_CALLS = (BfclKind.IRRELEVANCE, BfclKind.RELEVANCE)
+"""The kinds of question that are decided by whether anything is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,8 @@ class OfficialChecker:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # the parser's remarks on what a model wrote
             try:
-                return self._relevance(case, output) if "relevance" in case.category else self._ast(entry, case, output)
+                kind = BFCL_CATEGORIES[case.category].kind
+                return self._relevance(kind, output) if kind in _WITHOUT_CALLS else self._ast(entry, case, output)
             except CodeRefused as refused:
                 return CaseVerdict(False, DECODER_REFUSED, f"Would have to run code: {refused}")
 
@@ -67,7 +72,7 @@ class OfficialChecker:
         except KeyError:
             raise LookupError(f"BFCL has no case {case.id!r} in {case.category}") from None
 
-    def _relevance(self, case: Example, output: str) -> CaseVerdict:
+    def _relevance(self, kind: BfclKind, output: str) -> CaseVerdict:
         """Whether the output holds a call at all. What cannot be decoded holds none."""
         problem = ""
         try:
@@ -76,7 +81,7 @@ class OfficialChecker:
             raise
         except Exception as error:
             called, problem = False, str(error)
-        if "irrelevance" not in case.category:
+        if kind is BfclKind.RELEVANCE:
             text = f"Invalid syntax. Failed to decode AST when it should have. {problem}"
             return CaseVerdict(True) if called else CaseVerdict(False, "relevance_error:decoder_failed", text)
         text = "Valid syntax. Successfully decode AST when it should not."
