@@ -17,10 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.benchmarks.bfcl.conformance import ConformanceError
-from itool_pipeline.data.wheels import FetchError
+from itool_pipeline.errors import ActionableError
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
-from itool_pipeline.files.durable import StorageError
 from itool_pipeline.steps.plan import benchmarks
 from itool_pipeline.store.paths import storage_paths
 from itool_pipeline.store.sql_shell import run_sql
@@ -141,7 +139,7 @@ def main() -> int:
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
-    except (ConfigError, ConformanceError, FetchError, StorageError) as error:
+    except ActionableError as error:
         print(error, file=sys.stderr)
         return 2
 

@@ -15,12 +15,13 @@ import yaml
 from pydantic import ValidationError
 
 from itool_pipeline.config import Experiment
+from itool_pipeline.errors import ActionableError
 
 SHIPPED = Path(__file__).parent / "experiments"
 """The experiments of the package; any experiment file may extend them."""
 
 
-class ConfigError(ValueError):
+class ConfigError(ActionableError):
     """A config file is missing, unreadable or invalid. The message names the file, the key and the reason."""
 
 

@@ -77,8 +77,8 @@ def load_api_bank(directory: Path) -> Rows:
     """The cases of a local copy: `api_descriptions.json` and the dialogues, `lv1-lv2-samples/<level>/*.jsonl`.
 
     A dialogue with a malformed line is quarantined whole, and a call that no answer could get right alone; both with
-    file, line and reason. Raises FetchError when a file or folder is missing, ValueError when the descriptions are no
-    list.
+    file, line and reason. Raises FetchError when a file or folder is missing, UnreadableFile when the descriptions are
+    no list.
     """
     known, quarantined = _descriptions(directory / DESCRIPTIONS)
     dialogues: list[Dialogue] = []

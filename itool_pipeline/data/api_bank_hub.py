@@ -56,7 +56,7 @@ def load_api_bank_rows(files: Mapping[str, Path]) -> Rows:
 
     Level 2 calls some APIs that it does not find; they are described elsewhere, so both files are wanted.
 
-    Raises ValueError when a file as a whole is no JSON list.
+    Raises UnreadableFile when a file as a whole is no JSON list.
     """
     dialogues: list[Dialogue] = []
     quarantined: list[Quarantined] = []

@@ -110,7 +110,7 @@ def load_data(
     nearly equals a question of the test is not trained on. `progress` makes a callback for work that is counted in the
     unit it is given.
 
-    Raises FetchError when something cannot be downloaded or found, ValueError for a file in the wrong layout.
+    Raises FetchError when something cannot be downloaded or found, UnreadableFile for a file in the wrong layout.
     """
     wheel = fetch(BFCL, downloads)
     benchmark = load_bfcl(wheel)
@@ -158,7 +158,7 @@ def choose_cases(
 def load_api_bank_pool(config: ApiBankConfig) -> Rows:
     """Every case of both levels, from the local copy or from the hub; and what is quarantined, with the reason.
 
-    Raises FetchError when something cannot be found or downloaded, ValueError for a file in the wrong layout.
+    Raises FetchError when something cannot be found or downloaded, UnreadableFile for a file in the wrong layout.
     """
     if config.path is not None:
         return load_api_bank(Path(config.path).expanduser())

@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from itool_pipeline.core.types import Progress, no_progress
+from itool_pipeline.errors import ActionableError
 
 CHUNK_BYTES = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
 _END = re.compile(r"[ \t\r\n]*[],]")
+
+
+class UnreadableFile(ActionableError):
+    """A whole file is not what it should hold. The message says which, where in it, and what was found."""
 
 
 def json_lines(path: Path, progress: Progress = no_progress) -> Iterator[tuple[int, bytes]]:
@@ -37,13 +42,13 @@ def json_rows(path: Path) -> list[dict[str, Any]]:
 def json_array(path: Path, progress: Progress = no_progress) -> Iterator[Any]:
     """The members of the JSON array that the file holds, one at a time. `progress` gets kB.
 
-    Raises ValueError, with the file, when it holds no JSON array or the JSON breaks off, and OSError when it cannot
+    Raises UnreadableFile when it holds no JSON array or the JSON breaks off, and OSError when it cannot
     be read. Members before the damage have been given by then.
     """
     text = _Text(path, progress)
     first = text.peek()
     if first != "[":
-        raise ValueError(f"{path}: must hold a JSON list of rows")
+        raise UnreadableFile(f"{path}: must hold a JSON list of rows")
     text.skip()
     if text.peek() == "]":
         text.skip()
@@ -55,9 +60,10 @@ def json_array(path: Path, progress: Progress = no_progress) -> Iterator[Any]:
             if mark == "]":
                 break
             if mark != ",":
-                raise ValueError(f"{path}: not JSON: `,` or `]` expected after row {text.rows - 1}, found {mark!r}")
+                found = f"`,` or `]` expected after row {text.rows - 1}, found {mark!r}"
+                raise UnreadableFile(f"{path}: not JSON: {found}")
     if text.peek():
-        raise ValueError(f"{path}: not JSON: there is something after the list")
+        raise UnreadableFile(f"{path}: not JSON: there is something after the list")
 
 
 class _Text:
@@ -95,7 +101,7 @@ class _Text:
             except (ValueError, RecursionError) as error:
                 # It may only have been cut off. Doubling keeps the work linear when it is truly broken.
                 if not self._grow(chunks):
-                    raise ValueError(f"{self._path}: not JSON: row {self.rows}: {error}") from error
+                    raise UnreadableFile(f"{self._path}: not JSON: row {self.rows}: {error}") from error
             else:
                 if whole or not self._grow(chunks):
                     self._at = end
@@ -125,4 +131,4 @@ class _Text:
                     yield decoder.decode(chunk)
                 decoder.decode(b"", final=True)
             except UnicodeDecodeError as error:
-                raise ValueError(f"{self._path}: not UTF-8: {error}") from error
+                raise UnreadableFile(f"{self._path}: not UTF-8: {error}") from error

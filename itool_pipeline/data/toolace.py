@@ -37,7 +37,7 @@ def read_toolace(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
     stays as a system message. Calls are written anew as Python literals.
 
     A row without a tool list in the standard layout, or a turn that cannot be read, is quarantined with the reason.
-    Raises ValueError when the file as a whole is not a JSON list, and OSError when it cannot be read.
+    Raises UnreadableFile when the file as a whole is not a JSON list, and OSError when it cannot be read.
     """
     for index, row in enumerate(json_array(path, progress)):
         yield from _read_row(index, row)

@@ -17,10 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from itool_pipeline.errors import ActionableError
+
 log = logging.getLogger(__name__)
 
 
-class FetchError(RuntimeError):
+class FetchError(ActionableError):
     """Something could not be fetched. The message says what, where, and what to do."""
 
 

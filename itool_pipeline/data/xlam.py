@@ -39,7 +39,7 @@ def read_xlam(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
 
     An answer without calls is quarantined too: the set has no words to say instead.
 
-    Raises ValueError when the file as a whole is not a JSON list, and OSError when it cannot be read.
+    Raises UnreadableFile when the file as a whole is not a JSON list, and OSError when it cannot be read.
     """
     for index, row in enumerate(json_array(path, progress)):
         name = f"{SOURCE}_{index}"

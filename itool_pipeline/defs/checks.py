@@ -6,6 +6,7 @@ import dagster as dg
 
 from itool_pipeline.config import MAX_ITERATIONS
 from itool_pipeline.defs.assets import asset_key, op_name
+from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.metadata import shown_value
 from itool_pipeline.defs.resources import RunOptions, workspace
 from itool_pipeline.steps import checks
@@ -47,7 +48,8 @@ def step_check(
     def checked(context: dg.AssetCheckExecutionContext, options: RunOptions) -> Iterator[dg.AssetCheckResult]:
         ws = workspace(context.op_execution_context, options)
         if ws.has(asset):
-            found = find(ws)
+            with explained():
+                found = find(ws)
             for problem in found.problems[:_SHOWN]:
                 context.log.error(f"{name}: {problem}")
             counts = {key: shown_value(value) for key, value in found.counts.items()}

@@ -5,10 +5,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from itool_pipeline.data.wheels import FetchError
-from itool_pipeline.experiment_files import ConfigError
-from itool_pipeline.files.durable import StorageError
-from itool_pipeline.steps.workspace import MissingInput
+from itool_pipeline.errors import ActionableError
 
 
 @contextmanager
@@ -16,5 +13,5 @@ def explained() -> Iterator[None]:
     """Turn an error whose message says what to do into a failure that is not tried again."""
     try:
         yield
-    except (ConfigError, FetchError, MissingInput, StorageError) as error:
+    except ActionableError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error

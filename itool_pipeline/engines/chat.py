@@ -15,6 +15,7 @@ from itool_pipeline.calls.tool_schema import Tool, json_schema
 from itool_pipeline.core.prompts import CANDIDATE, OPTIONS, grade_messages, response_messages
 from itool_pipeline.core.reward import GradePrompt, Problem
 from itool_pipeline.core.types import Example, Message
+from itool_pipeline.errors import ActionableError
 
 _ANSWER = "Option "
 """How the answer to the grade prompt begins; one of OPTIONS follows."""
@@ -42,7 +43,7 @@ _PROBED = Example(
 """A whole conversation with tools, to see whether prompt and response are what the template makes of it."""
 
 
-class ChatTemplateError(ValueError):
+class ChatTemplateError(ActionableError):
     """The model's chat template cannot express what the prompts need."""
 
 

@@ -20,6 +20,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.data.quiet import quieten_libraries
+from itool_pipeline.errors import ActionableError
 
 Quantization = Literal["none", "nf4"]
 
@@ -30,7 +31,7 @@ _BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 """Names in `torch.cpu.get_capabilities()`, of x86-64 and of ARM."""
 
 
-class ModelError(RuntimeError):
+class ModelError(ActionableError):
     """A model or an adapter cannot be loaded. The message says which, why, and what to do."""
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from itool_pipeline.errors import ActionableError
 from itool_pipeline.files.json_text import to_json
 
 Say = Callable[[str], None]
@@ -21,7 +22,7 @@ Say = Callable[[str], None]
 MEBIBYTE = 2**20
 
 
-class StorageError(RuntimeError):
+class StorageError(ActionableError):
     """The storage cannot do what was asked. The message says what, where, and what to do about it."""
 
 

@@ -84,7 +84,7 @@ def answers(
 ) -> Answers:
     """Case id → the model's answer. Batches of similar length; each finished batch is kept as a part.
 
-    Raises ValueError when the longest prompt and its answer do not fit in the model's context.
+    Raises StepError when the longest prompt and its answer do not fit in the model's context.
     """
     template = chat(ws)
     prompts = {example.id: template.prompt(example) for example in examples}

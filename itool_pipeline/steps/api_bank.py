@@ -24,7 +24,7 @@ from itool_pipeline.steps.prepare import (
     write_pool,
     write_quarantine,
 )
-from itool_pipeline.steps.workspace import Produced, Workspace
+from itool_pipeline.steps.workspace import Produced, StepError, Workspace
 from itool_pipeline.store.artifacts import Step
 
 POOL = "cases.parquet"
@@ -90,14 +90,14 @@ def _drawn(ws: Workspace) -> tuple[tuple[Example, ...], Counter[str]]:
     limits = (asked.levels, asked.max_prompt_tokens, asked.cases_per_level)
     chosen, unfit = draw_from(ws.input("api_bank_cases").file(POOL), *limits, e.seed)
     if not chosen:
-        raise ValueError(f"experiment {e.name}: evaluation.api_bank leaves no case; raise its max_prompt_tokens")
+        raise StepError(f"experiment {e.name}: evaluation.api_bank leaves no case; raise its max_prompt_tokens")
     return chosen, unfit
 
 
 def _asked(ws: Workspace) -> ApiBankConfig:
     asked = ws.experiment.evaluation.api_bank
     if asked is None:
-        raise ValueError(f"experiment {ws.experiment.name} has no evaluation.api_bank")
+        raise StepError(f"experiment {ws.experiment.name} has no evaluation.api_bank")
     return asked
 
 

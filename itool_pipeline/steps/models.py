@@ -13,7 +13,7 @@ from itool_pipeline.config import ComputeConfig
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.data.base_model import base_model_path
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.steps.workspace import StepError, Workspace
 
 if TYPE_CHECKING:
     from itool_pipeline.engines.model import LoadedModel
@@ -46,10 +46,10 @@ def context_tokens(ws: Workspace) -> int | None:
 
 
 def require_context(ws: Workspace, tokens: int, what: str, lower: str) -> None:
-    """Raise ValueError when `what` takes more tokens than the model can read at once; `lower`: the keys to lower."""
+    """Raise StepError when `what` takes more tokens than the model can read at once; `lower`: the keys to lower."""
     most = context_tokens(ws)
     if most is not None and tokens > most:
-        raise ValueError(
+        raise StepError(
             f"experiment {ws.experiment.name}: {what} takes {tokens} tokens at once, and the model can read {most} "
             f"(max_position_embeddings in its config.json); lower {lower}, or take a model with a longer context"
         )

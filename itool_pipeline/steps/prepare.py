@@ -26,7 +26,7 @@ from itool_pipeline.steps.account import Account, account_of, lost
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_files import read_examples, read_rows, size_of, write_examples
 from itool_pipeline.steps.models import chat, context_tokens
-from itool_pipeline.steps.workspace import Produced, Workspace
+from itool_pipeline.steps.workspace import Produced, StepError, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.rows import Rows
@@ -74,7 +74,7 @@ def examples(ws: Workspace) -> Produced:
         )
         became = account_of(loaded)
         if not loaded.train:
-            raise ValueError(f"experiment {e.name}: no training example is left. {lost(became)}")
+            raise StepError(f"experiment {e.name}: no training example is left. {lost(became)}")
         alone: Counter[bool] = Counter()
 
         def written() -> Iterator[tuple[Example, Mapping[str, Any]]]:
@@ -191,7 +191,7 @@ def drawn_cases(ws: Workspace) -> tuple[tuple[Example, ...], Counter[str]]:
     limits = (asked.categories, asked.max_prompt_tokens, asked.cases_per_category)
     chosen, unfit = draw_from(ws.input("examples").file(HELD_OUT), *limits, e.seed)
     if not chosen and not set(e.evaluation.bfcl.categories) & set(BFCL_MULTI_TURN):
-        raise ValueError(f"experiment {e.name}: evaluation.bfcl leaves no case; raise its max_prompt_tokens")
+        raise StepError(f"experiment {e.name}: evaluation.bfcl leaves no case; raise its max_prompt_tokens")
     return chosen, unfit
 
 

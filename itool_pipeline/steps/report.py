@@ -14,7 +14,7 @@ from itool_pipeline.core.statistics import mcnemar_exact, paired_bootstrap, wils
 from itool_pipeline.steps import answers, bfcl
 from itool_pipeline.steps.display import IMAGE, MARKDOWN, bar_plot, table
 from itool_pipeline.steps.plan import benchmarks, checkpoints
-from itool_pipeline.steps.workspace import Produced, Workspace
+from itool_pipeline.steps.workspace import Produced, StepError, Workspace
 from itool_pipeline.store.artifacts import Step
 
 COMPARISONS = "comparisons.parquet"
@@ -73,7 +73,7 @@ def _comparison(
 ) -> dict[str, Any]:
     before, after = verdicts[first], verdicts[second]
     if before.keys() != after.keys():
-        raise ValueError(f"{first} and {second} were not scored on the same cases; materialize {benchmark}/* again")
+        raise StepError(f"{first} and {second} were not scored on the same cases; materialize {benchmark}/* again")
     one, other = list(before.values()), [after[key] for key in before]
     gained = sum(b and not a for a, b in zip(one, other, strict=True))
     lost = sum(a and not b for a, b in zip(one, other, strict=True))

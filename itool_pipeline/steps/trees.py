@@ -63,7 +63,7 @@ def shards(ws: Workspace, k: int) -> list[tuple[str, ...]]:
 def plan_shards(ws: Workspace, k: int) -> list[int]:
     """Indices of the shards to search: none when the trees are there already. With `force`, what is there goes.
 
-    Raises ValueError when what is to be searched does not fit in the model's context.
+    Raises StepError when what is to be searched does not fit in the model's context.
     """
     asset = f"iteration_{k}/trees"
     fingerprint = ws.planned[asset].fingerprint

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from itool_pipeline.config import Experiment
+from itool_pipeline.errors import ActionableError
 from itool_pipeline.experiment_files import load_experiment
 from itool_pipeline.steps.plan import Planned, plan
 from itool_pipeline.steps.progress import Say, Timed
@@ -28,7 +29,11 @@ class Produced:
     reused: bool
 
 
-class MissingInput(RuntimeError):
+class StepError(ActionableError):
+    """A step cannot be made of what it is given: its settings, its data, its model and its inputs do not fit."""
+
+
+class MissingInput(StepError):
     """A step was asked for before what it is made from."""
 
 

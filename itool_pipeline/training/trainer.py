@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from itool_pipeline.config import OptimizerConfig
 from itool_pipeline.core.types import Progress, no_progress
+from itool_pipeline.errors import ActionableError
 from itool_pipeline.training.checkpoint import (
     TrainingState,
     Validation,
@@ -32,7 +33,7 @@ from itool_pipeline.training.lora import save_adapter, trainable_parameters
 from itool_pipeline.training.packing import micro_batches
 
 
-class TrainingError(RuntimeError):
+class TrainingError(ActionableError):
     """Training cannot start or go on. The message says at which step, with which examples, and what to do."""
 
 

@@ -16,6 +16,7 @@ from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.api_bank import DESCRIPTIONS, DIALOGUES, FOLDERS, load_api_bank, source_files
 from itool_pipeline.data.api_bank_hub import load_api_bank_rows
 from itool_pipeline.data.rows import Rows
+from itool_pipeline.data.streams import UnreadableFile
 from itool_pipeline.data.wheels import FetchError
 
 BY_HAND = Path(__file__).parent / "api_bank"
@@ -239,10 +240,10 @@ def test_a_copy_in_another_layout(copy: Path, tmp_path: Path) -> None:
         load_api_bank(tmp_path / "nowhere")
     assert source_files(tmp_path / "nowhere") == []
     (copy / DESCRIPTIONS).write_text("{}")
-    with pytest.raises(ValueError, match="must hold a JSON list"):
+    with pytest.raises(UnreadableFile, match="must hold a JSON list"):
         load_api_bank(copy)
     (copy / DESCRIPTIONS).write_text("[")
-    with pytest.raises(ValueError, match=r"api_descriptions\.json: not JSON"):
+    with pytest.raises(UnreadableFile, match=r"api_descriptions\.json: not JSON"):
         load_api_bank(copy)
     shutil.copy(BY_HAND / DESCRIPTIONS, copy)
     shutil.rmtree(copy / LEVEL_2)
@@ -366,10 +367,10 @@ def test_malformed_rows_are_quarantined(tmp_path: Path, row: Any, reason: str) -
 def test_files_that_are_no_lists(tmp_path: Path) -> None:
     files = published(BY_HAND, tmp_path)
     files["level_2"].write_text("{}")
-    with pytest.raises(ValueError, match="must hold a JSON list"):
+    with pytest.raises(UnreadableFile, match="must hold a JSON list"):
         load_api_bank_rows(files)
     files["level_2"].write_text("[[")
-    with pytest.raises(ValueError, match=r"level_2\.json: not JSON"):
+    with pytest.raises(UnreadableFile, match=r"level_2\.json: not JSON"):
         load_api_bank_rows(files)
 
 

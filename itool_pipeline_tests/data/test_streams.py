@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itool_pipeline.data import streams
-from itool_pipeline.data.streams import json_array, json_lines
+from itool_pipeline.data.streams import UnreadableFile, json_array, json_lines
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
@@ -54,7 +54,7 @@ def test_damage_is_found_after_the_rows_before_it(
     path.write_text(text)
     monkeypatch.setattr(streams, "CHUNK_BYTES", piece)
     found = []
-    with pytest.raises(ValueError, match=r"rows\.json: ") as caught:
+    with pytest.raises(UnreadableFile, match=r"rows\.json: ") as caught:
         found.extend(row for row in _each(path))
     assert reason in str(caught.value)
     assert len(_until_damage(path)) == before
@@ -69,14 +69,14 @@ def _until_damage(path: Path) -> list[Any]:
     try:
         for row in json_array(path):
             found.append(row)
-    except ValueError:
+    except UnreadableFile:
         pass
     return found
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_bytes(b'["\xff"]')
-    with pytest.raises(ValueError, match=r"rows\.json: not UTF-8"):
+    with pytest.raises(UnreadableFile, match=r"rows\.json: not UTF-8"):
         list(json_array(tmp_path / "rows.json"))
 
 

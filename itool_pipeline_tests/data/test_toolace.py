@@ -13,6 +13,7 @@ from itool_pipeline.core.call_match import decode
 from itool_pipeline.core.outcome import check
 from itool_pipeline.core.types import Message
 from itool_pipeline.data.rows import Rows
+from itool_pipeline.data.streams import UnreadableFile
 from itool_pipeline.data.toolace import read_toolace
 from itool_pipeline_tests.data.examples import gathered
 
@@ -134,10 +135,10 @@ def test_rows_that_cannot_be_read_are_quarantined_with_the_reason(tmp_path: Path
 
 
 def test_a_file_in_another_layout_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="must hold a JSON list"):
+    with pytest.raises(UnreadableFile, match="must hold a JSON list"):
         load(write_rows(tmp_path, {"rows": []}))
     (tmp_path / "data.json").write_text('[{"a": 1}\n{"a": 2}]')
-    with pytest.raises(ValueError, match=r"data\.json: not JSON"):
+    with pytest.raises(UnreadableFile, match=r"data\.json: not JSON"):
         load(tmp_path / "data.json")
 
 

@@ -11,6 +11,7 @@ import pytest
 from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.core.types import Message
 from itool_pipeline.data.rows import Rows
+from itool_pipeline.data.streams import UnreadableFile
 from itool_pipeline.data.xlam import json_type, read_xlam
 from itool_pipeline_tests.data.examples import gathered
 
@@ -175,7 +176,7 @@ def test_two_tools_of_one_name_do_no_harm_when_another_is_called(tmp_path: Path)
 
 def test_a_file_in_another_layout_is_refused(tmp_path: Path) -> None:
     (tmp_path / "xlam.json").write_text('{"query": "q"}')
-    with pytest.raises(ValueError, match="must hold a JSON list"):
+    with pytest.raises(UnreadableFile, match="must hold a JSON list"):
         list(read_xlam(tmp_path / "xlam.json"))
 
 

@@ -21,7 +21,7 @@ from itool_pipeline.steps import answers, api_bank, bfcl, checks
 from itool_pipeline.steps.plan import checkpoints
 from itool_pipeline.steps.prepare import QUARANTINE
 from itool_pipeline.steps.report import report
-from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline_tests.steps.by_hand import example, put, workspace, write_split_examples
 from itool_pipeline_tests.store.by_hand import ask
@@ -126,7 +126,7 @@ def test_levels_and_limits(tmp_path: Path, tiny_model_dir: Path) -> None:
     assert [e.category for e in api_bank.cases(one).values()] == ["level_2"] * 2
     short = asking(tmp_path / "short", tiny_model_dir, max_prompt_tokens=3)
     api_bank.api_bank_cases(short)
-    with pytest.raises(ValueError, match=r"evaluation\.api_bank leaves no case"):
+    with pytest.raises(StepError, match=r"evaluation\.api_bank leaves no case"):
         api_bank.cases(short)
 
 

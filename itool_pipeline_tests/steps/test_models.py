@@ -9,7 +9,7 @@ import pytest
 
 from itool_pipeline.engines import model as engine_model
 from itool_pipeline.steps import models, training
-from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline_tests.steps.by_hand import put_model, workspace
 
 
@@ -80,7 +80,7 @@ def test_what_does_not_fit_in_the_context_is_refused(ws: Workspace, tmp_path: Pa
     put_model(ws, tmp_path / "model", {"max_position_embeddings": 2048})
     models.require_context(ws, 2048, "the search", "search.depth")
     told = r"hand: the search takes 2049 tokens at once, and the model can read 2048 .*; lower search\.depth, or"
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(StepError, match=told):
         models.require_context(ws, 2049, "the search", "search.depth")
 
 

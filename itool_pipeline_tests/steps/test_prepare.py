@@ -16,7 +16,7 @@ from itool_pipeline.core.prompts import response_messages
 from itool_pipeline.core.types import Message
 from itool_pipeline.data.sources import TOO_LONG_WITH_ANSWER
 from itool_pipeline.steps import checks, prepare
-from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline_tests.steps.by_hand import example, workspace
 from itool_pipeline_tests.store.by_hand import ask
 
@@ -127,7 +127,7 @@ def test_when_nothing_is_left_the_reasons_are_told(
     monkeypatch.setattr(prepare, "POOL", BfclConfig(categories=("parallel",)))
     ws = with_file(tmp_path, '{"messages": []}\n[]\n', tiny_model_dir, downloads_dir)
     told = r"no training example is left\. Of the rows .* 1 of jsonl quarantined: no messages"
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(StepError, match=told):
         prepare.examples(ws)
     assert ws.artifacts.find("examples", ws.planned["examples"].fingerprint) is None
 

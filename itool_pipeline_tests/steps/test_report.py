@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from itool_pipeline.steps import answers, report
-from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline_tests.steps.by_hand import put, workspace
 
 
@@ -52,7 +52,7 @@ def test_a_single_pair_is_compared_once(ws: Workspace) -> None:
 def test_checkpoints_on_different_cases_are_not_compared(ws: Workspace) -> None:
     put_verdicts(ws, "base", {"a": True})
     put_verdicts(ws, "warmup", {"b": True})
-    with pytest.raises(ValueError, match="base and warmup were not scored on the same cases"):
+    with pytest.raises(StepError, match="base and warmup were not scored on the same cases"):
         report.compare(ws, "bfcl", ["base", "warmup"])
 
 
@@ -65,5 +65,5 @@ def test_each_benchmark_is_compared_on_its_own_cases(tmp_path: Path) -> None:
     found = [row[name] for name in ("benchmark", "cases", "first_correct", "second_correct", "gained", "lost")]
     assert found == ["api_bank", 2, 0, 1, 1, 0]
     put_verdicts(ws, "iteration_1", {"x": True}, "api_bank")
-    with pytest.raises(ValueError, match=r"materialize api_bank/\* again"):
+    with pytest.raises(StepError, match=r"materialize api_bank/\* again"):
         report.compare(ws, "api_bank", ["warmup", "iteration_1"])

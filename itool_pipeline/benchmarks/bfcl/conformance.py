@@ -30,6 +30,7 @@ from itool_pipeline.benchmarks.bfcl.official_code import OfficialMultiTurn
 from itool_pipeline.data.bfcl import FILE_PREFIX, LANGUAGES, questions_file
 from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN
 from itool_pipeline.data.streams import json_rows
+from itool_pipeline.errors import ActionableError
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 REQUIREMENTS = Path(__file__).with_name("conformance_requirements.txt")
@@ -46,7 +47,7 @@ _PLAIN = (
 )
 
 
-class ConformanceError(RuntimeError):
+class ConformanceError(ActionableError):
     """The official command line could not be set up or did not score what it was given."""
 
 

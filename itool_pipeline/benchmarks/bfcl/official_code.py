@@ -16,12 +16,17 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from itool_pipeline.benchmarks.bfcl.literal_arithmetic import evaluate
+from itool_pipeline.errors import ActionableError
 
 PACKAGE = "bfcl_eval"
 MODEL_NAME = "itool"
 """Under this name the checkers find our model's only setting: names of functions keep their dots."""
 
 _importing = threading.Lock()
+
+
+class OfficialCodeError(ActionableError):
+    """The pinned BFCL package cannot be the one that this process scores with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class OfficialMultiTurn:
 def official_functions(bfcl_dir: Path) -> OfficialFunctions:
     """Import them. The folder itself is left as it is and `sys.path` too.
 
-    Raises RuntimeError when another copy of `bfcl_eval` has been imported by this process.
+    Raises OfficialCodeError when another copy of `bfcl_eval` has been imported by this process.
     """
     with _importing:
         _import_package(bfcl_dir)
@@ -80,7 +85,7 @@ def official_functions(bfcl_dir: Path) -> OfficialFunctions:
 def official_multi_turn(bfcl_dir: Path) -> OfficialMultiTurn:
     """Import them too. Nothing that `execution` offers may run in this process: it evaluates text.
 
-    Raises RuntimeError as `official_functions` does.
+    Raises OfficialCodeError as `official_functions` does.
     """
     with _importing:
         _import_package(bfcl_dir)
@@ -105,13 +110,16 @@ def _import_package(bfcl_dir: Path) -> None:
     if PACKAGE in sys.modules:
         present = Path(str(sys.modules[PACKAGE].__file__)).resolve().parent
         if present != folder:
-            raise RuntimeError(f"{PACKAGE} is already imported from {present}; its scores would not be the pinned ones")
+            raise OfficialCodeError(
+                f"{PACKAGE} is already imported from {present}; its scores would not be the pinned ones. Score in "
+                "a process that does not import it."
+            )
         return
     spec = importlib.util.spec_from_file_location(
         PACKAGE, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     if spec is None or spec.loader is None or not folder.is_dir():
-        raise RuntimeError(f"{folder} is not the package {PACKAGE}")
+        raise OfficialCodeError(f"{folder} is not the package {PACKAGE}. Delete {bfcl_dir}: it is fetched again.")
     package = importlib.util.module_from_spec(spec)
     sys.modules[PACKAGE] = package
     spec.loader.exec_module(package)

@@ -30,6 +30,7 @@ from types import TracebackType
 from typing import Any
 
 import itool_pipeline
+from itool_pipeline.errors import ActionableError
 
 STARTING_SECONDS = 120.0
 _ROOT = Path(itool_pipeline.__file__).parents[1]
@@ -57,7 +58,7 @@ class Answer:
     error: str = ""
 
 
-class SandboxError(RuntimeError):
+class SandboxError(ActionableError):
     """The worker could not be started."""
 
 

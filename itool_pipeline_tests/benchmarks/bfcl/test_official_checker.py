@@ -17,7 +17,7 @@ from itool_pipeline.benchmarks.bfcl.official_checker import (
     CaseVerdict,
     OfficialChecker,
 )
-from itool_pipeline.benchmarks.bfcl.official_code import official_functions
+from itool_pipeline.benchmarks.bfcl.official_code import OfficialCodeError, official_functions
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import LANGUAGES, answers_file, load_bfcl, questions_file
 
@@ -182,5 +182,5 @@ def test_the_wheel_and_the_search_path_stay_as_they_are(bfcl_dir: Path, checker:
 
 
 def test_another_copy_is_refused(checker: OfficialChecker, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="already imported from"):
+    with pytest.raises(OfficialCodeError, match="already imported from"):
         official_functions(tmp_path)

@@ -1,0 +1,77 @@
+"""Every error is for someone: for a person who can act on it, for a caller that handles it, or for us."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+
+import dagster as dg
+import pytest
+
+import itool_pipeline
+from itool_pipeline import __main__ as command_line
+from itool_pipeline.defs.errors import explained
+from itool_pipeline.engines.model import ModelError
+from itool_pipeline.errors import ActionableError
+from itool_pipeline.experiment_files import ConfigError
+
+HANDLED = {
+    "itool_pipeline.calls.scanner.ToolCallSyntaxError": "what the model writes is judged by it, and never stops a run",
+    "itool_pipeline.data.rows.RowError": "its reader puts the row into quarantine, with the reason",
+    "itool_pipeline.benchmarks.bfcl.literal_arithmetic.CodeRefused": "the checker makes it the verdict on an output",
+}
+"""Errors that are not for people, and who takes them."""
+
+MODULES = sorted(module.name for module in pkgutil.walk_packages(itool_pipeline.__path__, "itool_pipeline."))
+
+
+def own_errors() -> set[type[BaseException]]:
+    """Every exception class that a module of the package defines."""
+    found = (inspect.getmembers(importlib.import_module(name), inspect.isclass) for name in MODULES)
+    return {
+        item
+        for members in found
+        for _, item in members
+        if issubclass(item, BaseException) and item.__module__.startswith("itool_pipeline.")
+    }
+
+
+def test_every_error_is_actionable_or_is_handled_for_a_stated_reason() -> None:
+    names = {f"{error.__module__}.{error.__qualname__}" for error in own_errors() if not is_actionable(error)}
+    assert names == HANDLED.keys()
+    assert len(own_errors()) > len(HANDLED) + 10
+
+
+def is_actionable(error: type[BaseException]) -> bool:
+    return issubclass(error, ActionableError)
+
+
+def test_every_actionable_error_says_what_it_is_about() -> None:
+    assert all(error.__doc__ for error in own_errors())
+
+
+@pytest.mark.parametrize("error", sorted(filter(is_actionable, own_errors()), key=str), ids=lambda e: e.__name__)
+def test_dagster_shows_an_actionable_error_as_its_sentence(error: type[ActionableError]) -> None:
+    with pytest.raises(dg.Failure) as shown, explained():
+        raise error("the disk is full: free some")
+    assert shown.value.description == "the disk is full: free some"
+    assert not shown.value.allow_retries
+
+
+def test_a_mistake_of_ours_keeps_its_trace() -> None:
+    with pytest.raises(KeyError, match="ours"), explained():
+        raise KeyError("ours")
+
+
+@pytest.mark.parametrize("error", [ConfigError, ModelError])
+def test_the_command_line_prints_the_sentence_and_ends_with_2(
+    error: type[ActionableError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> int:
+        raise error("no such model: correct model.name")
+
+    monkeypatch.setattr(command_line, "check", fail)
+    monkeypatch.setattr("sys.argv", ["itool_pipeline", "check"])
+    assert command_line.main() == 2
+    assert capsys.readouterr().err == "no such model: correct model.name\n"
