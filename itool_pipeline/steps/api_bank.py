@@ -13,10 +13,10 @@ from itool_pipeline.core.types import Example
 from itool_pipeline.data.api_bank import SEARCH, SOURCE
 from itool_pipeline.data.sources import load_api_bank_pool
 from itool_pipeline.steps.answers import AGGREGATE, Decision, Scored, answers, case_row, tables, write_rows
+from itool_pipeline.steps.artifact_files import QUARANTINE_FILE
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.models import chat
 from itool_pipeline.steps.prepare import (
-    QUARANTINE,
     draw_from,
     prompt_tokens,
     quarantine_rows,
@@ -38,7 +38,7 @@ def api_bank_cases(ws: Workspace) -> Produced:
     def make(step: Step) -> dict[str, Any]:
         rows, template = load_api_bank_pool(_asked(ws)), chat(ws)
         write_pool(step.work / POOL, rows.examples, lambda example: prompt_tokens(template, example))
-        write_quarantine(step.work / QUARANTINE, rows.quarantined)
+        write_quarantine(step.work / QUARANTINE_FILE, rows.quarantined)
         levels = Counter(example.category for example in rows.examples)
         return {
             "cases": len(rows.examples),

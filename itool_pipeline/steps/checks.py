@@ -19,10 +19,10 @@ from itool_pipeline.data.near_duplicates import signatures, signatures_of_conver
 from itool_pipeline.files.durable import Parts
 from itool_pipeline.steps import answers, api_bank
 from itool_pipeline.steps.account import QUARANTINED, quarantined_shares
+from itool_pipeline.steps.artifact_files import PAIRS_FILE
 from itool_pipeline.steps.bfcl_multi_turn import multi_turn_cases
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_files import read_rows
-from itool_pipeline.steps.pairs import PAIRS
 from itool_pipeline.steps.plan import kind
 from itool_pipeline.steps.prepare import EXAMPLES, account, cases, each_training_example, held_out, split_rows
 from itool_pipeline.steps.training import CHECKPOINT
@@ -112,7 +112,7 @@ def quarantine_is_small(ws: Workspace) -> Finding:
 
 def pairs_respect_filters(ws: Workspace, k: int) -> Finding:
     """Every kept pair passes the three exclusions of App. B.1, and prefers the higher Q; without MCTS, the first."""
-    rows, bounds = pq.read_table(ws.input(f"iteration_{k}/pairs").file(PAIRS)).to_pylist(), ws.experiment.pairs
+    rows, bounds = pq.read_table(ws.input(f"iteration_{k}/pairs").file(PAIRS_FILE)).to_pylist(), ws.experiment.pairs
     by_q = ws.experiment.search.method == "mcts"
     kept = [row for row in rows if row["kept"]]
     problems = [

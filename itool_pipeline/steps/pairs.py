@@ -6,9 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from itool_pipeline.config import PairsConfig
 from itool_pipeline.core.preference_pairs import (
     Candidate,
@@ -20,40 +17,17 @@ from itool_pipeline.core.preference_pairs import (
     pair_by_probability,
     pair_of,
 )
+from itool_pipeline.steps.artifact_files import PAIRS_FILE
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.prepare import training_examples
-from itool_pipeline.steps.trees import found_in, read_nodes
+from itool_pipeline.steps.tree_rows import NodeRow, count_nodes, read_nodes
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
+from itool_pipeline.store.table_files import write_table_file
+from itool_pipeline.store.tables import PAIRS
 
-PAIRS, TOKENS = "pairs.parquet", "tokens.parquet"
-"""PAIRS has every pair with its verdict; TOKENS the token ids of the kept ones."""
-
-PAIR_SCHEMA = pa.schema(
-    [
-        ("pair_id", pa.string()),
-        ("tree_id", pa.string()),
-        ("node_id", pa.int32()),
-        ("chosen_node", pa.int32()),
-        ("rejected_node", pa.int32()),
-        ("prefix", pa.string()),
-        ("chosen", pa.string()),
-        ("rejected", pa.string()),
-        ("chosen_q", pa.float64()),
-        ("rejected_q", pa.float64()),
-        ("q_difference", pa.float64()),
-        ("similarity", pa.float64()),
-        ("kept", pa.bool_()),
-        ("reason", pa.string()),
-    ]
-)
-_IDS = pa.list_(pa.int32())
-TOKEN_SCHEMA = pa.schema(
-    [("pair_id", pa.string()), ("tree_id", pa.string()), ("path", _IDS), ("chosen", _IDS), ("rejected", _IDS)]
-)
-
-Nodes = Mapping[tuple[str, int], Mapping[str, Any]]
-"""Rows of the table `nodes` by tree and node."""
+Nodes = Mapping[tuple[str, int], NodeRow]
+"""Nodes by tree and node."""
 
 
 def pairs(ws: Workspace, k: int) -> Produced:
@@ -64,19 +38,16 @@ def pairs(ws: Workspace, k: int) -> Produced:
     """
 
     def make(step: Step) -> dict[str, Any]:
-        nodes: Nodes = {(row["tree_id"], row["node_id"]): row for row in read_nodes(ws, k)}
+        nodes: Nodes = {(row.tree_id, row.node_id): row for row in read_nodes(ws, k)}
         config, searched = ws.experiment.pairs, ws.experiment.search.method == "mcts"
         found = limit(_candidates(nodes, config, by_q=searched), config.max_pairs)
-        rows = [_row(pair, nodes) for pair in found]
+        write_table_file(step.work / PAIRS_FILE, PAIRS, (_pair_row(pair, nodes) for pair in found))
         kept = [pair for pair in found if pair.verdict is Verdict.KEPT]
-        pq.write_table(pa.Table.from_pylist(rows, PAIR_SCHEMA), step.work / PAIRS)
-        tokens = [_token_row(pair, nodes) for pair in kept]
-        pq.write_table(pa.Table.from_pylist(tokens, TOKEN_SCHEMA), step.work / TOKENS)
         counts = Counter(pair.verdict for pair in found)
         top = sorted(kept, key=lambda pair: -pair.margin)[:8]
         questions = {key: x.question for key, x in training_examples(ws, {pair.tree_id for pair in top}).items()}
         return {
-            **found_in(list(nodes.values())),
+            **count_nodes(list(nodes.values())),
             "chosen_by": "Q" if searched else "probability",
             "candidates": len(found),
             "kept": counts[Verdict.KEPT],
@@ -85,7 +56,7 @@ def pairs(ws: Workspace, k: int) -> Produced:
             "largest_margin": table(_shown(pair, nodes, questions) for pair in top),
         }
 
-    return ws.produce(f"iteration_{k}/pairs", make, lambda artifact: {"pairs": [artifact.file(PAIRS)]})
+    return ws.produce(f"iteration_{k}/pairs", make, lambda artifact: {"pairs": [artifact.file(PAIRS_FILE)]})
 
 
 def _candidates(nodes: Nodes, config: PairsConfig, *, by_q: bool) -> list[Pair]:
@@ -93,9 +64,9 @@ def _candidates(nodes: Nodes, config: PairsConfig, *, by_q: bool) -> list[Pair]:
     filters = Filters(config.max_similarity, config.min_q_difference, config.min_chosen_q)
     children: dict[tuple[str, int], list[Candidate]] = defaultdict(list)
     for (tree_id, node_id), row in nodes.items():
-        if row["parent_id"] is not None:
-            child = Candidate(node_id, row["fragment"], row["action_value"], row["prior"])
-            children[tree_id, row["parent_id"]].append(child)
+        if row.parent_id is not None:
+            child = Candidate(node_id, row.fragment, row.action_value, row.prior)
+            children[tree_id, row.parent_id].append(child)
     found: list[Pair | None] = []
     for (tree_id, node), below in children.items():
         if not by_q:
@@ -107,48 +78,39 @@ def _candidates(nodes: Nodes, config: PairsConfig, *, by_q: bool) -> list[Pair]:
     return [pair for pair in found if pair is not None]
 
 
-def _pair_id(pair: Pair) -> str:
-    return f"{pair.tree_id}/{pair.node}/{pair.chosen}-{pair.rejected}"
-
-
-def _row(pair: Pair, nodes: Nodes) -> dict[str, Any]:
+def _pair_row(pair: Pair, nodes: Nodes) -> dict[str, Any]:
+    """A row of the table `pairs`; token ids only of what is trained on."""
     chosen, rejected = nodes[pair.tree_id, pair.chosen], nodes[pair.tree_id, pair.rejected]
+    kept = pair.verdict is Verdict.KEPT
     return {
-        "pair_id": _pair_id(pair),
+        "pair_id": f"{pair.tree_id}/{pair.node}/{pair.chosen}-{pair.rejected}",
         "tree_id": pair.tree_id,
         "node_id": pair.node,
         "chosen_node": pair.chosen,
         "rejected_node": pair.rejected,
-        "prefix": chosen["prefix"],
-        "chosen": chosen["fragment"],
-        "rejected": rejected["fragment"],
+        "prefix": chosen.prefix,
+        "chosen": chosen.fragment,
+        "rejected": rejected.fragment,
         "chosen_q": pair.chosen_q,
         "rejected_q": pair.rejected_q,
         "q_difference": pair.chosen_q - pair.rejected_q,
         "similarity": pair.similarity,
-        "kept": pair.verdict is Verdict.KEPT,
+        "kept": kept,
         "reason": str(pair.verdict),
+        "prefix_ids": _ids_to(pair.tree_id, pair.node, nodes) if kept else None,
+        "chosen_ids": chosen.token_ids if kept else None,
+        "rejected_ids": rejected.token_ids if kept else None,
     }
 
 
-def _token_row(pair: Pair, nodes: Nodes) -> dict[str, Any]:
-    return {
-        "pair_id": _pair_id(pair),
-        "tree_id": pair.tree_id,
-        "path": _path(pair.tree_id, pair.node, nodes),
-        "chosen": nodes[pair.tree_id, pair.chosen]["token_ids"],
-        "rejected": nodes[pair.tree_id, pair.rejected]["token_ids"],
-    }
-
-
-def _path(tree_id: str, node: int, nodes: Nodes) -> list[int]:
+def _ids_to(tree_id: str, node: int, nodes: Nodes) -> list[int]:
     """Token ids from the root to `node`, as they were sampled."""
     fragments: list[Sequence[int]] = []
     at: int | None = node
     while at is not None:
         row = nodes[tree_id, at]
-        fragments.append(row["token_ids"])
-        at = row["parent_id"]
+        fragments.append(row.token_ids)
+        at = row.parent_id
     return [token for fragment in reversed(fragments) for token in fragment]
 
 
@@ -156,11 +118,11 @@ def _shown(pair: Pair, nodes: Nodes, questions: Mapping[str, str]) -> dict[str, 
     chosen, rejected = nodes[pair.tree_id, pair.chosen], nodes[pair.tree_id, pair.rejected]
     return {
         "question": questions[pair.tree_id],
-        "prefix": chosen["prefix"],
-        "chosen": chosen["fragment"],
-        "rejected": rejected["fragment"],
+        "prefix": chosen.prefix,
+        "chosen": chosen.fragment,
+        "rejected": rejected.fragment,
         "Q chosen": pair.chosen_q,
         "Q rejected": pair.rejected_q,
-        "p chosen": chosen["prior"],
-        "p rejected": rejected["prior"],
+        "p chosen": chosen.prior,
+        "p rejected": rejected.prior,
     }

@@ -27,7 +27,7 @@ CODE_VERSIONS = {
     "warmup": "1",
     "replay_buffer": "2",
     "trees": "5",
-    "pairs": "2",
+    "pairs": "3",
     "policy": "1",
     "bfcl": "5",
     "api_bank_cases": "4",

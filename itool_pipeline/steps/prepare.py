@@ -23,6 +23,7 @@ from itool_pipeline.data.sources import TokenCount, choose_cases, load_data
 from itool_pipeline.engines.chat import Chat, ChatTemplateError
 from itool_pipeline.files.durable import Parts
 from itool_pipeline.steps.account import Account, account_of, lost
+from itool_pipeline.steps.artifact_files import QUARANTINE_FILE
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_files import read_examples, read_rows, size_of, write_examples
 from itool_pipeline.steps.models import chat, context_tokens
@@ -30,8 +31,10 @@ from itool_pipeline.steps.workspace import Produced, StepError, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.rows import Rows
+from itool_pipeline.store.table_files import write_table_file
+from itool_pipeline.store.tables import QUARANTINE
 
-TRAIN, HELD_OUT, QUARANTINE, ACCOUNT = "train.parquet", "held_out.parquet", "quarantine.parquet", "account.json"
+TRAIN, HELD_OUT, ACCOUNT = "train.parquet", "held_out.parquet", "account.json"
 """Of `examples`. ACCOUNT: what became of every row of each source, with counts."""
 SPLITS, EXAMPLES = "splits.parquet", "examples.parquet"
 """Of `splits`. SPLITS has an example's group and where it goes; EXAMPLES is the table `examples`."""
@@ -39,7 +42,6 @@ SPLITS, EXAMPLES = "splits.parquet", "examples.parquet"
 POOL = BfclConfig(max_prompt_tokens=10**9)
 """Every held-out question of one turn."""
 
-QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("source", "position", "reason", "excerpt")])
 PROMPT_SCHEMA = pa.schema([("prompt_tokens", pa.int32())])
 SPLIT_SCHEMA = pa.schema(
     [("part", pa.string()), ("split", pa.string()), ("difficulty", pa.string()), ("in_buffer", pa.bool_())]
@@ -84,7 +86,7 @@ def examples(ws: Workspace) -> Produced:
 
         write_examples(step.work / TRAIN, written())
         write_pool(step.work / HELD_OUT, loaded.bfcl_cases, tokens)
-        write_quarantine(step.work / QUARANTINE, loaded.quarantined)
+        write_quarantine(step.work / QUARANTINE_FILE, loaded.quarantined)
         Parts(step.work).write_json(ACCOUNT, became)
         categories = Counter(row["category"] for row in read_rows(step.work / TRAIN, ["category"]))
         return {
@@ -224,12 +226,12 @@ def read_pool(path: Path) -> tuple[list[Example], dict[str, int | None]]:
 
 def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> None:
     """What could not be read, with the reasons."""
-    pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], QUARANTINE_SCHEMA), path)
+    write_table_file(path, QUARANTINE, map(asdict, rows))
 
 
 def quarantine_rows(artifact: Artifact) -> dict[str, Rows]:
     """The artifact's rows of the table `quarantine`."""
-    return {"quarantine": [artifact.file(QUARANTINE)]}
+    return {"quarantine": [artifact.file(QUARANTINE_FILE)]}
 
 
 def account(ws: Workspace) -> Account:

@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from itool_pipeline.core.outcome import expects_call
 from itool_pipeline.core.perplexity import perplexity
 from itool_pipeline.core.policy import Policy, ScoreRequest
@@ -17,6 +14,7 @@ from itool_pipeline.core.replay_buffer import Ranked, select
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.types import Example
 from itool_pipeline.engines.chat import Chat
+from itool_pipeline.steps.artifact_files import BUFFER_FILE
 from itool_pipeline.steps.display import histogram, table
 from itool_pipeline.steps.models import search_engine
 from itool_pipeline.steps.plan import policy_before
@@ -24,8 +22,9 @@ from itool_pipeline.steps.prepare import each_training_example, split_rows, trai
 from itool_pipeline.steps.progress import Timed
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
+from itool_pipeline.store.table_files import write_table_file
+from itool_pipeline.store.tables import BUFFER
 
-BUFFER = "buffer.parquet"
 CALL, NO_CALL = "call", "no_call"
 """The two groups of `balance: by_call`: what the right answer does."""
 _BATCH = 32
@@ -61,7 +60,7 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
             }
             for r in ranking
         ]
-        pq.write_table(pa.Table.from_pylist(rows), step.work / BUFFER)
+        write_table_file(step.work / BUFFER_FILE, BUFFER, rows)
         values = sorted(r.perplexity for r in ranking)
         hardest = training_examples(ws, {r.example_id for r in ranking[:8]})
         return {
@@ -76,7 +75,7 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
             "hardest": table(_shown(r, hardest[r.example_id]) for r in ranking[:8]),
         }
 
-    return ws.produce(asset, make, lambda artifact: {"buffer": [artifact.file(BUFFER)]})
+    return ws.produce(asset, make, lambda artifact: {"buffer": [artifact.file(BUFFER_FILE)]})
 
 
 def _group(example: Example) -> str:

@@ -9,20 +9,19 @@ import shutil
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.splits import validation_ids
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.files.durable import Parts
+from itool_pipeline.steps.artifact_files import PAIRS_FILE
 from itool_pipeline.steps.display import loss_plot
 from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir, release_model
-from itool_pipeline.steps.pairs import TOKENS
 from itool_pipeline.steps.plan import STAGES, passes_on, policy_before
 from itool_pipeline.steps.prepare import each_training_example, split_rows
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.manifest import Artifact
+from itool_pipeline.store.table_files import read_table_rows
 
 if TYPE_CHECKING:
     from itool_pipeline.training.checkpoint import Validation
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.json"
 """The row of the table `checkpoints`, without its seconds."""
+
+_PAIR_IDS = ("prefix_ids", "chosen_ids", "rejected_ids")
+"""Columns of the table `pairs`, in TokenPair's order."""
 
 
 def warmup(ws: Workspace, stage: str) -> Produced:
@@ -155,8 +157,9 @@ def _rows(ws: Workspace, k: int, template: Chat) -> list[PreferenceRow]:
     from itool_pipeline.training.preference import PreferenceRow, TokenPair
 
     pairs: dict[str, list[TokenPair]] = defaultdict(list)
-    for row in pq.read_table(ws.input(f"iteration_{k}/pairs").file(TOKENS)).to_pylist():
-        pairs[row["tree_id"]].append(TokenPair(tuple(row["path"]), tuple(row["chosen"]), tuple(row["rejected"])))
+    for row in read_table_rows(ws.input(f"iteration_{k}/pairs").file(PAIRS_FILE), ["tree_id", "kept", *_PAIR_IDS]):
+        if row["kept"]:
+            pairs[row["tree_id"]].append(TokenPair(*(tuple(row[name]) for name in _PAIR_IDS)))
     prompts = {example.id: template.prompt(example) for example in each_training_example(ws, pairs)}
     return [PreferenceRow(key, prompts[key], tuple(found)) for key, found in pairs.items()]
 

@@ -7,51 +7,30 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from itool_pipeline.config import SearchConfig
 from itool_pipeline.core.response_sampling import ResponseSettings, sample_responses
 from itool_pipeline.core.reward import RewardSettings
 from itool_pipeline.core.search import SearchSettings, search
 from itool_pipeline.core.seeds import derive_seed
-from itool_pipeline.core.tree import Node, Tree
+from itool_pipeline.core.tree import Tree
+from itool_pipeline.steps.artifact_files import BUFFER_FILE, nodes_file, trees_file
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.models import chat, context_tokens, require_context, search_engine
 from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.prepare import each_training_example, training_examples
-from itool_pipeline.steps.replay_buffer import BUFFER
+from itool_pipeline.steps.tree_rows import NodeRow, count_nodes, node_rows, tree_row
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
-
-NODE_SCHEMA = pa.schema(
-    [
-        ("tree_id", pa.string()),
-        ("node_id", pa.int32()),
-        ("parent_id", pa.int32()),
-        ("depth", pa.int32()),
-        ("fragment", pa.string()),
-        ("token_ids", pa.list_(pa.int32())),
-        ("prefix", pa.string()),
-        ("prior", pa.float64()),
-        ("visits", pa.int32()),
-        ("value", pa.float64()),
-        ("action_value", pa.float64()),
-        ("reward", pa.float64()),
-        ("outcome", pa.float64()),
-        ("self_evaluation", pa.float64()),
-        ("terminal", pa.bool_()),
-        ("correct", pa.bool_()),
-    ]
-)
+from itool_pipeline.store.table_files import read_table_rows, write_table_file
+from itool_pipeline.store.tables import NODES, TREES
 
 
 def shards(ws: Workspace, k: int) -> list[tuple[str, ...]]:
     """The selected examples in shards; what is in a shard depends on the config alone."""
-    rows = pq.read_table(ws.input(f"iteration_{k}/replay_buffer").file(BUFFER)).to_pylist()
+    rows = read_table_rows(ws.input(f"iteration_{k}/replay_buffer").file(BUFFER_FILE), ["example_id", "selected"])
     selected = sorted(row["example_id"] for row in rows if row["selected"])
     # Prompts of similar length pad each other least.
     length = {example.id: len(str(example.tools)) for example in training_examples(ws, set(selected)).values()}
@@ -94,17 +73,17 @@ def search_shard(ws: Workspace, k: int, index: int) -> None:
     asset = f"iteration_{k}/trees"
     fingerprint = ws.planned[asset].fingerprint
     with ws.artifacts.parts(asset, fingerprint, say=ws.say) as parts:
-        if ws.artifacts.find(asset, fingerprint) or parts.has(_tree_part(index)):
+        if ws.artifacts.find(asset, fingerprint) or parts.has(trees_file(index)):
             return
         start = time.monotonic()
         trees = _search(ws, k, shards(ws, k)[index])
         parts.spend(f"shard_{index:05d}", time.monotonic() - start)
-        nodes = [row for tree in trees for row in _node_rows(tree)]
+        nodes = [row for tree in trees for row in node_rows(tree)]
         # The trees come last: a shard that has them is whole.
-        parts.write(_node_part(index), lambda path: pq.write_table(pa.Table.from_pylist(nodes, NODE_SCHEMA), path))
+        parts.write(nodes_file(index), lambda path: write_table_file(path, NODES, nodes))
         policy = ws.planned[policy_before(k)].fingerprint
-        rows = [_tree_row(tree, policy) for tree in trees]
-        parts.write(_tree_part(index), lambda path: pq.write_table(pa.Table.from_pylist(rows), path))
+        rows = [tree_row(tree, policy) for tree in trees]
+        parts.write(trees_file(index), lambda path: write_table_file(path, TREES, rows))
 
 
 def gather(ws: Workspace, k: int) -> Produced:
@@ -116,17 +95,17 @@ def gather(ws: Workspace, k: int) -> Produced:
     def make(step: Step) -> dict[str, Any]:
         count = len(shards(ws, k))
         for index in range(count):
-            for part in (_node_part(index), _tree_part(index)):
+            for part in (nodes_file(index), trees_file(index)):
                 shutil.copyfile(step.parts.path(part), step.work / part)
-        nodes = _read([step.work / _node_part(i) for i in range(count)])
-        terminal = [n for n in nodes if n["terminal"]]
-        best = sorted((n for n in terminal if n["correct"]), key=lambda n: -n["action_value"])[:3]
-        worst = sorted((n for n in terminal if not n["correct"]), key=lambda n: n["action_value"])[:3]
+        nodes = [NodeRow(**row) for i in range(count) for row in read_table_rows(step.work / nodes_file(i))]
+        terminal = [n for n in nodes if n.terminal]
+        best = sorted((n for n in terminal if n.correct), key=lambda n: -n.action_value)[:3]
+        worst = sorted((n for n in terminal if not n.correct), key=lambda n: n.action_value)[:3]
         return {
-            **found_in(nodes),
+            **count_nodes(nodes),
             "terminal_nodes": len(terminal),
-            "correct_terminal_nodes": sum(bool(n["correct"]) for n in terminal),
-            "deepest": max((n["depth"] for n in nodes), default=0),
+            "correct_terminal_nodes": sum(bool(n.correct) for n in terminal),
+            "deepest": max((n.depth for n in nodes), default=0),
             "shards": count,
             "some_answers": table(_shown(n) for n in [*best, *worst]),
         }
@@ -134,27 +113,11 @@ def gather(ws: Workspace, k: int) -> Produced:
     def tables(artifact: Any) -> dict[str, Any]:
         count = artifact.manifest.metadata["shards"]
         return {
-            "trees": [artifact.file(_tree_part(i)) for i in range(count)],
-            "nodes": [artifact.file(_node_part(i)) for i in range(count)],
+            "trees": [artifact.file(trees_file(i)) for i in range(count)],
+            "nodes": [artifact.file(nodes_file(i)) for i in range(count)],
         }
 
     return ws.produce(asset, make, tables, force=False)
-
-
-def found_in(nodes: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """How much was explored: what the report compares iterations by."""
-    return {
-        "trees": len({n["tree_id"] for n in nodes}),
-        "nodes": len(nodes),
-        "distinct_nodes": len({(n["tree_id"], n["prefix"], n["fragment"], n["terminal"]) for n in nodes}),
-        "trees_with_a_correct_answer": len({n["tree_id"] for n in nodes if n["correct"]}),
-    }
-
-
-def read_nodes(ws: Workspace, k: int) -> list[dict[str, Any]]:
-    """All nodes of an iteration's trees, tree by tree, parents before children."""
-    artifact = ws.input(f"iteration_{k}/trees")
-    return _read([artifact.file(_node_part(i)) for i in range(artifact.manifest.metadata["shards"])])
 
 
 def search_settings(config: SearchConfig) -> SearchSettings:
@@ -196,64 +159,11 @@ def _search(ws: Workspace, k: int, ids: Sequence[str]) -> list[Tree]:
     return search(problems, engine, search_settings(config), reward_settings(config), seed=seed, progress=progress)
 
 
-def _node_part(index: int) -> str:
-    return f"nodes_{index:05d}.parquet"
-
-
-def _tree_part(index: int) -> str:
-    return f"trees_{index:05d}.parquet"
-
-
-def _read(paths: Sequence[Any]) -> list[dict[str, Any]]:
-    return [row for path in paths for row in pq.read_table(path).to_pylist()]
-
-
-def _node_rows(tree: Tree) -> list[dict[str, Any]]:
-    return [_node_row(tree, index, node) for index, node in enumerate(tree.nodes)]
-
-
-def _node_row(tree: Tree, index: int, node: Node) -> dict[str, Any]:
+def _shown(node: NodeRow) -> dict[str, Any]:
     return {
-        "tree_id": tree.problem.example.id,
-        "node_id": index,
-        "parent_id": node.parent if node.parent >= 0 else None,
-        "depth": node.depth,
-        "fragment": node.text,
-        "token_ids": list(node.fragment.token_ids) if node.fragment else [],
-        "prefix": tree.nodes[node.parent].state.text if node.parent >= 0 else "",
-        "prior": node.prior,
+        "tree": node.tree_id,
+        "correct": node.correct,
+        "Q": node.action_value,
         "visits": node.visits,
-        "value": node.value,
-        "action_value": node.action_value,
-        "reward": node.reward,
-        "outcome": node.rewards.outcome,
-        "self_evaluation": node.rewards.self_evaluation,
-        "terminal": node.state.terminal,
-        "correct": node.rewards.correct,
-    }
-
-
-def _tree_row(tree: Tree, policy: str) -> dict[str, Any]:
-    root = tree.nodes[0]
-    return {
-        "tree_id": tree.problem.example.id,
-        "example_id": tree.problem.example.id,
-        "policy": policy,
-        "root_outcome": root.rewards.outcome,
-        "root_self_evaluation": root.rewards.self_evaluation,
-        "node_count": len(tree.nodes),
-        "iterations": root.visits,
-        "max_depth": max(node.depth for node in tree.nodes),
-        "terminal_count": sum(node.state.terminal for node in tree.nodes),
-        "best_value": max((tree.nodes[child].action_value for child in root.children), default=None),
-    }
-
-
-def _shown(node: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "tree": node["tree_id"],
-        "correct": node["correct"],
-        "Q": node["action_value"],
-        "visits": node["visits"],
-        "response": node["prefix"] + node["fragment"],
+        "response": node.prefix + node.fragment,
     }

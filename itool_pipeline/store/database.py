@@ -70,10 +70,6 @@ class Database:
             finally:
                 connection.close()
 
-    def replace(self, table: str, artifact: str, rows: Rows) -> int:
-        """Makes `rows` the artifact's only rows of `table`, in one transaction. See `replace_many`."""
-        return self.replace_many({table: rows}, artifact)[table]
-
     def replace_many(self, rows: Mapping[str, Rows], artifact: str) -> dict[str, int]:
         """Makes `rows` the artifact's only rows of each table named, all in one transaction; returns their counts.
 

@@ -1,83 +1,58 @@
-"""Rows on their way into a table: checked against its columns, then replaced for one artifact."""
+"""Rows on their way into a table: checked against its declaration, then replaced for one artifact."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from itool_pipeline.files.durable import StorageError
-from itool_pipeline.files.json_text import to_json
+from itool_pipeline.store.table_files import Row, arrow_rows
+from itool_pipeline.store.table_types import ARTIFACT, Table, column_problems
+from itool_pipeline.store.tables import TABLES
 
-Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]] | Sequence[Path]
-"""An arrow table, dicts, or Parquet files; without the column `artifact`, which the loader adds."""
-
-KEYS: dict[str, tuple[str, ...]] = {
-    "examples": ("example_id",),
-    "quarantine": ("source", "position"),
-    "buffer": ("example_id",),
-    "trees": ("tree_id",),
-    "nodes": ("tree_id", "node_id"),
-    "pairs": ("pair_id",),
-    "checkpoints": ("artifact",),
-    "scores": ("checkpoint", "benchmark", "category"),
-    "cases": ("checkpoint", "benchmark", "case_id"),
-    "aggregate_scores": ("checkpoint", "benchmark", "rule", "part"),
-    "comparisons": ("benchmark", "first_checkpoint", "second_checkpoint"),
-}
-"""The tables whose rows belong to an artifact, and what tells two rows of one artifact apart."""
-
-_ARROW_TYPES = {
-    "VARCHAR": pa.string(),
-    "JSON": pa.string(),
-    "INTEGER": pa.int32(),
-    "BIGINT": pa.int64(),
-    "DOUBLE": pa.float64(),
-    "BOOLEAN": pa.bool_(),
-    "INTEGER[]": pa.list_(pa.int32()),
-}
+Rows: TypeAlias = pa.Table | Sequence[Row] | Sequence[Path]
+"""An arrow table or dicts with the table's columns, or Parquet files with its file's; the loader adds `artifact`."""
 
 
-def replace_rows(connection: duckdb.DuckDBPyConnection, table: str, artifact: str, rows: Rows) -> int:
-    """Inside a transaction: deletes the artifact's rows of `table`, inserts `rows`, returns how many.
+def replace_rows(connection: duckdb.DuckDBPyConnection, name: str, artifact: str, rows: Rows) -> int:
+    """Inside a transaction: deletes the artifact's rows of the table `name`, inserts `rows`, returns how many.
 
     Columns go by name. Raises StorageError for an unknown table, unknown or missing columns, a value that does not
     fit its column, and a key that occurs twice.
     """
-    if table not in KEYS:
-        raise StorageError(f"no table {table!r} of artifacts' rows; there are {sorted(KEYS)}")
-    columns = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {table}").fetchall()}
-    del columns["artifact"]
-    connection.execute(f"DELETE FROM {table} WHERE artifact = ?", [artifact])
+    table = TABLES.get(name)
+    if table is None or not table.made_by:
+        of_artifacts = sorted(known.name for known in TABLES.values() if known.made_by)
+        raise StorageError(f"no table {name!r} of artifacts' rows; there are {of_artifacts}")
+    connection.execute(f"DELETE FROM {name} WHERE {ARTIFACT} = ?", [artifact])
     try:
-        _insert(connection, table, artifact, columns, rows)
+        _insert(connection, table, artifact, rows)
     except (duckdb.DataError, duckdb.IntegrityError, duckdb.ProgrammingError, pa.ArrowException) as error:
-        raise StorageError(f"table {table}, artifact {artifact}: the rows do not fit: {error}") from error
+        raise StorageError(f"table {name}, artifact {artifact}: the rows do not fit: {error}") from error
     _check_keys(connection, table, artifact)
-    counted = connection.execute(f"SELECT count(*) FROM {table} WHERE artifact = ?", [artifact]).fetchone()
+    counted = connection.execute(f"SELECT count(*) FROM {name} WHERE {ARTIFACT} = ?", [artifact]).fetchone()
     assert counted is not None
     return int(counted[0])
 
 
-def _insert(
-    connection: duckdb.DuckDBPyConnection, table: str, artifact: str, columns: Mapping[str, str], rows: Rows
-) -> None:
-    into = f"INSERT INTO {table} BY NAME SELECT ? AS artifact, * FROM"
+def _insert(connection: duckdb.DuckDBPyConnection, table: Table, artifact: str, rows: Rows) -> None:
+    into = f"INSERT INTO {table.name} BY NAME SELECT ? AS {ARTIFACT}, {', '.join(table.names)} FROM"
     if not isinstance(rows, pa.Table) and not rows:
         return
     if not isinstance(rows, pa.Table) and isinstance(rows[0], Path):
         files = [str(path) for path in rows]
         for file in files:
-            _check_columns(f"{table}, {file}", columns, pq.read_schema(file).names)
+            _check_columns(f"{table.name}, {file}", pq.read_schema(file).names, table.arrow_schema.names)
         source = f"{into} read_parquet(?, union_by_name = true, hive_partitioning = false)"
         connection.execute(source, [artifact, files])
         return
-    incoming = rows if isinstance(rows, pa.Table) else _to_arrow(table, columns, rows)
-    _check_columns(table, columns, incoming.column_names)
+    incoming = rows if isinstance(rows, pa.Table) else arrow_rows(table, table.columns, rows)
+    _check_columns(table.name, incoming.column_names, table.names)
     connection.register("incoming_rows", incoming)
     try:
         connection.execute(f"{into} incoming_rows", [artifact])
@@ -85,34 +60,15 @@ def _insert(
         connection.unregister("incoming_rows")
 
 
-def _to_arrow(table: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    for index, row in enumerate(rows):
-        _check_columns(f"{table}, row {index}", columns, row)
-    arrays = {}
-    for name, kind in columns.items():
-        values = [_json_text(row[name]) if kind == "JSON" else row[name] for row in rows]
-        try:
-            arrays[name] = pa.array(values, type=_ARROW_TYPES[kind])
-        except (pa.ArrowException, OverflowError) as error:
-            raise StorageError(f"table {table}, column {name} ({kind}): {error}") from error
-    return pa.table(arrays)
+def _check_columns(where: str, given: Sequence[str], declared: Sequence[str]) -> None:
+    if problems := column_problems(given, declared):
+        raise StorageError(f"table {where}: {problems}")
 
 
-def _json_text(value: Any) -> str | None:
-    """JSON text as it is; anything else is put into JSON."""
-    return value if value is None or isinstance(value, str) else to_json(value)
-
-
-def _check_columns(where: str, columns: Mapping[str, str], given: Any) -> None:
-    unknown, missing = sorted(set(given) - set(columns)), sorted(set(columns) - set(given))
-    if unknown or missing:
-        raise StorageError(f"table {where}: unknown columns {unknown}, missing columns {missing}")
-
-
-def _check_keys(connection: duckdb.DuckDBPyConnection, table: str, artifact: str) -> None:
-    key = ", ".join(KEYS[table])
+def _check_keys(connection: duckdb.DuckDBPyConnection, table: Table, artifact: str) -> None:
+    key = ", ".join(table.key)
     twice = connection.execute(
-        f"SELECT {key} FROM {table} WHERE artifact = ? GROUP BY {key} HAVING count(*) > 1 LIMIT 1", [artifact]
+        f"SELECT {key} FROM {table.name} WHERE {ARTIFACT} = ? GROUP BY {key} HAVING count(*) > 1 LIMIT 1", [artifact]
     ).fetchone()
     if twice is not None:
-        raise StorageError(f"table {table}, artifact {artifact}: two rows have the same {key}: {twice}")
+        raise StorageError(f"table {table.name}, artifact {artifact}: two rows have the same {key}: {twice}")

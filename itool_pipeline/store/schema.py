@@ -1,6 +1,6 @@
 """Versions of the tables and views in the DuckDB file.
 
-The table `meta` holds the version of schema.sql and a fingerprint of views.sql. Changed views are written again.
+The table `meta` holds the version of the tables and a fingerprint of views.sql. Changed views are written again.
 Changed tables start a new file: every row can be loaded again from the artifacts, so nothing is migrated, and the old
 file is kept beside the new one.
 """
@@ -14,9 +14,11 @@ import duckdb
 
 from itool_pipeline.files.durable import StorageError
 from itool_pipeline.store.fingerprint import fingerprint
+from itool_pipeline.store.table_types import create_statements
+from itool_pipeline.store.tables import TABLES
 
-SCHEMA_VERSION = 4
-"""Raised whenever a table of schema.sql changes."""
+SCHEMA_VERSION = 5
+"""Raised whenever a declaration in tables.py changes."""
 
 
 class State(Enum):
@@ -48,15 +50,17 @@ def create(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("BEGIN TRANSACTION")
     connection.execute("CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR)")
     connection.execute("INSERT INTO meta VALUES ('schema', ?), ('views', ?)", [SCHEMA_VERSION, _views_fingerprint()])
-    connection.execute(_text("schema.sql"))
-    connection.execute(_text("views.sql"))
+    for table in TABLES.values():
+        for statement in create_statements(table):
+            connection.execute(statement)
+    connection.execute(_views())
     connection.execute("COMMIT")
 
 
 def write_views(connection: duckdb.DuckDBPyConnection) -> None:
     """Today's views over the tables that are there."""
     connection.execute("BEGIN TRANSACTION")
-    connection.execute(_text("views.sql"))
+    connection.execute(_views())
     connection.execute("UPDATE meta SET value = ? WHERE key = 'views'", [_views_fingerprint()])
     connection.execute("COMMIT")
 
@@ -72,8 +76,8 @@ def move_aside(connection: duckdb.DuckDBPyConnection, path: Path) -> Path:
 
 
 def _views_fingerprint() -> str:
-    return fingerprint(views=_text("views.sql"))
+    return fingerprint(views=_views())
 
 
-def _text(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+def _views() -> str:
+    return Path(__file__).with_name("views.sql").read_text(encoding="utf-8")

@@ -18,8 +18,8 @@ from itool_pipeline.core.types import Example
 from itool_pipeline.data.base_model import prepare_base_model
 from itool_pipeline.data.wheels import FetchError
 from itool_pipeline.steps import answers, api_bank, bfcl, checks
+from itool_pipeline.steps.artifact_files import QUARANTINE_FILE
 from itool_pipeline.steps.plan import checkpoints
-from itool_pipeline.steps.prepare import QUARANTINE
 from itool_pipeline.steps.report import report
 from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline.store.artifacts import Step
@@ -53,7 +53,7 @@ def test_the_cases_and_what_is_quarantined(ws: Workspace) -> None:
         "dialogues": 5,
         "quarantined": 1,
     }
-    (quarantined,) = pq.read_table(artifact.file(QUARANTINE)).to_pylist()
+    (quarantined,) = pq.read_table(artifact.file(QUARANTINE_FILE)).to_pylist()
     assert quarantined["position"] == "level-1-given-desc/CancelTimedSwitch-level-1-1.jsonl:2"
     assert ask(ws.database, "SELECT position, reason FROM quarantine") == [
         (quarantined["position"], quarantined["reason"])

@@ -19,7 +19,7 @@ from itool_pipeline.steps import checks
 from itool_pipeline.steps.answers import CASES as CASE_ROWS
 from itool_pipeline.steps.answers import SCORES
 from itool_pipeline.steps.api_bank import POOL
-from itool_pipeline.steps.pairs import PAIRS
+from itool_pipeline.steps.artifact_files import PAIRS_FILE
 from itool_pipeline.steps.prepare import ACCOUNT, SPLITS, write_pool
 from itool_pipeline.steps.training import CHECKPOINT
 from itool_pipeline.steps.workspace import MissingInput, Workspace
@@ -179,7 +179,7 @@ def pair(**over: Any) -> Row:
 
 
 def pairs_checked(ws: Workspace, *rows: Row) -> checks.Finding:
-    put(ws, "iteration_1/pairs", parquet(rows, PAIRS))
+    put(ws, "iteration_1/pairs", parquet(rows, PAIRS_FILE))
     return checks.pairs_respect_filters(ws, 1)
 
 

@@ -18,7 +18,7 @@ from itool_pipeline.steps.example_files import EXAMPLE_SCHEMA, read_examples, re
 from itool_pipeline.steps.prepare import SPLIT_SCHEMA
 from itool_pipeline.store.database import Database
 from itool_pipeline_tests.steps.by_hand import example
-from itool_pipeline_tests.store.by_hand import A, ask
+from itool_pipeline_tests.store.by_hand import A, ask, load
 
 ODD = Example(
     id="odd",
@@ -104,7 +104,7 @@ def test_the_file_is_the_table(tmp_path: Path) -> None:
     path, database = tmp_path / "x.parquet", Database(tmp_path / "itool.duckdb")
     own = {"part": "train", "split": "validation", "difficulty": "hard", "in_buffer": False}
     write_examples(path, [(ODD, own)], SPLIT_SCHEMA)
-    assert database.replace("examples", A, [path]) == 1
+    assert load(database, "examples", A, [path]) == 1
     columns = "example_id, group_id, split, tool_count, tools->0->>'name', messages->1->>'content', gold->1->>'name'"
     assert ask(database, f"SELECT {columns} FROM examples") == [
         ("odd", "jsonl_1", "validation", 2, "f g", "«q»", "h"),

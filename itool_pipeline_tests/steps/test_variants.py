@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from itool_pipeline.steps import checks, training, trees
-from itool_pipeline.steps.pairs import PAIRS, TOKENS, pairs
+from itool_pipeline.steps.artifact_files import BUFFER_FILE, PAIRS_FILE
+from itool_pipeline.steps.pairs import pairs
 from itool_pipeline.steps.prepare import split_rows
-from itool_pipeline.steps.replay_buffer import BUFFER, replay_buffer
+from itool_pipeline.steps.replay_buffer import replay_buffer
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.training.preference import PreferenceRow
 from itool_pipeline_tests.steps.without_model import PROBLEMS, Trainings, adapter, install, prepared, searched, warm_up
@@ -50,7 +51,7 @@ def alike(one: Row, other: Row) -> float:
 
 
 def kept_of(ws: Workspace) -> dict[tuple[str, int, int], Row]:
-    rows = [row for row in read(ws, "iteration_1/pairs", PAIRS) if row["kept"]]
+    rows = [row for row in read(ws, "iteration_1/pairs", PAIRS_FILE) if row["kept"]]
     return {(row["tree_id"], row["chosen_node"], row["rejected_node"]): row for row in rows}
 
 
@@ -68,7 +69,7 @@ def test_all_pairs_of_a_node(tmp_path: Path, trainings: Trainings) -> None:
     assert set(found) == expected
     parents = [(row["tree_id"], row["node_id"]) for row in found.values()]
     assert len(parents) > len(set(parents)), "some node has several pairs"
-    every = read(ws, "iteration_1/pairs", PAIRS)
+    every = read(ws, "iteration_1/pairs", PAIRS_FILE)
     assert len(every) == sum(len(group) * (len(group) - 1) // 2 for group in siblings(nodes))
     metadata = ws.input("iteration_1/pairs").manifest.metadata
     counted = {name: metadata[name] for name in ("kept", "refused_similar", "refused_close", "refused_low")}
@@ -86,7 +87,9 @@ def test_several_pairs_of_a_node_in_the_database_and_in_training(tmp_path: Path,
     assert {(tree, chosen, rejected) for _, tree, _, chosen, rejected in rows} == set(kept_of(ws))
     assert len({row[0] for row in rows}) == len(rows)
     assert all(key == f"{tree}/{node}/{chosen}-{rejected}" for key, tree, node, chosen, rejected in rows)
-    assert {row["pair_id"] for row in read(ws, "iteration_1/pairs", TOKENS)} == {row[0] for row in rows}
+    written = read(ws, "iteration_1/pairs", PAIRS_FILE)
+    for name in ("prefix_ids", "chosen_ids", "rejected_ids"):
+        assert {row["pair_id"] for row in written if row[name] is not None} == {row[0] for row in rows}
     training.policy(ws, 1)
     trained: list[PreferenceRow] = trainings.asked[-1].train
     assert sum(len(row.pairs) for row in trained) == len(rows)
@@ -163,7 +166,7 @@ def test_only_the_likeliest_margins_are_kept_under_a_limit(tmp_path: Path, train
         chosen, rejected = (nodes[row["tree_id"], row[f"{role}_node"]] for role in ("chosen", "rejected"))
         return float(chosen["prior"] - rejected["prior"])
 
-    rows = read(ws, "iteration_1/pairs", PAIRS)
+    rows = read(ws, "iteration_1/pairs", PAIRS_FILE)
     kept, over = ([margin(r) for r in rows if r["reason"] == reason] for reason in ("kept", "over_limit"))
     assert len(kept) == 3
     assert over
@@ -188,7 +191,7 @@ def test_the_buffer_holds_the_perplexity_of_the_gold_response(tmp_path: Path, tr
     ws = prepared(tmp_path, split={"validation_fraction": 0.0})
     warm_up(ws)
     replay_buffer(ws, 1)
-    for row in read(ws, "iteration_1/replay_buffer", BUFFER):
+    for row in read(ws, "iteration_1/replay_buffer", BUFFER_FILE):
         problem = PROBLEMS[row["example_id"]]
         byte = hashlib.sha256(repr(problem.prompt).encode()).digest()[0]
         assert row["perplexity"] == pytest.approx(math.exp(byte / 100))
@@ -212,7 +215,7 @@ def test_calls_and_abstentions_are_selected_apart(
     ws = prepared(tmp_path, replay_buffer=settings, split={"validation_fraction": 0.0})
     warm_up(ws)
     nodes = searched(ws)
-    buffer = read(ws, "iteration_1/replay_buffer", BUFFER)
+    buffer = read(ws, "iteration_1/replay_buffer", BUFFER_FILE)
     chosen = {row["example_id"] for row in buffer if row["selected"]}
     assert chosen == {n["tree_id"] for n in nodes}
     metadata = ws.input("iteration_1/replay_buffer").manifest.metadata

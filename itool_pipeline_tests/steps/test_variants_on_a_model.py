@@ -17,9 +17,10 @@ from itool_pipeline.data.base_model import SOURCE_FILE
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.model import load_tokenizer
 from itool_pipeline.steps import models, prepare, training, trees
+from itool_pipeline.steps.artifact_files import BUFFER_FILE
 from itool_pipeline.steps.models import ADAPTER
 from itool_pipeline.steps.plan import plan
-from itool_pipeline.steps.replay_buffer import BUFFER, replay_buffer
+from itool_pipeline.steps.replay_buffer import replay_buffer
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.core.fake_policy import call_problem, text_problem
 from itool_pipeline_tests.steps.by_hand import put, workspace, write_held_out, write_train
@@ -101,7 +102,7 @@ def test_the_buffers_perplexity_is_exp_of_transformers_loss(ws: Workspace) -> No
     warm_up(ws)
     replay_buffer(ws, 1)
     loaded, template = models.inference_model(ws, "warmup/hard"), models.chat(ws)
-    rows = pq.read_table(ws.input("iteration_1/replay_buffer").file(BUFFER)).to_pylist()
+    rows = pq.read_table(ws.input("iteration_1/replay_buffer").file(BUFFER_FILE)).to_pylist()
     assert {row["example_id"] for row in rows} == {x.id for x in EXAMPLES}
     for row in rows:
         example = next(x for x in EXAMPLES if x.id == row["example_id"])

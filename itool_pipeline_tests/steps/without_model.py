@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from itool_pipeline.core.types import Example
 from itool_pipeline.data.sources import Chosen, LoadedData
 from itool_pipeline.steps import bfcl, pairs, prepare, replay_buffer, training, trees
 from itool_pipeline.steps.models import ADAPTER
+from itool_pipeline.steps.tree_rows import read_nodes
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.core.fake_policy import RandomPolicy, call_problem, text_problem
 from itool_pipeline_tests.steps.by_hand import put, workspace, write_held_out, write_train
@@ -163,7 +164,7 @@ def searched(ws: Workspace) -> list[dict[str, Any]]:
         trees.search_shard(ws, 1, index)
     trees.gather(ws, 1)
     pairs.pairs(ws, 1)
-    return trees.read_nodes(ws, 1)
+    return [asdict(node) for node in read_nodes(ws, 1)]
 
 
 def adapter(ws: Workspace, asset: str) -> str | None:

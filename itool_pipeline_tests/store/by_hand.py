@@ -7,6 +7,7 @@ from typing import Any
 
 from itool_pipeline.store.database import Database
 from itool_pipeline.store.manifest import Artifact, Manifest
+from itool_pipeline.store.rows import Rows
 
 A, B, C, D, E = (letter * 16 for letter in "abcde")
 """Five fingerprints."""
@@ -27,6 +28,11 @@ def artifact(asset: str, fingerprint: str, *, run: str = "run-1", seconds: float
         seconds=seconds,
     )
     return Artifact(asset, fingerprint, Path("nowhere"), manifest)
+
+
+def load(database: Database, table: str, artifact: str, given: Rows) -> int:
+    """Makes these the artifact's rows of one table."""
+    return database.replace_many({table: given}, artifact)[table]
 
 
 def rows(database: Database, table: str, *given: dict[str, Any]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from itool_pipeline.files.durable import StorageError
 from itool_pipeline.store import schema
 from itool_pipeline.store.database import Database
 from itool_pipeline.store.sql_shell import run_sql, text_table
-from itool_pipeline_tests.store.by_hand import A, B, artifact, ask, rows
+from itool_pipeline_tests.store.by_hand import A, B, artifact, ask, load, rows
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def ids(database: Database) -> list[tuple[Any, ...]]:
 
 
 def test_a_rerun_neither_doubles_nor_leaves_stale_rows(database: Database) -> None:
-    assert database.replace("buffer", A, buffer("e1", "e2")) == 2
-    assert database.replace("buffer", B, buffer("e1")) == 1
-    assert database.replace("buffer", A, buffer("e1", "e2")) == 2
+    assert load(database, "buffer", A, buffer("e1", "e2")) == 2
+    assert load(database, "buffer", B, buffer("e1")) == 1
+    assert load(database, "buffer", A, buffer("e1", "e2")) == 2
     assert ids(database) == [(A, "e1"), (A, "e2"), (B, "e1")]
-    assert database.replace("buffer", A, buffer("e3")) == 1
+    assert load(database, "buffer", A, buffer("e3")) == 1
     assert ids(database) == [(A, "e3"), (B, "e1")]
-    assert database.replace("buffer", A, []) == 0
+    assert load(database, "buffer", A, []) == 0
     assert ids(database) == [(B, "e1")]
 
 
@@ -54,7 +54,7 @@ def test_dicts_arrow_and_parquet_load_the_same(database: Database, tmp_path: Pat
     pq.write_table(shuffled.slice(1, 1), files[1])
     loaded = []
     for given in (one + two, table, shuffled, files):
-        assert database.replace("nodes", A, given) == 2
+        assert load(database, "nodes", A, given) == 2
         loaded.append(ask(database, "SELECT * FROM nodes ORDER BY node_id"))
     assert loaded[0] == loaded[1] == loaded[2] == loaded[3]
     columns = "artifact, tree_id, node_id, parent_id, token_ids, value, correct, terminal"
@@ -66,7 +66,7 @@ def test_dicts_arrow_and_parquet_load_the_same(database: Database, tmp_path: Pat
 
 def test_json_columns(database: Database) -> None:
     given = {"example_id": "e", "tools": [{"name": "f"}], "messages": '[{"role": "user"}]'}
-    database.replace("examples", A, rows(database, "examples", given))
+    load(database, "examples", A, rows(database, "examples", given))
     assert ask(database, "SELECT tools->0->>'name', messages->0->>'role' FROM examples") == [("f", "user")]
 
 
@@ -95,10 +95,10 @@ def test_several_tables_go_together_or_not_at_all(database: Database) -> None:
 def test_rows_that_do_not_fit_are_refused_and_change_nothing(
     database: Database, change: dict[str, Any], message: str
 ) -> None:
-    database.replace("buffer", A, buffer("e1"))
+    load(database, "buffer", A, buffer("e1"))
     row = {key: value for key, value in {**buffer("e2")[0], **change}.items() if value is not ...}
     with pytest.raises(StorageError, match=message):
-        database.replace("buffer", A, [row])
+        load(database, "buffer", A, [row])
     assert ids(database) == [(A, "e1")]
 
 
@@ -107,19 +107,19 @@ def test_files_and_tables_that_do_not_fit_are_refused(database: Database, tmp_pa
     pq.write_table(whole, tmp_path / "0.parquet")
     pq.write_table(whole.drop_columns(["rank"]), tmp_path / "1.parquet")
     with pytest.raises(StorageError, match=r"1\.parquet: .*missing columns \['rank'\]"):
-        database.replace("buffer", A, [tmp_path / "0.parquet", tmp_path / "1.parquet"])
+        load(database, "buffer", A, [tmp_path / "0.parquet", tmp_path / "1.parquet"])
     with pytest.raises(StorageError, match="do not fit"):
-        database.replace("buffer", A, whole.drop_columns(["rank"]).append_column("rank", pa.array(["x"])))
+        load(database, "buffer", A, whole.drop_columns(["rank"]).append_column("rank", pa.array(["x"])))
     malformed = rows(database, "examples", {"example_id": "e", "tools": "{not json"})
     with pytest.raises(StorageError, match="Malformed JSON"):
-        database.replace("examples", A, malformed)
+        load(database, "examples", A, malformed)
     with pytest.raises(StorageError, match="no table 'experiments'"):
-        database.replace("experiments", A, [])
+        load(database, "experiments", A, [])
     assert ids(database) == []
 
 
 def test_an_exception_rolls_back_and_closes(database: Database) -> None:
-    database.replace("buffer", A, buffer("e1"))
+    load(database, "buffer", A, buffer("e1"))
     connections = []
 
     def fail_half_way() -> None:
@@ -176,13 +176,13 @@ def test_a_newer_file_is_refused(database: Database) -> None:
 
 
 def test_an_older_file_is_kept_beside_a_new_one(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    database.replace("buffer", A, buffer("e1"))
+    load(database, "buffer", A, buffer("e1"))
     monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
     said: list[str] = []
     newer = Database(database.path, say=said.append)
     assert ids(newer) == []
     assert len(said) == 1
-    assert newer.replace("buffer", A, buffer("e2")) == 1
+    assert load(newer, "buffer", A, buffer("e2")) == 1
     assert ids(newer) == [(A, "e2")]
     assert sorted(p.name for p in database.path.parent.iterdir()) == ["itool.duckdb", "itool.old-1.duckdb"]
     with duckdb.connect(str(database.path.with_name("itool.old-1.duckdb"))) as old:
@@ -190,7 +190,7 @@ def test_an_older_file_is_kept_beside_a_new_one(database: Database, monkeypatch:
 
 
 def test_changed_views_are_written_again_and_rows_stay(database: Database) -> None:
-    database.replace("buffer", A, buffer("e1"))
+    load(database, "buffer", A, buffer("e1"))
     with database.transaction() as connection:
         connection.execute("DROP VIEW cost")
         connection.execute("UPDATE meta SET value = 'older' WHERE key = 'views'")
@@ -201,7 +201,7 @@ def test_changed_views_are_written_again_and_rows_stay(database: Database) -> No
 def test_sql_answers_as_a_table(database: Database) -> None:
     with pytest.raises(StorageError, match="make demo"):
         run_sql(database.path, "SELECT 1")
-    database.replace("buffer", A, buffer("e1", "e2"))
+    load(database, "buffer", A, buffer("e1", "e2"))
     answer = run_sql(database.path, "SELECT example_id AS id, rank, perplexity, selected FROM buffer ORDER BY rank")
     assert answer.splitlines() == [
         "id  rank  perplexity  selected",

@@ -15,7 +15,7 @@ import pytest
 from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
 from itool_pipeline.store.database import Database, DatabaseLocked
 from itool_pipeline.store.manifest import Origin
-from itool_pipeline_tests.store.by_hand import A, ask, rows
+from itool_pipeline_tests.store.by_hand import A, ask, load, rows
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PRELUDE = """
@@ -153,7 +153,7 @@ def test_a_held_database_is_waited_for(tmp_path: Path, reading: bool) -> None:
         if reading:
             assert ask(database, "SELECT count(*) FROM buffer") == [(0,)]
         else:
-            assert database.replace("buffer", A, content) == 1
+            assert load(database, "buffer", A, content) == 1
     assert len(said) == 1
     assert f"process {running.pid}" in said[0]
 
@@ -179,7 +179,7 @@ def test_two_readers_do_not_wait(tmp_path: Path) -> None:
 
 def test_a_kill_inside_a_transaction_changes_nothing(tmp_path: Path) -> None:
     database = Database(tmp_path / "i.duckdb")
-    database.replace("buffer", A, rows(database, "buffer", {"example_id": "e1"}))
+    load(database, "buffer", A, rows(database, "buffer", {"example_id": "e1"}))
     code = """
 with Database(root / "i.duckdb").transaction() as connection:
     connection.execute("DELETE FROM buffer")

@@ -9,7 +9,7 @@ import pytest
 
 from itool_pipeline.store.database import Database
 from itool_pipeline.store.manifest import Artifact
-from itool_pipeline_tests.store.by_hand import artifact, ask, rows
+from itool_pipeline_tests.store.by_hand import artifact, ask, load, rows
 
 SPLITS, WARMUP, BUFFER, TREES, PAIRS, POLICY = (digit * 16 for digit in "123456")
 BASE, BFCL_BASE, BFCL_WARMUP, BFCL_POLICY, EASY, TREES_2, PAIRS_2 = (digit * 16 for digit in "789abcd")
@@ -68,9 +68,9 @@ def load_search(database: Database) -> None:
     )
     nodes = [node(t, *rest) for t in ("t1", "t2") for rest in ((0, None, 9, 0.5), (1, 0, 6, 0.75), (2, 0, 3, -0.5))]
     pairs = (pair("p1", "t1", 1, 2, "kept"), pair("p2", "t2", 1, 2, "close"))
-    database.replace("examples", SPLITS, rows(database, "examples", *examples))
+    load(database, "examples", SPLITS, rows(database, "examples", *examples))
     database.replace_many({"trees": rows(database, "trees", *trees), "nodes": rows(database, "nodes", *nodes)}, TREES)
-    database.replace("pairs", PAIRS, rows(database, "pairs", *pairs))
+    load(database, "pairs", PAIRS, rows(database, "pairs", *pairs))
 
 
 def test_a_pair_leads_back_to_question_policy_and_run(database: Database) -> None:
@@ -104,7 +104,7 @@ def test_iterations_with_the_same_tree_names_do_not_mix(database: Database) -> N
     tree = {"tree_id": "t1", "example_id": "e2", "policy": POLICY}
     nodes = rows(database, "nodes", node("t1", 0, None, 4, 0.0))
     database.replace_many({"trees": rows(database, "trees", tree), "nodes": nodes}, TREES_2)
-    database.replace("pairs", PAIRS_2, rows(database, "pairs", pair("p1", "t1", 1, 2, "low")))
+    load(database, "pairs", PAIRS_2, rows(database, "pairs", pair("p1", "t1", 1, 2, "low")))
     second = made("iteration_2/trees", TREES_2, splits=SPLITS, iteration_1__policy=POLICY)
     record(database, "first", *SEARCHED, second, made("iteration_2/pairs", PAIRS_2, iteration_2__trees=TREES_2))
     sql = "SELECT asset, pair_id, example_id, policy_asset, node_visits, chosen_visits FROM pair_lineage ORDER BY ALL"
@@ -116,7 +116,7 @@ def test_iterations_with_the_same_tree_names_do_not_mix(database: Database) -> N
 
 
 def test_a_pair_without_its_tree_is_still_shown(database: Database) -> None:
-    database.replace("pairs", PAIRS, rows(database, "pairs", pair("p1", "t1", 1, 2, "kept")))
+    load(database, "pairs", PAIRS, rows(database, "pairs", pair("p1", "t1", 1, 2, "kept")))
     record(database, "first", SEARCHED[4])
     assert ask(database, "SELECT pair_id, example_id, policy_asset FROM pair_lineage") == [("p1", None, None)]
 
@@ -152,7 +152,7 @@ def load_scores(database: Database) -> None:
     }
     loads[BFCL_WARMUP].append(score("warmup", WARMUP, "overall_v3", 0, 1))
     for name, given in loads.items():
-        database.replace("scores", name, rows(database, "scores", *given))
+        load(database, "scores", name, rows(database, "scores", *given))
 
 
 def test_leaderboard(database: Database) -> None:
@@ -184,14 +184,14 @@ def test_benchmarks_are_not_summed(database: Database) -> None:
     load_scores(database)
     calls = [score("base", BASE, "level_1", 3, 4), score("base", BASE, "level_2", 1, 2)]
     calls += [score("base", BASE, "overall_exact_level_1", 2, 4), score("base", BASE, "overall_exact_level_2", 0, 2)]
-    database.replace("scores", EASY, rows(database, "scores", *({**c, "benchmark": "api_bank"} for c in calls)))
+    load(database, "scores", EASY, rows(database, "scores", *({**c, "benchmark": "api_bank"} for c in calls)))
     record(database, "first", SCORED[2], made("api_bank/base", EASY, base_model=BASE))
     sql = "SELECT benchmark, checkpoint, correct, total FROM leaderboard"
     assert ask(database, sql) == [("api_bank", "base", 4, 6), ("bfcl", "base", 0, 10)]
 
 
 def test_a_score_over_no_cases_says_nothing(database: Database) -> None:
-    database.replace("scores", BFCL_BASE, rows(database, "scores", score("base", BASE, "simple", 0, 0)))
+    load(database, "scores", BFCL_BASE, rows(database, "scores", score("base", BASE, "simple", 0, 0)))
     record(database, "first", SCORED[2])
     assert ask(database, "SELECT total, accuracy, low, high FROM leaderboard") == [(0, None, 0.0, 1.0)]
 
@@ -200,7 +200,7 @@ def test_learning_curve(database: Database) -> None:
     load_scores(database)
     for name, train, held in ((EASY, 3.0, 3.5), (WARMUP, 1.0, 1.5), (POLICY, 0.25, 0.5)):
         row = {"stage": "x", "train_loss": train, "validation_loss": held}
-        database.replace("checkpoints", name, rows(database, "checkpoints", row))
+        load(database, "checkpoints", name, rows(database, "checkpoints", row))
     record(database, "first", *SEARCHED, *SCORED)
     record(database, "second", SEARCHED[1])
     columns = "experiment, sequence, checkpoint, accuracy, train_loss, validation_loss"
@@ -227,7 +227,7 @@ def test_errors(database: Database) -> None:
         {**case(5, None), "correct": True},
         case(6, "parameter_value", "book", "day"),
     ]
-    database.replace("cases", BFCL_WARMUP, rows(database, "cases", *given))
+    load(database, "cases", BFCL_WARMUP, rows(database, "cases", *given))
     record(database, "first", SCORED[3])
     record(database, "second", SCORED[3])
     sql = "SELECT category, mistake, cases, share FROM error_types WHERE experiment = "
@@ -262,7 +262,7 @@ def test_aggregates_say_what_is_missing(database: Database) -> None:
         return {**of, "part": part, "accuracy": accuracy, "missing": missing}
 
     given = (aggregate("overall", None, "multi_turn"), aggregate("non_live", 0.5, ""))
-    database.replace("aggregate_scores", BFCL_WARMUP, rows(database, "aggregate_scores", *given))
+    load(database, "aggregate_scores", BFCL_WARMUP, rows(database, "aggregate_scores", *given))
     record(database, "first", *SCORED)
     sql = "SELECT experiment, sequence, checkpoint, rule, part, accuracy, missing, stale FROM aggregates"
     assert ask(database, sql) == [
@@ -280,7 +280,7 @@ def test_comparisons_come_in_order_with_the_whole_way_last(database: Database) -
         compared("iteration_1", "iteration_2", 3),
         compared("warmup", "iteration_1", 2),
     )
-    database.replace("comparisons", EASY, rows(database, "comparisons", *given))
+    load(database, "comparisons", EASY, rows(database, "comparisons", *given))
     record(database, "first", made("report", EASY))
     sql = "SELECT experiment, first_checkpoint, second_checkpoint, gained, stale FROM checkpoint_comparisons"
     assert ask(database, sql) == [
