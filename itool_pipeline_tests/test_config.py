@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from itool_pipeline.config import BFCL_TRAINING, BfclHalfData, Experiment, HubModel, ToolAceData, WheelModel
+from itool_pipeline.config import BFCL_TRAINING, BfclHalfData, Experiment, HubModel, SimpoLoss, ToolAceData, WheelModel
 from itool_pipeline.experiment_files import ConfigError, experiment_names, experiments_dir, load_experiment
 
 BASE = """\
@@ -70,11 +70,12 @@ def test_the_papers_settings_are_the_main_experiments() -> None:
     )
     assert (e.pairs.max_similarity, e.pairs.min_q_difference, e.pairs.min_chosen_q) == (0.95, 0.1, 0.3)
     assert e.search.self_evaluation.weights == (1.0, 0.1, -1.0, -2.0)
-    assert (e.preference.loss, e.preference.quantization, e.split.validation_fraction) == ("simpo", "nf4", 0.1)
+    assert (e.preference.quantization, e.split.validation_fraction) == ("nf4", 0.1)
     assert e.warmup.optimizer.batch_size == e.preference.optimizer.batch_size == 1 * 8 * 8
     assert (e.preference.optimizer.learning_rate, e.preference.optimizer.epochs) == (1e-6, 2)
     assert (e.search.depth, e.search.width, e.search.iterations, e.search.simulation) == (3, 3, 5, 2)
-    assert (e.search.temperature, e.search.c, e.preference.beta, e.preference.gamma) == (1.5, 1.0, 2.5, 0.5)
+    assert (e.search.temperature, e.search.c) == (1.5, 1.0)
+    assert e.preference.loss == SimpoLoss(beta=2.5, gamma=0.5)
     assert e.iterations == 3
     d = e.split.difficulty
     assert (d.easy_max_tools, d.easy_below_chars, d.easy_max_calls) == (1, 1000, 1)
@@ -176,7 +177,11 @@ def test_names_that_look_like_numbers_stay_names(folder: Path) -> None:
         ("seed: -1", "seed", "greater than or equal to 0"),
         ("replay_buffer: {fraction: 1.01}", "replay_buffer.fraction", "less than or equal to 1"),
         ("replay_buffer: {select_by: loss}", "replay_buffer.select_by", "'perplexity' or 'random'"),
-        ("preference: {loss: ppo}", "preference.loss", "'simpo', 'dpo', 'ipo' or 'orpo'"),
+        ("preference: {loss: {type: ppo}}", "preference.loss", "'simpo', 'dpo', 'ipo', 'orpo'"),
+        ("preference: {loss: {type: dpo, gamma: 0.5}}", "preference.loss.dpo.gamma", "Extra inputs are not permitted"),
+        ("preference: {loss: {type: orpo, reference: base}}", "preference.loss.orpo.reference", "Extra inputs"),
+        ("preference: {loss: dpo, beta: 0.1}", "preference", "that mean something to it: loss: {type: dpo, beta: 0.1}"),
+        ("preference: {gamma: 0.2}", "preference", "that mean something to it: loss: {type: simpo, gamma: 0.2}"),
         ("pairs: {max_pairs: 0}", "pairs.max_pairs", "greater than or equal to 1"),
         ("evaluation: {api_bank: {levels: [level_3]}}", "evaluation.api_bank.levels.0", "'level_1' or 'level_2'"),
         ("evaluation: {api_bank: {levels: []}}", "evaluation.api_bank.levels", "at least 1 item"),

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from itool_pipeline.config import BFCL_MULTI_TURN, BFCL_SINGLE_TURN
+from itool_pipeline.config import BFCL_MULTI_TURN, BFCL_SINGLE_TURN, ReferenceLoss
 from itool_pipeline.defs.automation import weekly
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.experiment_files import SHIPPED, experiment_names, load_experiment
@@ -98,8 +98,10 @@ def test_the_ablations_are_what_their_names_say() -> None:
     assert (base_sft.split.validation_fraction, base_sft.warmup.curriculum, base_sft.iterations) == (0.0, "mixed", 0)
     assert (e["without_mcts"].search.method, e["without_mcts"].search.responses) == ("sampling", 4)
     assert e["random_selection"].replay_buffer.select_by == "random"
-    assert [e[name].preference.loss for name in ("dpo", "ipo", "orpo")] == ["dpo", "ipo", "orpo"]
-    assert {e[name].preference.reference for name in ("dpo", "ipo")} == {"start"}
+    assert [e[name].preference.loss.type for name in ("dpo", "ipo", "orpo")] == ["dpo", "ipo", "orpo"]
+    with_reference = [e[name].preference.loss for name in ("dpo", "ipo")]
+    assert {loss.reference for loss in with_reference if isinstance(loss, ReferenceLoss)} == {"start"}
+    assert {e[name].preference.loss.beta for name in ("dpo", "ipo", "orpo")} == {0.1}
     assert not e["self_evaluation_off"].search.self_evaluation.enabled
     sampled = e["self_evaluation_sampled"].search.self_evaluation
     assert (sampled.enabled, sampled.form, sampled.samples) == (True, "sampled", 4)

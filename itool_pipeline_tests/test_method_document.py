@@ -55,6 +55,8 @@ def keys(model: type[BaseModel], prefix: str = "") -> set[str]:
         below = sections(field.annotation)
         if not below:
             found.add(prefix + name)
+        if len(below) > 1:
+            found.add(prefix + name)  # what its `type` chooses
         for section in below:
             chosen = f"{get_args(section.model_fields['type'].annotation)[0]}." if len(below) > 1 else ""
             found |= keys(section, f"{prefix}{name}.{chosen}")
@@ -114,7 +116,7 @@ def test_every_row_has_a_test_or_says_that_it_has_none() -> None:
 
 def test_every_key_of_the_method_is_in_the_table() -> None:
     linked = {text for text, target in LINKS if target.endswith("/config")}
-    method = {key for key in KEYS if key.split(".")[0] in METHOD_SECTIONS}
+    method = {key for key in KEYS if key.split(".")[0] in METHOD_SECTIONS and not key.endswith(".type")}
     shared = {f"preference.optimizer.{key}" for key in ONCE_FOR_BOTH}
     assert method - linked == shared
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from itool_pipeline.config.fields import AtLeastOne, Fraction, Positive, Section
+
+Weight = Annotated[float, Field(ge=0.0)]
 
 
 class LoraConfig(Section):
@@ -23,7 +25,7 @@ class OptimizerConfig(Section):
     epochs: AtLeastOne = 1
     batch_size: AtLeastOne = Field(8, description="examples (or pairs) per optimizer step, by gradient accumulation")
     warmup_ratio: Fraction = 0.1
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    weight_decay: Weight = 0.0
     max_grad_norm: Positive = 1.0
     micro_batch_tokens: AtLeastOne = Field(4096, description="tokens in one forward and backward pass")
     checkpoint_every: AtLeastOne = Field(20, description="optimizer steps between resumable checkpoints")
@@ -43,18 +45,67 @@ class WarmupConfig(Section):
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-4)
 
 
+class SimpoLoss(Section):
+    """SimPO (Eq. 10 and 11), the paper's loss: length-normalised, without a reference policy."""
+
+    type: Literal["simpo"] = "simpo"
+    beta: Positive = 2.5
+    gamma: Weight = Field(0.5, description="target reward margin; 0: without margin")
+
+
+class ReferenceLoss(Section):
+    """What the losses that compare with a reference policy share."""
+
+    beta: Positive = 0.1
+    reference: Literal["start", "base"] = Field(
+        "start", description="the policy before its first step, or the base model"
+    )
+
+
+class DpoLoss(ReferenceLoss):
+    """DPO (Rafailov et al. 2023)."""
+
+    type: Literal["dpo"]
+
+
+class IpoLoss(ReferenceLoss):
+    """IPO (Azar et al. 2023)."""
+
+    type: Literal["ipo"]
+
+
+class OrpoLoss(Section):
+    """ORPO (Hong et al. 2024): the likelihood of the chosen, and β times its odds against the rejected."""
+
+    type: Literal["orpo"]
+    beta: Positive = 0.1
+
+
+PreferenceLoss = SimpoLoss | DpoLoss | IpoLoss | OrpoLoss
+"""Told apart by `type`; a key that means nothing to the loss is refused."""
+
+
 class PreferenceConfig(Section):
     """Preference training on step-level pairs (Eq. 10 and 11)."""
 
-    loss: Literal["simpo", "dpo", "ipo", "orpo"] = "simpo"
-    beta: Positive = 2.5
-    gamma: Annotated[float, Field(ge=0.0)] = Field(0.5, description="SimPO's target reward margin; 0: without margin")
-    reference: Literal["start", "base"] = Field(
-        "start", description="DPO and IPO compare with the policy before its first step, or with the base model"
-    )
+    loss: Annotated[PreferenceLoss, Field(discriminator="type")] = SimpoLoss()
     quantization: Literal["nf4", "none"] = "nf4"
     max_tokens: AtLeastOne = Field(4096, description="of prompt, path and fragment together")
     overlong: Literal["refuse", "cut_left"] = Field(
         "refuse", description="what becomes of longer ones; both are counted"
     )
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-6, epochs=2)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _loss_is_a_section(cls, content: object) -> object:
+        """Earlier files say `loss: dpo` and have the loss's keys beside it."""
+        if isinstance(content, dict):
+            moved = sorted({"beta", "gamma", "reference"} & content.keys())
+            if isinstance(content.get("loss"), str) or moved:
+                name = content["loss"] if isinstance(content.get("loss"), str) else "simpo"
+                raise ValueError(
+                    "the loss is a section of its own, with the keys that mean something to it: "
+                    f"loss: {{type: {', '.join([name, *(f'{key}: {content[key]}' for key in moved)])}}}"
+                )
+        return content

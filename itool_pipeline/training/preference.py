@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from itool_pipeline.config import PreferenceConfig
+from itool_pipeline.config import PreferenceConfig, PreferenceLoss, ReferenceLoss
 from itool_pipeline.core.token_trie import IntArray, PackedRow, pack
 from itool_pipeline.core.types import Progress, no_progress
-from itool_pipeline.training import losses
 from itool_pipeline.training.log_probs import prepare_for_training, token_log_probs
+from itool_pipeline.training.losses import PairLogProbs, pair_losses
 from itool_pipeline.training.packing import micro_batches
 from itool_pipeline.training.trainer import Loss, Objective, TrainingData, TrainingResult, train
 
@@ -136,51 +136,29 @@ def _branch_spans(row: PreferenceRow, packed: PackedRow) -> list[IntArray]:
     return [span[len(row.pairs[i // 2].path) :] for i, span in enumerate(packed.spans)]
 
 
-def pair_losses(
-    log_probs: Tensor, lengths: Tensor, reference: Tensor | None, config: PreferenceConfig
-) -> tuple[Tensor, Tensor]:
-    """Loss and reward margin (chosen minus rejected) of each pair, both [pairs].
-
-    log_probs, lengths, reference  [pairs, 2], chosen first; `reference` is needed by DPO and IPO only. The rewards
-    are SimPO's of Eq. 10 for the losses without a reference, and β times the log ratio for those with one.
-    """
-    chosen, rejected = log_probs.unbind(1)
-    n_chosen, n_rejected = lengths.unbind(1)
-    reward_margin = config.beta * (chosen / n_chosen - rejected / n_rejected)
-    if config.loss == "simpo":
-        return losses.simpo(chosen, rejected, n_chosen, n_rejected, config.beta, config.gamma), reward_margin
-    if config.loss == "orpo":
-        return losses.orpo(chosen, rejected, n_chosen, n_rejected, config.beta), reward_margin
-    if reference is None:
-        raise ValueError(f"{config.loss} needs reference log-probabilities")
-    old_chosen, old_rejected = reference.unbind(1)
-    ratio_margin = config.beta * ((chosen - old_chosen) - (rejected - old_rejected))
-    if config.loss == "dpo":
-        return losses.dpo(chosen, rejected, old_chosen, old_rejected, config.beta), ratio_margin
-    return losses.ipo(chosen, rejected, old_chosen, old_rejected, n_chosen, n_rejected, config.beta), ratio_margin
-
-
-def preference_loss(model: Any, rows: Sequence[PreferenceRow], config: PreferenceConfig) -> Loss:
+def preference_loss(model: Any, rows: Sequence[PreferenceRow], config: PreferenceLoss) -> Loss:
     """Sum over pairs, counted in pairs; reports `accuracy` (share with a positive margin) and `margin`."""
     log_probs = branch_log_probs(model, rows)
     pairs = [pair for row in rows for pair in row.pairs]
     lengths = log_probs.new_tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs])
     old = [pair.reference for pair in pairs if pair.reference is not None]
-    reference = log_probs.new_tensor(old) if len(old) == len(pairs) else None
-    values, margin = pair_losses(log_probs, lengths, reference, config)
-    sums = {"accuracy": float((margin > 0).sum()), "margin": float(margin.detach().sum())}
-    return Loss(values.sum(), len(pairs), sums)
+    reference = log_probs.new_tensor(old).unbind(1) if len(old) == len(pairs) else ()
+    values = pair_losses(PairLogProbs(*log_probs.unbind(1), *lengths.unbind(1), *reference), config)
+    margin = values.margin.detach()
+    return Loss(values.loss.sum(), len(pairs), {"accuracy": float((margin > 0).sum()), "margin": float(margin.sum())})
 
 
-def with_reference(model: Any, rows: Sequence[PreferenceRow], config: PreferenceConfig) -> tuple[PreferenceRow, ...]:
+def with_reference(
+    model: Any, rows: Sequence[PreferenceRow], reference: Literal["start", "base"], micro_batch_tokens: int
+) -> tuple[PreferenceRow, ...]:
     """The rows with the reference's log-probabilities of their branches.
 
     The reference is `model` as it is now (`start`), or with its adapter switched off (`base`).
     """
     model.eval()
-    policy = model.disable_adapter() if config.reference == "base" else nullcontext()
+    policy = model.disable_adapter() if reference == "base" else nullcontext()
     with torch.no_grad(), policy:
-        return _measured(model, rows, config.optimizer.micro_batch_tokens)
+        return _measured(model, rows, micro_batch_tokens)
 
 
 def _measured(model: Any, rows: Sequence[PreferenceRow], micro_batch_tokens: int) -> tuple[PreferenceRow, ...]:
@@ -210,10 +188,11 @@ def train_preference(
     a killed training goes on.
     """
     prepare_for_training(model)
-    if config.loss in ("dpo", "ipo"):
-        data = TrainingData(with_reference(model, data.train, config), with_reference(model, data.validation, config))
+    if isinstance(config.loss, ReferenceLoss):
+        how = (config.loss.reference, config.optimizer.micro_batch_tokens)
+        data = TrainingData(with_reference(model, data.train, *how), with_reference(model, data.validation, *how))
     objective = Objective[PreferenceRow](
-        loss=lambda rows: preference_loss(model, rows, config),
+        loss=lambda rows: preference_loss(model, rows, config.loss),
         length=lambda row: row.length,
         steps=batches_of_pairs,
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from itool_pipeline.config import BfclConfig, BfclHalfData, LoraConfig, PreferenceConfig, WheelModel
+from itool_pipeline.config import BfclConfig, BfclHalfData, LoraConfig, SimpoLoss, WheelModel
 from itool_pipeline.config import ComputeConfig as Compute
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import SampleRequest
@@ -83,7 +83,7 @@ def preference(loaded: LoadedModel, template: Chat, examples: Sequence[Example])
     """Pairs per second, forward and backward: one packed row for a tree, and one row for each branch."""
     fragments = [template.response(f'[f(a={i}, b="some value {i}")]')[:12] for i in range(2 * PAIRS)]
     pairs = [TokenPair((), fragments[2 * i], fragments[2 * i + 1]) for i in range(PAIRS)]
-    config = PreferenceConfig(quantization="none")
+    config = SimpoLoss()
     trees = [template.prompt(example) for example in examples[:4]]
     model = fresh_adapter(loaded.model, LoraConfig(), 0)
     prepare_for_training(model)

@@ -167,7 +167,7 @@ FROM_WARMUP = FROM_SPLITS[1:]
         ({"search": {"method": "sampling"}}, [*FIRST[1:], *SECOND, *ITERATION_SCORES, "report"]),
         ({"pairs": {"per_node": "all"}}, [*FIRST[2:], *SECOND, *ITERATION_SCORES, "report"]),
         ({"pairs": {"min_q_difference": 0.2}}, [*FIRST[2:], *SECOND, *ITERATION_SCORES, "report"]),
-        ({"preference": {"beta": 1.0}}, [*FIRST[3:], *SECOND, *ITERATION_SCORES, "report"]),
+        ({"preference": {"loss": {"type": "simpo", "beta": 1.0}}}, [*FIRST[3:], *SECOND, *ITERATION_SCORES, "report"]),
         ({"evaluation": {"bfcl": {"max_new_tokens": 99}}}, [*SCORES, "report"]),
         ({"evaluation": {"bfcl": {"batch_size": 2}}}, [*SCORES, "report"]),
         ({"evaluation": {"bfcl": {"cases_per_category": 5}}}, [*SCORES, "report"]),
@@ -215,7 +215,7 @@ def test_the_adapter_that_starts_afresh_is_made_as_the_config_says() -> None:
 
 
 def test_experiments_that_differ_later_share_the_warmup() -> None:
-    one = plan(experiment(name="one", preference={"loss": "dpo"}, search={"width": 2}, iterations=1))
+    one = plan(experiment(name="one", preference={"loss": {"type": "dpo"}}, search={"width": 2}, iterations=1))
     two = plan(experiment(name="two", pairs={"max_pairs": 7}, iterations=3))
     shared = {asset for asset in one if one[asset].fingerprint == two[asset].fingerprint}
     assert shared == {*FRONT, *WARMUP, "iteration_1/replay_buffer", "bfcl/base", "bfcl/warmup"}

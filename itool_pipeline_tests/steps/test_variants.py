@@ -318,14 +318,14 @@ def test_sft_on_the_entire_data_holds_nothing_back(tmp_path: Path, trainings: Tr
 def test_each_loss_reaches_the_training_on_the_same_pairs(tmp_path: Path, trainings: Trainings) -> None:
     losses = ("simpo", "dpo", "ipo", "orpo")
     for loss in losses:
-        ws = prepared(tmp_path, preference={"loss": loss, "beta": 0.25}, pairs={"per_node": "all"})
+        ws = prepared(tmp_path, preference={"loss": {"type": loss, "beta": 0.25}}, pairs={"per_node": "all"})
         warm_up(ws)
         searched(ws)
         training.policy(ws, 1)
         assert trainings.asked[-1].config == ws.experiment.preference
     first, *policies = trainings.asked
     assert first.start == "base_model", "one warm-up for all"
-    assert [asked.config.loss for asked in policies] == list(losses)  # type: ignore[union-attr]
+    assert [asked.config.loss.type for asked in policies] == list(losses)  # type: ignore[union-attr]
     assert all((p.start, p.train) == ("warmup/hard", policies[0].train) for p in policies)
 
 

@@ -4,12 +4,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from math import exp, log
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
-from itool_pipeline.training import losses
+from itool_pipeline.config import DpoLoss, IpoLoss, OrpoLoss, PreferenceLoss, SimpoLoss
+from itool_pipeline.training.losses import LOSSES, PairLogProbs, pair_losses
 
 CHOSEN_LENGTH = torch.tensor([3.0, 1.0, 12.0, 7.0])
 REJECTED_LENGTH = torch.tensor([5.0, 2.0, 4.0, 7.0])
@@ -17,6 +19,13 @@ SUMS = torch.tensor([[-4.0, -9.0], [-0.2, -0.1], [-30.0, -2.5], [-7.0, -7.0]])
 REFERENCE = torch.tensor([[-5.0, -8.0], [-0.4, -0.3], [-31.0, -2.0], [-6.5, -7.5]])
 CPU = SimpleNamespace(device="cpu", gather_for_metrics=lambda x: x, gather=lambda x: x)
 LN2 = log(2.0)
+DPO, IPO, ORPO = DpoLoss(type="dpo", beta=0.5), IpoLoss(type="ipo", beta=0.25), OrpoLoss(type="orpo", beta=0.5)
+
+
+def ours(config: PreferenceLoss) -> Callable[[Tensor, Tensor], Tensor]:
+    """Chosen and rejected sums → the losses of the pairs above."""
+    rest = (CHOSEN_LENGTH, REJECTED_LENGTH, REFERENCE[:, 0], REFERENCE[:, 1])
+    return lambda chosen, rejected: pair_losses(PairLogProbs(chosen, rejected, *rest), config).loss
 
 
 def value_and_gradient(loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
@@ -25,8 +34,8 @@ def value_and_gradient(loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor
     return value.detach(), torch.autograd.grad(value.sum(), sums)[0]
 
 
-def assert_equal(ours: Callable[[Tensor, Tensor], Tensor], trls: Callable[[Tensor, Tensor], Tensor]) -> None:
-    for got, want in zip(value_and_gradient(ours), value_and_gradient(trls), strict=True):
+def assert_equal(config: PreferenceLoss, trls: Callable[[Tensor, Tensor], Tensor]) -> None:
+    for got, want in zip(value_and_gradient(ours(config)), value_and_gradient(trls), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 
 
@@ -37,7 +46,7 @@ def test_simpo_equals_trl(beta: float, gamma: float) -> None:
         alpha=0.0, beta=beta, simpo_gamma=gamma, loss_type="simpo", label_smoothing=0.0, accelerator=CPU
     )
     assert_equal(
-        lambda c, r: losses.simpo(c, r, CHOSEN_LENGTH, REJECTED_LENGTH, beta, gamma),
+        SimpoLoss(beta=beta, gamma=gamma),
         lambda c, r: cpo.CPOTrainer.cpo_loss(trainer, c / CHOSEN_LENGTH, r / REJECTED_LENGTH)[0],
     )
 
@@ -87,15 +96,12 @@ def trl_dpo_losses(loss_type: str, beta: float) -> Callable[[Tensor, Tensor], Te
 
 @pytest.mark.parametrize("beta", [0.1, 2.5])
 def test_dpo_equals_trl(beta: float) -> None:
-    assert_equal(lambda c, r: losses.dpo(c, r, REFERENCE[:, 0], REFERENCE[:, 1], beta), trl_dpo_losses("sigmoid", beta))
+    assert_equal(DpoLoss(type="dpo", beta=beta), trl_dpo_losses("sigmoid", beta))
 
 
 @pytest.mark.parametrize("beta", [0.1, 2.5])
 def test_ipo_equals_trl(beta: float) -> None:
-    assert_equal(
-        lambda c, r: losses.ipo(c, r, REFERENCE[:, 0], REFERENCE[:, 1], CHOSEN_LENGTH, REJECTED_LENGTH, beta),
-        trl_dpo_losses("ipo", beta),
-    )
+    assert_equal(IpoLoss(type="ipo", beta=beta), trl_dpo_losses("ipo", beta))
 
 
 @pytest.mark.parametrize("beta", [0.1, 1.0])
@@ -107,67 +113,91 @@ def test_orpo_equals_trl(beta: float) -> None:
         odds: Tensor = orpo.ORPOTrainer.odds_ratio_loss(trainer, chosen / CHOSEN_LENGTH, rejected / REJECTED_LENGTH)[0]
         return -chosen / CHOSEN_LENGTH - odds
 
-    assert_equal(lambda c, r: losses.orpo(c, r, CHOSEN_LENGTH, REJECTED_LENGTH, beta), trls)
+    assert_equal(OrpoLoss(type="orpo", beta=beta), trls)
 
 
 def one(value: float) -> Tensor:
     return torch.tensor([value], dtype=torch.float64)
 
 
+def pair(chosen: float, rejected: float, *rest: float) -> PairLogProbs:
+    """One pair: sums of chosen and rejected, their lengths, and the reference's sums."""
+    return PairLogProbs(one(chosen), one(rejected), *map(one, rest))
+
+
+def by_hand(config: PreferenceLoss, *figures: float) -> float:
+    return pair_losses(pair(*figures), config).loss.item()
+
+
 def test_simpo_by_hand() -> None:
     # β/|y| sums: 2 × -3/3 = -2 and 2 × -8/2 = -8; margin 6 - γ 5 = 1; -log σ(1) = log(1 + e⁻¹).
-    assert losses.simpo(one(-3), one(-8), one(3), one(2), 2.0, 5.0).item() == pytest.approx(log(1 + exp(-1)))
+    assert by_hand(SimpoLoss(beta=2.0, gamma=5.0), -3, -8, 3, 2) == pytest.approx(log(1 + exp(-1)))
     # Equal means per token: the margin is -γ. Without γ the loss is log 2 whatever the lengths are.
-    assert losses.simpo(one(-3), one(-6), one(3), one(6), 2.0, 0.5).item() == pytest.approx(log(1 + exp(0.5)))
-    assert losses.simpo(one(-3), one(-6), one(3), one(6), 2.0, 0.0).item() == pytest.approx(LN2)
+    assert by_hand(SimpoLoss(beta=2.0, gamma=0.5), -3, -6, 3, 6) == pytest.approx(log(1 + exp(0.5)))
+    assert by_hand(SimpoLoss(beta=2.0, gamma=0.0), -3, -6, 3, 6) == pytest.approx(LN2)
 
 
 def test_dpo_by_hand() -> None:
     # log ratios: -3 + 4 = 1 and -8 + 6 = -2; margin 3; β 0.5: -log σ(1.5).
-    assert losses.dpo(one(-3), one(-8), one(-4), one(-6), 0.5).item() == pytest.approx(log(1 + exp(-1.5)))
-    assert losses.dpo(one(-3), one(-8), one(-3), one(-8), 0.5).item() == pytest.approx(LN2)
+    assert by_hand(DPO, -3, -8, 1, 1, -4, -6) == pytest.approx(log(1 + exp(-1.5)))
+    assert by_hand(DPO, -3, -8, 1, 1, -3, -8) == pytest.approx(LN2)
 
 
 def test_ipo_by_hand() -> None:
     # means of log ratios: 1/2 and -2/4; margin 1; target 1/(2 × 0.25) = 2; (1 - 2)² = 1.
-    assert losses.ipo(one(-3), one(-8), one(-4), one(-6), one(2), one(4), 0.25).item() == pytest.approx(1.0)
+    assert by_hand(IPO, -3, -8, 2, 4, -4, -6) == pytest.approx(1.0)
 
 
 def test_orpo_by_hand() -> None:
     # Per-token p: e^(-2 ln 2 / 2) = 1/2 and e^(-4 ln 2 / 2) = 1/4; odds 1 and 1/3; log odds ratio ln 3;
     # -log σ(ln 3) = ln(4/3). Likelihood term ln 2.
-    got = losses.orpo(one(-2 * LN2), one(-4 * LN2), one(2), one(2), 0.5).item()
-    assert got == pytest.approx(LN2 + 0.5 * log(4 / 3))
+    assert by_hand(ORPO, -2 * LN2, -4 * LN2, 2, 2) == pytest.approx(LN2 + 0.5 * log(4 / 3))
 
 
-def gradients(loss: Callable[[Tensor, Tensor], Tensor], chosen: float, rejected: float) -> list[float]:
+def test_margins_by_hand() -> None:
+    """β times the means' difference (Eq. 10), or the difference of log ratios where there is a reference."""
+    figures = (-3.0, -8.0, 3.0, 2.0, -4.0, -6.0)
+    margins = {c.type: pair_losses(pair(*figures), c).margin.item() for c in (SimpoLoss(beta=2.0), DPO, IPO, ORPO)}
+    assert margins == pytest.approx({"simpo": 2 * 3, "dpo": 0.5 * 3, "ipo": 0.25 * 3, "orpo": 0.5 * 3})
+
+
+def gradients(config: PreferenceLoss, chosen: float, rejected: float, *rest: float) -> list[float]:
     """d loss / d chosen and d loss / d rejected."""
     sums = [one(chosen).requires_grad_(), one(rejected).requires_grad_()]
-    return [float(g) for g in torch.autograd.grad(loss(*sums).sum(), sums)]
+    loss = pair_losses(PairLogProbs(*sums, *map(one, rest)), config).loss
+    return [float(g) for g in torch.autograd.grad(loss.sum(), sums)]
 
 
 def test_gradients_by_hand() -> None:
     # d -log σ(m) = -σ(-m) dm. SimPO as above: m = 1, dm = β/|y| = 2/3 and -2/2.
     low = 1 / (1 + exp(1))
-    simpo = gradients(lambda c, r: losses.simpo(c, r, one(3), one(2), 2.0, 5.0), -3, -8)
-    assert simpo == pytest.approx([-2 / 3 * low, low])
+    assert gradients(SimpoLoss(beta=2.0, gamma=5.0), -3, -8, 3, 2) == pytest.approx([-2 / 3 * low, low])
     # DPO as above: m = 1.5, dm = β = 0.5 and -0.5.
     low = 1 / (1 + exp(1.5))
-    dpo = gradients(lambda c, r: losses.dpo(c, r, one(-4), one(-6), 0.5), -3, -8)
-    assert dpo == pytest.approx([-0.5 * low, 0.5 * low])
+    assert gradients(DPO, -3, -8, 1, 1, -4, -6) == pytest.approx([-0.5 * low, 0.5 * low])
     # IPO as above: 2 (1 - 2) dm, dm = 1/2 and -1/4.
-    ipo = gradients(lambda c, r: losses.ipo(c, r, one(-4), one(-6), one(2), one(4), 0.25), -3, -8)
-    assert ipo == pytest.approx([-1.0, 0.5])
+    assert gradients(IPO, -3, -8, 2, 4, -4, -6) == pytest.approx([-1.0, 0.5])
     # ORPO as above: σ(-ln 3) = 1/4; the log odds of p change by 1/(1 - p) for each unit of log p: by 2 and by 4/3;
     # log p is half of the sum. -1/2 from the likelihood.
-    orpo = gradients(lambda c, r: losses.orpo(c, r, one(2), one(2), 0.5), -2 * LN2, -4 * LN2)
+    orpo = gradients(ORPO, -2 * LN2, -4 * LN2, 2, 2)
     assert orpo == pytest.approx([-0.5 - 0.5 * 0.25 * 2 / 2, 0.5 * 0.25 * (4 / 3) / 2])
 
 
 def test_orpo_stays_finite_for_a_certain_response() -> None:
     chosen = torch.tensor([0.0], requires_grad=True)
-    loss = losses.orpo(chosen, torch.tensor([-20.0]), torch.tensor([1.0]), torch.tensor([1.0]), 0.1)
+    lengths = torch.tensor([1.0])
+    loss = pair_losses(PairLogProbs(chosen, torch.tensor([-20.0]), lengths, lengths), ORPO).loss
     loss.sum().backward()
     assert torch.isfinite(loss).all()
     assert chosen.grad is not None
     assert torch.isfinite(chosen.grad).all()
+
+
+@pytest.mark.parametrize("config", [DPO, IPO], ids=["dpo", "ipo"])
+def test_losses_with_a_reference_need_one(config: PreferenceLoss) -> None:
+    with pytest.raises(ValueError, match="needs the log-probabilities of a reference"):
+        pair_losses(pair(-3, -8, 3, 2), config)
+
+
+def test_every_loss_of_the_config_is_registered() -> None:
+    assert set(LOSSES) == set(get_args(PreferenceLoss))

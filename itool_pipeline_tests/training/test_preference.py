@@ -2,15 +2,16 @@
 
 import gc
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from bitsandbytes.nn import Params4bit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
-from itool_pipeline.config import OptimizerConfig, PreferenceConfig
+from itool_pipeline.config import OptimizerConfig, PreferenceConfig, PreferenceLoss, SimpoLoss
 from itool_pipeline.training.log_probs import prepare_for_training
 from itool_pipeline.training.lora import trainable_parameters
 from itool_pipeline.training.preference import (
@@ -19,7 +20,6 @@ from itool_pipeline.training.preference import (
     batches_of_pairs,
     branch_log_probs,
     fit,
-    pair_losses,
     preference_loss,
     train_preference,
     with_reference,
@@ -115,7 +115,7 @@ def test_simpo_over_a_batch_is_eq_11(adapted_model: AdaptedModel) -> None:
     model = adapted_model()
     log_probs = plain_log_probs(model, ROWS).detach()
     prepare_for_training(model)
-    loss = preference_loss(model, ROWS, PreferenceConfig(beta=2.0, gamma=0.5))
+    loss = preference_loss(model, ROWS, SimpoLoss(beta=2.0, gamma=0.5))
     lengths = torch.tensor([[2.0, 3.0], [1.0, 2.0], [2.0, 1.0], [1.0, 1.0]])
     rewards = 2.0 * log_probs / lengths
     margin = rewards[:, 0] - rewards[:, 1]
@@ -173,16 +173,27 @@ def test_references_are_the_start_or_the_base_model(adapted_model: AdaptedModel,
     else:
         want = plain_log_probs(model, ROWS).detach()
     prepare_for_training(model)
-    rows = with_reference(model, ROWS, PreferenceConfig(reference=reference, optimizer=FAST))
+    rows = with_reference(model, ROWS, reference, 4096)
     got = torch.tensor([pair.reference for row in rows for pair in row.pairs])
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
     assert [row.name for row in rows] == ["a", "b"]
 
 
+LOSSES = TypeAdapter[PreferenceLoss](PreferenceLoss)
+
+
+def loss_section(loss: str, reference: str = "start", **keys: Any) -> PreferenceLoss:
+    """The loss's section, with those of the keys that mean something to it."""
+    (section,) = (s for s in get_args(PreferenceLoss) if loss in get_args(s.model_fields["type"].annotation))
+    known = {k: v for k, v in {**keys, "reference": reference}.items() if k in section.model_fields}
+    return LOSSES.validate_python({"type": loss, **known})
+
+
 @pytest.mark.parametrize("loss", ["simpo", "dpo", "ipo", "orpo"])
 def test_each_loss_moves_preferences(adapted_model: AdaptedModel, tmp_path: Path, loss: Any) -> None:
     model = adapted_model()
-    config = PreferenceConfig(loss=loss, beta=0.5, optimizer=FAST.model_copy(update={"epochs": 6}))
+    optimizer = FAST.model_copy(update={"epochs": 6})
+    config = PreferenceConfig(loss=loss_section(loss, beta=0.5), optimizer=optimizer)
     data = TrainingData(ROWS, ROWS)
     result = train_preference(model, data, config, 0, tmp_path / "parts", tmp_path / "out")
     before, after = result.validation[0], result.validation[-1]
@@ -221,7 +232,7 @@ def test_each_loss_is_its_formula_on_the_models_own_log_probs(
 ) -> None:
     """From token ids to gradients of the adapter, with β and γ that differ, after the policy has left its start."""
     model = adapted_model()
-    config = PreferenceConfig(loss=loss, beta=0.7, gamma=0.2, reference=reference, optimizer=FAST)
+    config = loss_section(loss, reference, beta=0.7, gamma=0.2)
     parameters = list(trainable_parameters(model).values())
     if reference == "base":
         with model.disable_adapter():
@@ -238,7 +249,7 @@ def test_each_loss_is_its_formula_on_the_models_own_log_probs(
     prepare_for_training(model)
     moved = [p.detach().clone() for p in parameters]
     restore_values(parameters, starts)
-    rows = with_reference(model, ROWS, config)
+    rows = with_reference(model, ROWS, reference, 4096)
     restore_values(parameters, moved)
     got = preference_loss(model, rows, config)
     torch.testing.assert_close(got.total, want, rtol=1e-4, atol=1e-4)
@@ -273,7 +284,8 @@ def test_a_reference_is_computed_once_and_holds_no_memory(
     probes = len(seen)
     seen.clear()
     alive.append(weights_alive())
-    config = PreferenceConfig(loss=loss, beta=0.5, reference=reference, optimizer=FAST.model_copy(update={"epochs": 3}))
+    optimizer = FAST.model_copy(update={"epochs": 3})
+    config = PreferenceConfig(loss=loss_section(loss, reference, beta=0.5), optimizer=optimizer)
     train_preference(model, TrainingData(ROWS), config, 0, tmp_path / "parts", tmp_path / "out")
     assert [rows for gradients, rows in seen[probes:] if not gradients] == [len(ROWS)] * passes
     assert next(i for i, (gradients, _) in enumerate(seen) if gradients) == probes + passes
@@ -286,14 +298,8 @@ def weights_alive() -> int:
     return sum(isinstance(t, torch.nn.Parameter) and t.shape == (128, 64) for t in gc.get_objects())
 
 
-def test_losses_with_a_reference_need_one() -> None:
-    ones = torch.ones(1, 2)
-    with pytest.raises(ValueError, match="dpo needs reference"):
-        pair_losses(-ones, ones, None, PreferenceConfig(loss="dpo"))
-
-
 def test_a_killed_dpo_run_ends_like_an_undisturbed_one(adapted_model: AdaptedModel, tmp_path: Path) -> None:
-    config = PreferenceConfig(loss="dpo", beta=0.5, optimizer=FAST)
+    config = PreferenceConfig(loss=loss_section("dpo", beta=0.5), optimizer=FAST)
     data = TrainingData(ROWS, ROWS[1:])
 
     def stop(done: int, total: int) -> None:
