@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from itool_pipeline.calls.tool_calls import render_calls
 from itool_pipeline.calls.types import Call, GoldCall
 from itool_pipeline.core.outcome import check
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.rows import RowError, expect
-
-Tools = tuple[Mapping[str, Any], ...]
+from itool_pipeline.data.tools import Tools
 
 
 def answered(

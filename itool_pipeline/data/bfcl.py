@@ -7,7 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator
 
 from itool_pipeline.calls.tool_calls import render_gold
 from itool_pipeline.calls.tool_schema import Tool, find_tool, properties, required
@@ -15,8 +17,10 @@ from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.config import BFCL_CATEGORIES, BfclKind
 from itool_pipeline.core.types import Example, Expectation, Message
 from itool_pipeline.data import near_duplicates
+from itool_pipeline.data.row_models import RowModel, read_row
 from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect, json_object
 from itool_pipeline.data.streams import json_lines
+from itool_pipeline.data.tools import GivenTool
 
 SOURCE = "bfcl"
 DATA_FOLDER = Path("bfcl_eval") / "data"
@@ -32,6 +36,35 @@ _EXPECTS = {BfclKind.IRRELEVANCE: Expectation.NO_CALL, BfclKind.RELEVANCE: Expec
 
 ABSTENTION = "None of the given functions can answer this."
 """Our gold response where the right answer is to call nothing."""
+
+
+class BfclMessage(RowModel):
+    noun: ClassVar[str] = "a message"
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+def _single_turn(turns: Any) -> Any:
+    single = not isinstance(turns, list) or (len(turns) == 1 and isinstance(turns[0], list))
+    expect(single, "not a single turn")
+    return turns
+
+
+def _with_user(turns: list[list[BfclMessage]]) -> list[list[BfclMessage]]:
+    expect(any(message.role == "user" for message in turns[0]), "no user message")
+    return turns
+
+
+class BfclQuestion(RowModel):
+    id: str
+    question: Annotated[list[list[BfclMessage]], BeforeValidator(_single_turn), AfterValidator(_with_user)]
+    function: list[GivenTool]
+
+
+class BfclAnswer(RowModel):
+    id: str
+    ground_truth: list[Any]
 
 
 def questions_file(bfcl_dir: Path, category: str) -> Path:
@@ -71,7 +104,7 @@ def _read_category(bfcl_dir: Path, category: str) -> Rows:
     examples: dict[str, Example] = {}
     for number, line in json_lines(file):
         try:
-            example = _example(_parse(line), category, answers)
+            example = _example(read_row(BfclQuestion, json_object(line)), category, answers)
             expect(example.id not in examples, f"a second row has the same id: {example.id!r}")
             examples[example.id] = example
         except RowError as error:
@@ -79,27 +112,16 @@ def _read_category(bfcl_dir: Path, category: str) -> Rows:
     return Rows(tuple(examples.values()), tuple(quarantined))
 
 
-def _parse(line: bytes) -> dict[str, Any]:
-    row = json_object(line)
-    expect(isinstance(row.get("id"), str), "no id")
-    return row
-
-
 def _read_answers(file: Path) -> tuple[dict[str, tuple[GoldCall, ...]], list[Quarantined]]:
     answers: dict[str, tuple[GoldCall, ...]] = {}
     quarantined: list[Quarantined] = []
     for number, line in json_lines(file) if file.exists() else ():
         try:
-            row = _parse(line)
-            answers[row["id"]] = tuple(_gold_call(call) for call in _list(row, "ground_truth"))
+            row = read_row(BfclAnswer, json_object(line))
+            answers[row.id] = tuple(_gold_call(call) for call in row.ground_truth)
         except RowError as error:
             quarantined.append(Quarantined(SOURCE, f"possible_answer/{file.name}:{number}", str(error), excerpt(line)))
     return answers, quarantined
-
-
-def _list(row: Mapping[str, Any], key: str) -> list[Any]:
-    expect(isinstance(row.get(key), list), f"{key} is not a list")
-    return list(row[key])
 
 
 def _gold_call(call: Any) -> GoldCall:
@@ -111,43 +133,26 @@ def _gold_call(call: Any) -> GoldCall:
     return GoldCall(name, {key: tuple(accepted) for key, accepted in arguments.items()})
 
 
-def _example(row: Mapping[str, Any], category: str, answers: Mapping[str, tuple[GoldCall, ...]]) -> Example:
-    turns = _list(row, "question")
-    expect(len(turns) == 1 and isinstance(turns[0], list), "not a single turn")
-    messages = tuple(_message(message) for message in turns[0])
-    expect(any(message.role == "user" for message in messages), "no user message")
-    tools = tuple(_tool(tool) for tool in _list(row, "function"))
+def _example(row: BfclQuestion, category: str, answers: Mapping[str, tuple[GoldCall, ...]]) -> Example:
+    messages = tuple(Message(message.role, message.content) for message in row.question[0])
+    tools = tuple(row.function)
     expects = _EXPECTS.get(BFCL_CATEGORIES[category].kind, Expectation.CALLS)
-    expect(expects is not Expectation.CALLS or bool(answers.get(row["id"])), "no possible answer")
-    gold = answers[row["id"]] if expects is Expectation.CALLS else ()
+    expect(expects is not Expectation.CALLS or bool(answers.get(row.id)), "no possible answer")
+    gold = answers[row.id] if expects is Expectation.CALLS else ()
     missing = sorted({call.name for call in gold} - {str(tool["name"]) for tool in tools})
     expect(not missing, f"expected functions are not among the tools: {missing}")
     return Example(
-        id=row["id"],
+        id=row.id,
         source=SOURCE,
         category=category,
         messages=messages,
         tools=tools,
         response=_response(category, gold, tools),
         gold=gold,
-        group=row["id"],
+        group=row.id,
         language=LANGUAGES[category],
         expects=expects,
     )
-
-
-def _message(message: Any) -> Message:
-    expect(isinstance(message, dict), "a message is not an object")
-    role, content = message.get("role"), message.get("content")
-    expect(role in ("system", "user", "assistant"), f"a message has an unknown role: {role!r}")
-    expect(isinstance(content, str), "a message has no text")
-    return Message(str(role), str(content))
-
-
-def _tool(tool: Any) -> Mapping[str, Any]:
-    expect(isinstance(tool, dict) and isinstance(tool.get("name"), str), "a tool has no name")
-    expect(isinstance(tool.get("parameters"), dict), f"a tool has no parameters: {tool['name']!r}")
-    return dict(tool)
 
 
 def _response(category: str, gold: tuple[GoldCall, ...], tools: Sequence[Tool]) -> str:

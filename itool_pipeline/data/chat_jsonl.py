@@ -5,22 +5,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from itool_pipeline.calls.tool_calls import render_calls
 from itool_pipeline.calls.types import Call
 from itool_pipeline.core.types import Message, Progress, no_progress
-from itool_pipeline.data.answers import Tools, answered
+from itool_pipeline.data.answers import answered
+from itool_pipeline.data.row_models import RowModel, read_row
 from itool_pipeline.data.rows import Quarantined, Row, RowError, excerpt, expect, json_object, parse_json
 from itool_pipeline.data.streams import json_lines
+from itool_pipeline.data.tools import GivenTool
 
 SOURCE = "jsonl"
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 
 _Turn = tuple[Message, tuple[Call, ...]]
 """A message as the prompt shows it, and the calls that an assistant makes in it."""
+
+
+def _bare_function(tool: Any) -> Any:
+    """The function without its wrapping, and with what a description may leave out."""
+    function = tool.get("function", tool) if isinstance(tool, dict) else tool
+    if not isinstance(function, dict):
+        return function
+    named = {"name": function["name"]} if "name" in function else {}
+    parameters = function.get("parameters") or {"type": "object", "properties": {}}
+    return {**named, "description": str(function.get("description") or ""), "parameters": parameters}
+
+
+def _parsed_arguments(arguments: Any, info: ValidationInfo) -> Any:
+    arguments = arguments or {}
+    if isinstance(arguments, str):
+        return parse_json(arguments, f"the arguments of a call are not JSON: {info.data.get('name')!r}")
+    return arguments
+
+
+class ChatFunction(RowModel):
+    noun: ClassVar[str] = "a call"
+
+    name: str
+    arguments: Annotated[dict[str, Any], BeforeValidator(_parsed_arguments)] = Field(default_factory=dict)
+
+
+class ChatCall(RowModel):
+    noun: ClassVar[str] = "a call"
+
+    id: object = None
+    function: ChatFunction
+
+
+def _calls_of_role(made: Any, info: ValidationInfo) -> Any:
+    role = info.data.get("role")
+    expect(role in ("assistant", "tool") or not made, f"calls are made by another than the assistant: {role}")
+    return made if made and role == "assistant" else []
+
+
+def _words(content: Any, info: ValidationInfo) -> Any:
+    """The words of a message: its content, or the text parts of it. No content is no words, nor is any beside calls."""
+    if content is None or info.data.get("tool_calls"):
+        return ""
+    if isinstance(content, list):
+        texts = [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
+        expect(len(texts) == len(content), "a message holds something else than text")
+        return "".join(texts)
+    return content
+
+
+class ChatMessage(RowModel):
+    noun: ClassVar[str] = "a message"
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    tool_calls: Annotated[list[ChatCall], BeforeValidator(_calls_of_role)] = Field(default_factory=list)
+    content: Annotated[str, BeforeValidator(_words)] = ""
+    tool_call_id: object = None
+    name: object = None
+    function_call: object = None
+
+    @model_validator(mode="after")
+    def _has_no_old_call(self) -> Self:
+        old = self.role != "tool" and "function_call" in self.model_fields_set
+        expect(not old, "has the old `function_call`; write it as one of `tool_calls`")
+        return self
+
+
+class ChatLine(RowModel):
+    tools: list[Annotated[GivenTool, BeforeValidator(_bare_function)]] | None = None
+    messages: list[ChatMessage] = Field(min_length=1)
 
 
 def read_chat_jsonl(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
@@ -40,9 +113,8 @@ def read_chat_jsonl(path: Path, progress: Progress = no_progress) -> Iterator[Ro
 
 def _read_line(number: int, line: bytes) -> Iterator[Row]:
     try:
-        row = json_object(line)
-        tools = _tools(row.get("tools"))
-        turns = _turns(row.get("messages"))
+        row = read_row(ChatLine, json_object(line))
+        turns = _turns(row.messages)
     except RowError as error:
         yield Quarantined(SOURCE, f"line {number}", str(error), excerpt(line))
         return
@@ -50,45 +122,29 @@ def _read_line(number: int, line: bytes) -> Iterator[Row]:
         if turn.role == "assistant":
             name, before = f"{SOURCE}_{number}_{position}", tuple(message for message, _ in turns[:position])
             try:
-                yield answered(name, SOURCE, f"{SOURCE}_{number}", before, tools, calls or turn.content)
+                yield answered(
+                    name, SOURCE, f"{SOURCE}_{number}", before, tuple(row.tools or ()), calls or turn.content
+                )
             except RowError as error:
                 place = f"line {number}, turn {position}"
                 yield Quarantined(SOURCE, place, str(error), excerpt(turn.content))
 
 
-def _tools(tools: Any) -> Tools:
-    if tools is None:
-        return ()
-    expect(isinstance(tools, list), "`tools` is not a list")
-    return tuple(_tool(tool) for tool in tools)
-
-
-def _tool(tool: Any) -> Mapping[str, Any]:
-    expect(isinstance(tool, dict), "a tool is not an object")
-    function = tool.get("function", tool)
-    expect(isinstance(function, dict) and isinstance(function.get("name"), str), "a tool has no name")
-    parameters = function.get("parameters") or {"type": "object", "properties": {}}
-    expect(isinstance(parameters, dict), f"the parameters of a tool are not JSON Schema: {function['name']!r}")
-    return {"name": function["name"], "description": str(function.get("description") or ""), "parameters": parameters}
-
-
-def _turns(messages: Any) -> list[_Turn]:
+def _turns(messages: Sequence[ChatMessage]) -> list[_Turn]:
     """The conversation, with one turn for tool results that follow one another."""
-    expect(isinstance(messages, list) and bool(messages), "no messages")
     turns: list[_Turn] = []
     results: list[tuple[str, str]] = []
     asked: dict[str, str] = {}  # id of each call so far → its function
     for message in messages:
-        expect(isinstance(message, dict), "a message is not an object")
-        role = _ROLES.get(str(message.get("role")))
-        expect(role is not None, f"a message has an unknown role: {message.get('role')!r}")
-        if role == "tool":
-            name = asked.get(str(message.get("tool_call_id"))) or str(message.get("name") or "")
-            results.append((name, _text(message)))
+        if message.role == "tool":
+            results.append((asked.get(str(message.tool_call_id)) or str(message.name or ""), message.content))
             continue
         turns += _results(results)
         results = []
-        turns.append(_turn(str(role), message, asked))
+        calls = tuple(Call(call.function.name, call.function.arguments) for call in message.tool_calls)
+        asked |= {str(call.id): call.function.name for call in message.tool_calls}
+        role = "system" if message.role == "developer" else message.role
+        turns.append((Message(role, render_calls(calls) if calls else message.content.strip()), calls))
     turns += _results(results)
     expect(any(turn.role == "assistant" for turn, _ in turns), "no assistant turn")
     return turns
@@ -100,36 +156,3 @@ def _results(results: list[tuple[str, str]]) -> list[_Turn]:
     several = len(results) > 1
     lines = [f"{name}: {text}" if several and name else text for name, text in results]
     return [(Message("tool", "\n".join(lines)), ())]
-
-
-def _turn(role: str, message: Mapping[str, Any], asked: dict[str, str]) -> _Turn:
-    expect("function_call" not in message, "has the old `function_call`; write it as one of `tool_calls`")
-    made = message.get("tool_calls") or []
-    expect(isinstance(made, list), "`tool_calls` is not a list")
-    expect(role == "assistant" or not made, f"calls are made by another than the assistant: {role}")
-    calls = tuple(_call(call) for call in made)
-    asked.update({str(entry.get("id")): call.name for entry, call in zip(made, calls, strict=True)})
-    return Message(role, render_calls(calls) if calls else _text(message).strip()), calls
-
-
-def _call(entry: Any) -> Call:
-    function: Any = entry.get("function") if isinstance(entry, dict) else None
-    expect(isinstance(function, dict) and isinstance(function.get("name"), str), "a call has no function name")
-    arguments = function.get("arguments") or {}
-    if isinstance(arguments, str):
-        arguments = parse_json(arguments, f"the arguments of a call are not JSON: {function['name']!r}")
-    expect(isinstance(arguments, dict), f"the arguments of a call are not an object: {function['name']!r}")
-    return Call(function["name"], arguments)
-
-
-def _text(message: Mapping[str, Any]) -> str:
-    """The words of a message: its content, or the text parts of it. No content is no words."""
-    content = message.get("content")
-    if content is None:
-        return ""
-    if isinstance(content, list):
-        texts = [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
-        expect(len(texts) == len(content), "a message holds something else than text")
-        return "".join(texts)
-    expect(isinstance(content, str), "the content of a message is not text")
-    return str(content)

@@ -66,7 +66,10 @@ def excerpt(row: Any) -> str:
     if isinstance(row, bytes):
         text = row.decode("utf-8", "replace")
     else:
-        text = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False, default=str)
+        try:
+            text = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False, default=str)
+        except RecursionError:  # what could be read at one depth of the stack may be too deep for another
+            text = "(nested too deeply to be shown)"
     text = text.encode("utf-8", "replace").decode("utf-8")
     text = " ".join(text.split())
     return text if len(text) <= EXCERPT_CHARS else text[: EXCERPT_CHARS - 1] + "…"

@@ -1,4 +1,9 @@
-"""Files of many rows, read one row at a time: a JSON array, or a JSON document in each line."""
+"""Files of many rows, read one row at a time: a JSON array, or a JSON document in each line.
+
+The array is cut into members by the `json` module itself, so that a row means what it means everywhere else. Streaming
+parsers on yajl, such as ijson, refuse a whole file for one integer over 64 bits or one NaN, put `?` for half a
+character without a word, and fill the memory at a row of deeply nested brackets.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,10 @@ class UnreadableFile(ActionableError):
 
 
 def json_lines(path: Path, progress: Progress = no_progress) -> Iterator[tuple[int, bytes]]:
-    """(line number from 1, line) of each line that is not blank. `progress` gets kB. Raises OSError."""
+    """(line number from 1, line) of each line that is not blank, a byte order mark left out. `progress` gets kB.
+
+    Raises OSError.
+    """
     total, done, said = path.stat().st_size, 0, 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -30,8 +38,9 @@ def json_lines(path: Path, progress: Progress = no_progress) -> Iterator[tuple[i
             if done - said >= CHUNK_BYTES or done == total:
                 said = done
                 progress(done // 1000, total // 1000)
-            if line.strip():
-                yield number, line
+            text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            if text.strip():
+                yield number, text
 
 
 def json_rows(path: Path) -> list[dict[str, Any]]:
@@ -40,7 +49,9 @@ def json_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def json_array(path: Path, progress: Progress = no_progress) -> Iterator[Any]:
-    """The members of the JSON array that the file holds, one at a time. `progress` gets kB.
+    """The members of the JSON array that the file holds, one at a time, as `json.load` has them. `progress` gets kB.
+
+    The text is UTF-8, with or without a byte order mark.
 
     Raises UnreadableFile when it holds no JSON array or the JSON breaks off, and OSError when it cannot
     be read. Members before the damage have been given by then.
@@ -122,7 +133,7 @@ class _Text:
 
     def _read(self) -> Iterator[str]:
         total, done = self._path.stat().st_size, 0
-        decoder = codecs.getincrementaldecoder("utf-8")()
+        decoder = codecs.getincrementaldecoder("utf-8-sig")()
         with self._path.open("rb") as file:
             try:
                 while chunk := file.read(CHUNK_BYTES):

@@ -6,14 +6,18 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+from pydantic import Field, PlainValidator
 
 from itool_pipeline.calls.tool_calls import ToolCallSyntaxError, bind_positional, parse_calls
 from itool_pipeline.calls.types import Call
 from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered
+from itool_pipeline.data.row_models import RowModel, read_row, shown
 from itool_pipeline.data.rows import Quarantined, Row, RowError, excerpt, expect
 from itool_pipeline.data.streams import json_array
+from itool_pipeline.data.tools import Tools, read_tools
 
 SOURCE = "toolace"
 
@@ -27,7 +31,47 @@ _INSTRUCTIONS = (
     re.compile(r"你是工具调用方面的专家。.*?也请指出。", re.S),
     re.compile(r"如果你决定输出工具调用语句.*?不得包含其他文字。", re.S),
 )
-_ROLES = ("user", "assistant", "tool")
+
+
+def _without_instructions(text: str) -> str:
+    for instruction in _INSTRUCTIONS:
+        text = instruction.sub("\n", text)
+    return text
+
+
+class SystemText(NamedTuple):
+    """The tools, and a system message with what the text says beside them and the instructions, if anything."""
+
+    tools: Tools
+    rest: tuple[Message, ...]
+
+
+def _split_system(system: Any) -> SystemText:
+    expect(isinstance(system, str), f"the system text is not text: {shown(system)}")
+    found = _BEFORE_TOOLS.search(system)
+    if found is None:
+        other = "the tool list is in another layout than JSON after `Here is a list of functions`"
+        raise RowError(other if "tool_name" in system else "no tool list")
+    try:
+        given, end = json.JSONDecoder().raw_decode(system, found.end())
+    except (ValueError, RecursionError) as error:
+        raise RowError(f"the tool list is not JSON: {error}") from error
+    rest = _without_instructions(f"{system[: found.start()]}\n{system[end:].lstrip(' .。')}")
+    lines = [line.strip() for line in rest.splitlines() if line.strip(" .。")]
+    text = "\n".join(re.sub(r"\.\.$", ".", line) for line in lines)
+    return SystemText(read_tools(given), (Message("system", text),) if text else ())
+
+
+class ToolaceTurn(RowModel):
+    noun: ClassVar[str] = "a turn"
+
+    speaker: Literal["user", "assistant", "tool"] = Field(alias="from")
+    text: str = Field(alias="value")
+
+
+class ToolaceRow(RowModel):
+    system_text: Annotated[SystemText, PlainValidator(_split_system)] = Field(alias="system")
+    conversation: list[ToolaceTurn] = Field(alias="conversations", min_length=1)
 
 
 def read_toolace(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
@@ -43,14 +87,14 @@ def read_toolace(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
         yield from _read_row(index, row)
 
 
-def _read_row(index: int, row: Any) -> Iterator[Row]:
+def _read_row(index: int, given: Any) -> Iterator[Row]:
     try:
-        expect(isinstance(row, dict), "not a JSON object")
-        expect(isinstance(row.get("system"), str), "no system text")
-        tools, context = _split_system(row["system"])
-        turns = _turns(row.get("conversations"))
+        row = read_row(ToolaceRow, given)
+        tools, context = row.system_text
+        turns = tuple(Message(turn.speaker, turn.text) for turn in row.conversation)
+        expect(any(turn.role == "assistant" for turn in turns), "no assistant turn")
     except RowError as error:
-        yield Quarantined(SOURCE, f"row {index}", str(error), excerpt(_telling(row)))
+        yield Quarantined(SOURCE, f"row {index}", str(error), excerpt(_telling(given)))
         return
     for position, turn in enumerate(turns):
         if turn.role == "assistant":
@@ -67,45 +111,6 @@ def _telling(row: Any) -> Any:
     if not isinstance(row, dict) or not isinstance(row.get("system"), str):
         return row
     return {**row, "system": _without_instructions(row["system"])}
-
-
-def _without_instructions(text: str) -> str:
-    for instruction in _INSTRUCTIONS:
-        text = instruction.sub("\n", text)
-    return text
-
-
-def _split_system(system: str) -> tuple[tuple[Mapping[str, Any], ...], tuple[Message, ...]]:
-    """The tools, and a system message with what the text says beside them and the instructions, if anything."""
-    found = _BEFORE_TOOLS.search(system)
-    if found is None:
-        other = "the tool list is in another layout than JSON after `Here is a list of functions`"
-        raise RowError(other if "tool_name" in system else "no tool list")
-    try:
-        tools, end = json.JSONDecoder().raw_decode(system, found.end())
-    except (ValueError, RecursionError) as error:
-        raise RowError(f"the tool list is not JSON: {error}") from error
-    expect(isinstance(tools, list), "the tool list is not a list")
-    for tool in tools:
-        expect(isinstance(tool, dict) and isinstance(tool.get("name"), str), "a tool has no name")
-        expect(isinstance(tool.get("parameters"), dict), f"a tool has no parameters: {tool['name']!r}")
-    rest = _without_instructions(f"{system[: found.start()]}\n{system[end:].lstrip(' .。')}")
-    lines = [line.strip() for line in rest.splitlines() if line.strip(" .。")]
-    text = "\n".join(re.sub(r"\.\.$", ".", line) for line in lines)
-    return tuple(tools), (Message("system", text),) if text else ()
-
-
-def _turns(conversations: Any) -> tuple[Message, ...]:
-    expect(isinstance(conversations, list) and bool(conversations), "no conversation")
-    turns = []
-    for turn in conversations:
-        expect(isinstance(turn, dict), "a turn is not an object")
-        role, content = turn.get("from"), turn.get("value")
-        expect(role in _ROLES, f"a turn is from somebody unknown: {role!r}")
-        expect(isinstance(content, str), "a turn has no text")
-        turns.append(Message(str(role), str(content)))
-    expect(any(turn.role == "assistant" for turn in turns), "no assistant turn")
-    return tuple(turns)
 
 
 def _calls(answer: str, tools: Sequence[Mapping[str, Any]]) -> tuple[Call, ...]:

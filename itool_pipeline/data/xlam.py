@@ -9,13 +9,17 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator
 
 from itool_pipeline.calls.types import Call
 from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered
-from itool_pipeline.data.rows import Quarantined, Row, RowError, excerpt, expect, parse_json
+from itool_pipeline.data.row_models import JSON_TEXT, RowModel, read_row
+from itool_pipeline.data.rows import Quarantined, Row, RowError, excerpt, expect
 from itool_pipeline.data.streams import json_array
+from itool_pipeline.data.tools import GivenTool
 
 SOURCE = "xlam"
 
@@ -34,6 +38,36 @@ _GENERIC = re.compile(r"(?:typing\.)?(\w+)\s*(?:\[(.*)\])?\s*", re.S)
 _MAX_NESTING = 20
 
 
+class XlamCall(RowModel):
+    noun: ClassVar[str] = "a call"
+
+    name: str
+    arguments: dict[str, Any]
+
+
+def _not_blank(query: str) -> str:
+    expect(bool(query.strip()), "no query")
+    return query
+
+
+def _in_json_schema(tool: Mapping[str, Any]) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for name, parameter in tool["parameters"].items():
+        expect(isinstance(parameter, dict), f"a parameter is not described: {name!r} of {tool['name']!r}")
+        properties[name], needed = _parameter(parameter)
+        if needed:
+            required.append(name)
+    schema = {"type": "object", "properties": properties, "required": required}
+    return {"name": tool["name"], "description": str(tool.get("description", "")), "parameters": schema}
+
+
+class XlamRow(RowModel):
+    query: Annotated[str, AfterValidator(_not_blank)]
+    tools: Annotated[list[Annotated[GivenTool, AfterValidator(_in_json_schema)]], JSON_TEXT]
+    answers: Annotated[list[XlamCall], JSON_TEXT]
+
+
 def read_xlam(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
     """One example for each row; a row that cannot be read is quarantined with the reason.
 
@@ -41,48 +75,15 @@ def read_xlam(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
 
     Raises UnreadableFile when the file as a whole is not a JSON list, and OSError when it cannot be read.
     """
-    for index, row in enumerate(json_array(path, progress)):
+    for index, given in enumerate(json_array(path, progress)):
         name = f"{SOURCE}_{index}"
         try:
-            expect(isinstance(row, dict), "not a JSON object")
-            query = row.get("query")
-            expect(isinstance(query, str) and bool(query.strip()), "no query")
-            tools = tuple(_tool(tool) for tool in _list(row, "tools"))
-            calls = [_call(call) for call in _list(row, "answers")]
-            expect(bool(calls), "the answer has no calls, and the set has no words to say instead")
-            yield answered(name, SOURCE, name, (Message("user", str(query)),), tools, calls)
+            row = read_row(XlamRow, given)
+            expect(bool(row.answers), "the answer has no calls, and the set has no words to say instead")
+            calls = [Call(call.name, call.arguments) for call in row.answers]
+            yield answered(name, SOURCE, name, (Message("user", row.query),), tuple(row.tools), calls)
         except RowError as error:
-            yield Quarantined(SOURCE, f"row {index}", str(error), excerpt(row))
-
-
-def _list(row: Mapping[str, Any], key: str) -> list[Any]:
-    """The list that the row's field holds, as JSON text or as it is."""
-    value: Any = row.get(key)
-    if isinstance(value, str):
-        value = parse_json(value, f"{key} is not JSON")
-    expect(isinstance(value, list), f"{key} is not a list")
-    return list(value)
-
-
-def _call(call: Any) -> Call:
-    expect(isinstance(call, dict) and isinstance(call.get("name"), str), "a call has no name")
-    expect(isinstance(call.get("arguments"), dict), f"a call has no arguments: {call['name']!r}")
-    return Call(call["name"], call["arguments"])
-
-
-def _tool(tool: Any) -> Mapping[str, Any]:
-    expect(isinstance(tool, dict) and isinstance(tool.get("name"), str), "a tool has no name")
-    described = tool.get("parameters")
-    expect(isinstance(described, dict), f"a tool has no parameters: {tool['name']!r}")
-    properties: dict[str, Any] = {}
-    required: list[str] = []
-    for name, parameter in described.items():
-        expect(isinstance(parameter, dict), f"a parameter is not described: {name!r} of {tool['name']!r}")
-        properties[name], needed = _parameter(parameter)
-        if needed:
-            required.append(name)
-    schema = {"type": "object", "properties": properties, "required": required}
-    return {"name": tool["name"], "description": str(tool.get("description", "")), "parameters": schema}
+            yield Quarantined(SOURCE, f"row {index}", str(error), excerpt(given))
 
 
 def _parameter(described: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:

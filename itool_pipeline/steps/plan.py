@@ -22,7 +22,7 @@ STAGES = ("easy", "medium", "hard")
 
 CODE_VERSIONS = {
     "base_model": "1",
-    "examples": "5",
+    "examples": "6",
     "splits": "3",
     "warmup": "1",
     "replay_buffer": "2",

@@ -154,14 +154,14 @@ GOOD = {
 MALFORMED = [
     ("{", "not JSON"),
     ("[1]", "not a JSON object"),
-    (json.dumps({**GOOD, "id": 3}), "no id"),
+    (json.dumps({**GOOD, "id": 3}), "the id is not text: 3"),
     (json.dumps({**GOOD, "question": []}), "not a single turn"),
     (json.dumps({**GOOD, "question": [[{"role": "user", "content": "a"}], []]}), "not a single turn"),
     (
         json.dumps({**GOOD, "question": [[{"role": "oracle", "content": "a"}]]}),
         "a message has an unknown role: 'oracle'",
     ),
-    (json.dumps({**GOOD, "question": [[{"role": "user", "content": None}]]}), "a message has no text"),
+    (json.dumps({**GOOD, "question": [[{"role": "user", "content": None}]]}), "a message has no content"),
     (json.dumps({**GOOD, "function": [{"parameters": {}}]}), "a tool has no name"),
     (json.dumps({**GOOD, "function": [{"name": "f", "parameters": None}]}), "a tool has no parameters: 'f'"),
     (json.dumps({**GOOD, "function": []}), "expected functions are not among the tools: ['f']"),

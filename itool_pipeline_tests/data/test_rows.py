@@ -128,7 +128,7 @@ def api_bank(folder: Path, name: str) -> Rows:
             toolace,
             [
                 NO_PARAMETERS,
-                "a turn is from somebody unknown",
+                "a turn has an unknown speaker",
                 NOWHERE,
                 "calls a name that more than one tool has",
                 "calls with an argument that no parameter is named for",
@@ -149,7 +149,7 @@ def api_bank(folder: Path, name: str) -> Rows:
         (
             jsonl,
             [
-                "the parameters of a tool are not JSON Schema",
+                "the parameters of a tool are not an object",
                 "a message has an unknown role",
                 "the arguments of a call are not JSON",
                 "the arguments of a call are not an object",
@@ -164,7 +164,7 @@ def api_bank(folder: Path, name: str) -> Rows:
                 "a parameter has no list of accepted values",
                 "a second row has the same id",
                 "a message has an unknown role",
-                NO_PARAMETERS,
+                "the parameters of a tool are not an object",
                 "expected functions are not among the tools",
             ],
         ),

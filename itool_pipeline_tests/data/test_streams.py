@@ -80,6 +80,21 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         list(json_array(tmp_path / "rows.json"))
 
 
+@pytest.mark.parametrize("piece", [1, 2, 1 << 20])
+def test_a_byte_order_mark_is_no_part_of_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setattr(streams, "CHUNK_BYTES", piece)
+    (tmp_path / "rows.json").write_text('["\ufeff", 2]', encoding="utf-8-sig")
+    assert list(json_array(tmp_path / "rows.json")) == ["\ufeff", 2]
+    (tmp_path / "rows.jsonl").write_text("\n1\n\ufeff2", encoding="utf-8-sig")
+    assert list(json_lines(tmp_path / "rows.jsonl")) == [(2, b"1\n"), (3, "\ufeff2".encode())]
+
+
+@pytest.mark.parametrize("text", ["[NaN, -Infinity, 1e400]", "[18446744073709551616, -0.0]", r'["\ud800"]'])
+def test_rows_that_a_stricter_parser_refuses_or_changes(tmp_path: Path, text: str) -> None:
+    (tmp_path / "rows.json").write_text(text)
+    assert repr(list(json_array(tmp_path / "rows.json"))) == repr(json.loads(text))
+
+
 def test_lines_have_their_numbers_and_blank_ones_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_bytes(b'{"a": 1}\n\n  \n\xff\r\nlast')
     assert list(json_lines(tmp_path / "rows.jsonl")) == [(1, b'{"a": 1}\n'), (4, b"\xff\r\n"), (5, b"last")]

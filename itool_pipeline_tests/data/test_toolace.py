@@ -123,7 +123,7 @@ def test_turns_that_cannot_be_read_are_quarantined_with_the_reason(tmp_path: Pat
         ({"system": SYSTEM.format(note="", tools="[]")}, "no conversation"),
         (
             {"system": SYSTEM.format(note="", tools="[]"), "conversations": [{"from": "god", "value": ""}]},
-            "a turn is from somebody unknown: 'god'",
+            "a turn has an unknown speaker: 'god'",
         ),
     ],
 )

@@ -1,0 +1,41 @@
+"""A tool's description as every data set must give it. What differs from layout to layout is levelled by its reader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, TypeAlias
+
+from pydantic import BeforeValidator
+
+from itool_pipeline.data.row_models import RowModel, read_row
+from itool_pipeline.data.rows import expect
+
+Tools: TypeAlias = tuple[Mapping[str, Any], ...]
+
+
+class ToolDescription(RowModel):
+    """What a tool cannot do without.
+
+    parameters  JSON Schema, BFCL's variant of it, or the layout's own words
+    """
+
+    noun: ClassVar[str] = "a tool"
+
+    name: str
+    parameters: dict[str, Any]
+
+
+def read_tool(given: Any) -> dict[str, Any]:
+    """The tool with all its keys as they stand: prompts show it so. Raises RowError when it is none."""
+    read_row(ToolDescription, given)
+    return dict(given)
+
+
+GivenTool: TypeAlias = Annotated[dict[str, Any], BeforeValidator(read_tool)]
+"""A tool inside the model of a row."""
+
+
+def read_tools(given: Any) -> Tools:
+    """The tools of a list. Raises RowError when it is no list, or one of them is no tool."""
+    expect(isinstance(given, list), "the tool list is not a list")
+    return tuple(read_tool(tool) for tool in given)
