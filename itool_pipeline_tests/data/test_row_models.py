@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from itool_pipeline.data.row_models import JSON_TEXT, SHOWN_CHARS, RowModel, read_row
 from itool_pipeline.data.rows import RowError, expect
+from itool_pipeline.data.streams import UnreadableFile
 from itool_pipeline.data.tools import read_tool
 from itool_pipeline.data.xlam import read_xlam
 
@@ -89,5 +90,5 @@ def read_at_depth(folder: Path, depth: int) -> int:
 
 def test_a_row_that_is_nested_almost_too_deeply_is_quarantined(tmp_path: Path) -> None:
     """Somewhere between these depths lies what can still be read, and no longer be shown."""
-    with pytest.raises(ValueError, match="row 0"):
+    with pytest.raises(UnreadableFile, match="row 0"):
         assert {read_at_depth(tmp_path, depth) for depth in range(900, 1000)} == {1}
