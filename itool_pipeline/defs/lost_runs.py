@@ -13,8 +13,7 @@ from typing import Any
 
 import dagster as dg
 
-from itool_pipeline.files.durable import Say
-from itool_pipeline.files.locks import file_lock, is_held
+from itool_pipeline.files.locks import Say, file_lock, is_held
 from itool_pipeline.store.paths import storage_paths
 
 

@@ -6,12 +6,12 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from itool_pipeline.files.durable import Say
-
+Say = Callable[[str], None]
+"""Receives one line for a person: why something waits, what was moved aside."""
 POLL_SECONDS = 0.2
 REMIND_SECONDS = 60.0
 

@@ -17,7 +17,7 @@ from itool_pipeline.core.statistics import CategoryScore, wilson_interval
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.sources import InCategory
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.files.durable import Parts
+from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.display import bar_plot, table
 from itool_pipeline.steps.models import chat, inference_model, require_context
 from itool_pipeline.steps.plan import checkpoints

@@ -23,8 +23,8 @@ from itool_pipeline.core.statistics import summarise
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import LANGUAGES
 from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN
-from itool_pipeline.data.wheels import BFCL, fetch
-from itool_pipeline.files.durable import Parts
+from itool_pipeline.data.wheels import BFCL, fetch_wheel
+from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.answers import Decision, Scored, answers, case_row, tables, write_rows
 from itool_pipeline.steps.bfcl_multi_turn import judged_conversations
 from itool_pipeline.steps.display import table
@@ -69,7 +69,7 @@ def bfcl(ws: Workspace, checkpoint: str) -> Produced:
 def _decided(ws: Workspace, scored: Scored, examples: Sequence[Example], parts: Parts) -> Iterator[dict[str, Any]]:
     """A row for each case, of one turn and of several."""
     outputs = answers(ws, scored.checkpoint, examples, ws.experiment.evaluation.bfcl, parts)
-    checker = OfficialChecker(fetch(BFCL, ws.paths.downloads))
+    checker = OfficialChecker(fetch_wheel(BFCL, ws.paths.downloads))
     for example in examples:
         verdict = checker.check(example, outputs[example.id])
         mistake = None if verdict.correct else _mistake(example, verdict, outputs[example.id])

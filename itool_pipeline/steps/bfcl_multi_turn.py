@@ -18,9 +18,9 @@ from itool_pipeline.benchmarks.bfcl.conversations import (
 from itool_pipeline.benchmarks.bfcl.official_checker import CaseVerdict
 from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN, MultiTurnCase, load_multi_turn
 from itool_pipeline.data.sources import draw_at_most
-from itool_pipeline.data.wheels import BFCL, fetch
+from itool_pipeline.data.wheels import BFCL, fetch_wheel
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.files.durable import Parts
+from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.answers import Answers, Prompts, answer_batch, batches, kept_or_answered
 from itool_pipeline.steps.models import chat, context_tokens
 from itool_pipeline.steps.workspace import Workspace
@@ -35,7 +35,7 @@ def multi_turn_cases(ws: Workspace) -> tuple[MultiTurnCase, ...]:
     wanted = [category for category in settings.categories if category in MULTI_TURN]
     if not wanted:
         return ()
-    pool = load_multi_turn(fetch(BFCL, ws.paths.downloads), wanted)
+    pool = load_multi_turn(fetch_wheel(BFCL, ws.paths.downloads), wanted)
     limit = settings.conversations_per_category or settings.cases_per_category
     return draw_at_most(pool, limit, ws.experiment.seed)
 
@@ -45,7 +45,7 @@ def judged_conversations(ws: Workspace, checkpoint: str, parts: Parts) -> Judged
     cases = multi_turn_cases(ws)
     if not cases:
         return {}
-    directory = fetch(BFCL, ws.paths.downloads)
+    directory = fetch_wheel(BFCL, ws.paths.downloads)
     with tools_sandbox(directory) as sandbox:
         benchmark = MultiTurnBenchmark.of(directory, sandbox)
         results = hold(benchmark, cases, _Responder(ws, checkpoint, parts, len(cases)))

@@ -16,7 +16,7 @@ from itool_pipeline.core.types import Example
 from itool_pipeline.data.api_bank import SOURCE
 from itool_pipeline.data.bfcl import LANGUAGES
 from itool_pipeline.data.near_duplicates import signatures, signatures_of_conversation, signatures_of_turns
-from itool_pipeline.files.durable import Parts
+from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps import answers, api_bank
 from itool_pipeline.steps.account import QUARANTINED, quarantined_shares
 from itool_pipeline.steps.artifact_files import PAIRS_FILE

@@ -19,8 +19,8 @@ from itool_pipeline.data.bfcl import load_bfcl
 from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN, load_multi_turn
 from itool_pipeline.data.rows import RowError, expect, json_object
 from itool_pipeline.data.streams import json_lines
-from itool_pipeline.data.wheels import BFCL, fetch, wheel_file
-from itool_pipeline.files.durable import StorageError
+from itool_pipeline.data.wheels import BFCL, fetch_wheel, wheel_file
+from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.steps import answers
 from itool_pipeline.steps.display import MARKDOWN, table
 from itool_pipeline.steps.plan import checkpoints
@@ -62,7 +62,7 @@ def judged_answers(file: Path, paths: StoragePaths) -> list[JudgedCase]:
     does not have.
     """
     rows = list(_answers(file))
-    directory = fetch(BFCL, paths.downloads)
+    directory = fetch_wheel(BFCL, paths.downloads)
     examples = {example.id: example for example in load_bfcl(directory).examples}
     conversations = {case.id: case for case in load_multi_turn(directory)}
     checker, judged = OfficialChecker(directory), []
@@ -95,7 +95,7 @@ def _answers(file: Path) -> Iterator[tuple[str, Any]]:
 
 def compared(cases: list[JudgedCase], paths: StoragePaths, environment: Path) -> tuple[str, int]:
     """(text for people, number of cases that differ). The environment is made where it is not there."""
-    directory = fetch(BFCL, paths.downloads)
+    directory = fetch_wheel(BFCL, paths.downloads)
     if not environment.is_dir():
         print(f"making {environment} for the official command line; this takes minutes", file=sys.stderr)
     command = official_command(environment, wheel_file(BFCL, paths.downloads))

@@ -6,7 +6,6 @@ from the config alone: steps find their inputs by it, and experiments that agree
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from itool_pipeline.config import MAX_ITERATIONS, ApiBankConfig, BfclHalfData, Experiment
 from itool_pipeline.data.api_bank import source_files
 from itool_pipeline.data.wheels import BFCL, SMOLLM2
+from itool_pipeline.files.hashes import file_sha256, folder_sha256
 from itool_pipeline.store.manifest import Origin
 
 STAGES = ("easy", "medium", "hard")
@@ -194,8 +194,7 @@ def data_content(experiment: Experiment) -> str:
     path = Path(experiment.data.path).expanduser()
     if not path.is_file():
         return ""  # reading it will say so, with what to do
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def api_bank_content(experiment: Experiment) -> str:
@@ -203,8 +202,5 @@ def api_bank_content(experiment: Experiment) -> str:
     asked = experiment.evaluation.api_bank
     if asked is None or asked.path is None:
         return ""
-    directory, digest = Path(asked.path).expanduser(), hashlib.sha256()
-    for path in source_files(directory):
-        with path.open("rb") as file:
-            digest.update(f"{path.relative_to(directory)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
+    directory = Path(asked.path).expanduser()
+    return folder_sha256(directory, source_files(directory))

@@ -21,7 +21,7 @@ from itool_pipeline.data.base_model import prepare_base_model
 from itool_pipeline.data.rows import Quarantined
 from itool_pipeline.data.sources import TokenCount, choose_cases, load_data
 from itool_pipeline.engines.chat import Chat, ChatTemplateError
-from itool_pipeline.files.durable import Parts
+from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.account import Account, account_of, lost
 from itool_pipeline.steps.artifact_files import QUARANTINE_FILE
 from itool_pipeline.steps.display import table

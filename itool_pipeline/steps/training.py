@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.splits import validation_ids
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.files.durable import Parts
+from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.artifact_files import PAIRS_FILE
 from itool_pipeline.steps.display import loss_plot
 from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir, release_model

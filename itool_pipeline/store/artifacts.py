@@ -21,18 +21,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.files.durable import (
-    Parts,
-    Say,
-    explaining_full_disk,
-    move_into_place,
-    remove_tree,
-    sync_file,
-    sync_tree,
-)
+from itool_pipeline.files.durable import SCRATCH, move_into_place, remove_tree, sync_file, sync_tree
 from itool_pipeline.files.json_text import plain, to_json
-from itool_pipeline.files.locks import file_lock
-from itool_pipeline.store.manifest import MANIFEST, PARTS, Artifact, Manifest, Origin, describe, load, problems_of
+from itool_pipeline.files.locks import Say, file_lock
+from itool_pipeline.files.parts import Parts
+from itool_pipeline.files.storage_errors import explaining_full_disk
+from itool_pipeline.store.manifest import (
+    MANIFEST,
+    PARTS,
+    Artifact,
+    Manifest,
+    Origin,
+    describe_files,
+    load_artifact,
+    problems_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +70,7 @@ class Step:
             run_id=origin.run_id,
             config=plain(origin.config),
             metadata=plain(metadata),
-            files=describe(self.work),
+            files=describe_files(self.work),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=seconds,
         )
@@ -79,8 +82,8 @@ class Step:
         """Renames the sealed work directory to the artifact's name and drops the parts."""
         move_into_place(self.work, self.target)
         remove_tree(_superseded(self.target))
-        for leftover in (PARTS, ".tmp"):
-            shutil.rmtree(self.target / leftover, ignore_errors=True)
+        for leftover in (self.target / PARTS, *self.target.rglob(SCRATCH)):
+            shutil.rmtree(leftover, ignore_errors=True)
         return Artifact(self.asset, self.fingerprint, self.target, manifest)
 
 
@@ -101,7 +104,7 @@ class ArtifactStore:
         path = self._place(asset, fingerprint)
         if not path.exists():
             return None
-        artifact = load(asset, fingerprint, path)
+        artifact = load_artifact(asset, fingerprint, path)
         problems = self.verify(artifact) if artifact else [f"{MANIFEST} is missing or torn"]
         if problems:
             logger.warning("%s is damaged and not reused: %s", path, "; ".join(problems))
@@ -162,7 +165,7 @@ class ArtifactStore:
 
     def _complete(self, asset: str, fingerprint: str, target: Path, work: Path) -> Artifact | None:
         """Finishes what a kill between the manifest and the rename left: all was written, only the name is wrong."""
-        sealed = load(asset, fingerprint, work)
+        sealed = load_artifact(asset, fingerprint, work)
         if sealed is None or self.verify(sealed):
             (work / MANIFEST).unlink(missing_ok=True)
             return None

@@ -17,8 +17,9 @@ from typing import Any
 
 import duckdb
 
-from itool_pipeline.files.durable import Say, StorageError, explaining_full_disk
 from itool_pipeline.files.json_text import to_json
+from itool_pipeline.files.locks import Say
+from itool_pipeline.files.storage_errors import StorageError, explaining_full_disk
 from itool_pipeline.store.holder import locked_message, why_locked
 from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.rows import Rows, replace_rows

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 DIGITS = 16
 
 
-def fingerprint(**parts: Any) -> str:
+def fingerprint_of(**parts: Any) -> str:
     """16 hex digits of the sha256 of `parts` as canonical JSON.
 
     The order of keys does not matter; values do, and so do their kinds (1, 1.0, true and "1" all differ). Floats

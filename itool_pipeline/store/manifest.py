@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from itool_pipeline.files.durable import MEBIBYTE
-from itool_pipeline.store.fingerprint import fingerprint as fingerprint_of
+from itool_pipeline.files.durable import SCRATCH
+from itool_pipeline.files.hashes import file_sha256
+from itool_pipeline.files.storage_errors import MEBIBYTE
+from itool_pipeline.store.fingerprint import fingerprint_of
 
 MANIFEST = "manifest.json"
 PARTS = "parts"
@@ -82,7 +83,7 @@ class Origin:
         return fingerprint_of(asset=asset, inputs=self.inputs, code_version=self.code_version, config=self.config)
 
 
-def load(asset: str, fingerprint: str, path: Path) -> Artifact | None:
+def load_artifact(asset: str, fingerprint: str, path: Path) -> Artifact | None:
     """The artifact at `path` if its manifest is whole and its own."""
     try:
         manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
@@ -102,22 +103,17 @@ def problems_of(artifact: Artifact, *, deep: bool = False) -> list[str]:
             problems.append(f"{name} is missing")
         elif path.stat().st_size != entry.size:
             problems.append(f"{name} has {path.stat().st_size} bytes, not {entry.size}")
-        elif deep and entry.sha256 is not None and _sha256(path) != entry.sha256:
+        elif deep and entry.sha256 is not None and file_sha256(path) != entry.sha256:
             problems.append(f"{name} has another content than when it was written")
     return problems
 
 
-def describe(work: Path) -> dict[str, FileEntry]:
+def describe_files(work: Path) -> dict[str, FileEntry]:
     """The files of a finished step, by name relative to `work`: all but its parts and the manifest."""
     entries = {}
     for path in sorted(work.rglob("*")):
         name = path.relative_to(work).as_posix()
-        if path.is_file() and name != MANIFEST and name.split("/")[0] not in (PARTS, ".tmp"):
+        if path.is_file() and name != MANIFEST and not name.startswith(f"{PARTS}/") and SCRATCH not in name.split("/"):
             size = path.stat().st_size
-            entries[name] = FileEntry(size=size, sha256=_sha256(path) if size < HASH_BELOW_BYTES else None)
+            entries[name] = FileEntry(size=size, sha256=file_sha256(path) if size < HASH_BELOW_BYTES else None)
     return entries
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from itool_pipeline.files.durable import StorageError
+from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store.table_files import Row, arrow_rows
 from itool_pipeline.store.table_types import ARTIFACT, Table, column_problems
 from itool_pipeline.store.tables import TABLES

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import duckdb
 
-from itool_pipeline.files.durable import StorageError
-from itool_pipeline.store.fingerprint import fingerprint
+from itool_pipeline.files.storage_errors import StorageError
+from itool_pipeline.store.fingerprint import fingerprint_of
 from itool_pipeline.store.table_types import create_statements
 from itool_pipeline.store.tables import TABLES
 
@@ -76,7 +76,7 @@ def move_aside(connection: duckdb.DuckDBPyConnection, path: Path) -> Path:
 
 
 def _views_fingerprint() -> str:
-    return fingerprint(views=_views())
+    return fingerprint_of(views=_views())
 
 
 def _views() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from itool_pipeline.files.durable import StorageError
+from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store.database import Database
 
 

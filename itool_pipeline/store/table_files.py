@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from itool_pipeline.files.durable import StorageError
 from itool_pipeline.files.json_text import to_json
+from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store.table_types import Column, ColumnType, Table, column_problems
 
 Row: TypeAlias = Mapping[str, Any]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from itool_pipeline.config import HubModel
-from itool_pipeline.data.base_model import base_model_path, describe, prepare_base_model
+from itool_pipeline.data.base_model import base_model_path, describe_weights, prepare_base_model
 from itool_pipeline.data.wheels import FetchError
 
 
@@ -57,7 +57,7 @@ def test_local_directory_is_referenced_not_copied(tiny_model_dir: Path, tmp_path
     metadata = prepare_base_model(HubModel(type="hub", name=str(tiny_model_dir)), tmp_path / "downloads", out)
     assert base_model_path(out) == tiny_model_dir
     assert [path.name for path in out.iterdir()] == ["source.json"]
-    assert metadata["sha256"] == describe(tiny_model_dir)["sha256"]
+    assert metadata["sha256"] == describe_weights(tiny_model_dir)["sha256"]
 
 
 def test_reference_that_has_gone_is_explained(tiny_model_dir: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from itool_pipeline.data.wheels import FetchError, PinnedWheel, fetch
+from itool_pipeline.data.wheels import FetchError, PinnedWheel, fetch_wheel
 
 NAME = "tiny_data-1.0-py3-none-any.whl"
 METADATA = {
@@ -31,7 +31,7 @@ def make_wheel(folder: Path, members: Mapping[str, str] = METADATA) -> PinnedWhe
 
 
 def fetch_text(wheel: PinnedWheel, downloads: Path) -> str:
-    return (fetch(wheel, downloads) / "tiny_data" / "data.txt").read_text()
+    return (fetch_wheel(wheel, downloads) / "tiny_data" / "data.txt").read_text()
 
 
 def test_a_wheel_that_lies_there_is_unzipped_without_an_index(tmp_path: Path) -> None:
@@ -41,10 +41,10 @@ def test_a_wheel_that_lies_there_is_unzipped_without_an_index(tmp_path: Path) ->
 
 def test_the_second_call_needs_neither_wheel_nor_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel = make_wheel(tmp_path)
-    first = fetch(wheel, tmp_path)
+    first = fetch_wheel(wheel, tmp_path)
     (tmp_path / NAME).unlink()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    assert fetch(wheel, tmp_path) == first
+    assert fetch_wheel(wheel, tmp_path) == first
     assert fetch_text(wheel, tmp_path) == "hello"
 
 
@@ -54,7 +54,8 @@ def test_pip_downloads_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
     downloads = tmp_path / "downloads"
     assert fetch_text(wheel, downloads) == "hello"
-    assert {path.name for path in downloads.iterdir()} == {NAME, wheel.folder, f".{wheel.folder}.lock"}
+    assert {path.name for path in downloads.iterdir()} == {NAME, wheel.folder, f".{wheel.folder}.lock", ".tmp"}
+    assert list((downloads / ".tmp").iterdir()) == []
 
 
 def test_an_unreachable_index_is_explained_without_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +63,7 @@ def test_an_unreachable_index_is_explained_without_its_address(tmp_path: Path, m
     monkeypatch.setenv("PIP_INDEX_URL", "http://someone:secret@127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
     with pytest.raises(FetchError) as caught:
-        fetch(wheel, tmp_path / "downloads")
+        fetch_wheel(wheel, tmp_path / "downloads")
     message = str(caught.value)
     assert "tiny-data==1.0 could not be downloaded" in message
     assert NAME in message
@@ -74,7 +75,7 @@ def test_a_wrong_hash_is_refused_and_nothing_is_unzipped(tmp_path: Path) -> None
     wheel = make_wheel(tmp_path)
     other = PinnedWheel(wheel.package, wheel.version, "0" * 64, wheel.filename)
     with pytest.raises(FetchError, match=f"sha256 is {wheel.sha256}, expected 0000"):
-        fetch(other, tmp_path)
+        fetch_wheel(other, tmp_path)
     assert not (tmp_path / other.folder).exists()
 
 
@@ -83,7 +84,7 @@ def test_members_that_leave_the_folder_are_refused(tmp_path: Path, name: str) ->
     downloads = tmp_path / "downloads"
     wheel = make_wheel(downloads, {"tiny_data/data.txt": "hello", name: "evil"})
     with pytest.raises(FetchError, match="unsafe member"):
-        fetch(wheel, downloads)
+        fetch_wheel(wheel, downloads)
     assert not (downloads / wheel.folder).exists()
     assert not list(tmp_path.rglob("outside.txt"))
 
@@ -95,15 +96,15 @@ def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:
         archive.writestr(link, "/etc")
     wheel = PinnedWheel("tiny-data", "1.0", hashlib.sha256((tmp_path / NAME).read_bytes()).hexdigest(), NAME)
     with pytest.raises(FetchError, match="unsafe member"):
-        fetch(wheel, tmp_path)
+        fetch_wheel(wheel, tmp_path)
 
 
 def test_what_a_killed_run_left_is_not_taken_for_whole(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path)
-    partial = tmp_path / f".{wheel.folder}.partial"
+    partial = tmp_path / ".tmp" / f"{wheel.folder}.killed" / wheel.folder
     (partial / "tiny_data").mkdir(parents=True)
     (partial / "tiny_data" / "half.txt").write_text("half")
-    folder = fetch(wheel, tmp_path)
+    folder = fetch_wheel(wheel, tmp_path)
     assert not partial.exists()
     assert sorted(path.name for path in (folder / "tiny_data").iterdir()) == ["data.txt"]
 
@@ -117,4 +118,4 @@ def test_processes_at_once_all_get_the_whole(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FetchError, match="Make the folder writable"):
-        fetch(make_wheel(tmp_path), tmp_path / "file" / "downloads")
+        fetch_wheel(make_wheel(tmp_path), tmp_path / "file" / "downloads")

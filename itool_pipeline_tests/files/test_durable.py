@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -8,65 +9,59 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itool_pipeline.files.durable import Parts, StorageError, explaining_full_disk, is_disk_full
+from itool_pipeline.files.durable import remove_tree, write_whole
+from itool_pipeline.files.hashes import file_sha256, folder_sha256, joined_sha256
 from itool_pipeline.files.json_text import to_json
+from itool_pipeline.files.storage_errors import StorageError, explaining_full_disk, is_disk_full
 from itool_pipeline.store.paths import storage_paths
+from itool_pipeline_tests.store.by_hand import names_in
 
 
-def test_parts_are_kept_and_listed(tmp_path: Path) -> None:
-    parts = Parts(tmp_path / "parts")
-    assert parts.names() == []
-    parts.write_text("b.txt", "grüße")
-    parts.write_json("deep/a.json", {"n": (1, 2)})
-    parts.write_bytes("b.txt", b"newer")
-    assert parts.path("b.txt").read_bytes() == b"newer"
-    assert parts.read_json("deep/a.json") == {"n": [1, 2]}
-    assert parts.has("deep/a.json")
-    assert not parts.has("c")
-    assert parts.names() == ["b.txt", "deep"]
-
-
-def test_a_failed_part_leaves_the_old_one(tmp_path: Path) -> None:
-    parts = Parts(tmp_path)
-    parts.write_text("a", "old")
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "a"
+    write_whole(target, lambda path: path.write_text("old"))
 
     def fail(path: Path) -> None:
+        assert path.name == target.name
         path.write_text("half")
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        parts.write("a", fail)
-    assert parts.path("a").read_text() == "old"
-    assert parts.names() == ["a"]
+        write_whole(target, fail)
+    assert target.read_text() == "old"
+    assert names_in(target.parent) == ["a"]
+    assert list((target.parent / ".tmp").iterdir()) == []
+    write_whole(target, lambda path: path.write_text("new"))
+    assert target.read_text() == "new"
 
 
-def test_a_directory_is_a_part_and_is_not_replaced(tmp_path: Path) -> None:
-    parts = Parts(tmp_path)
+def test_a_directory_is_whole_and_is_not_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "step_1"
 
     def fill(path: Path) -> None:
+        assert not target.exists()
         path.mkdir()
         (path / "weights").write_bytes(b"123")
 
-    parts.write("step_1", fill)
-    assert (parts.path("step_1") / "weights").read_bytes() == b"123"
+    assert write_whole(target, fill) == target
+    assert (target / "weights").read_bytes() == b"123"
     with pytest.raises(StorageError, match="new name"):
-        parts.write("step_1", fill)
-    parts.remove("step_1")
-    parts.remove("step_1")
-    assert parts.names() == []
+        write_whole(target, fill)
+    remove_tree(target)
+    remove_tree(target)
+    assert names_in(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["", "/etc/x", "../x", "a/../../x", ".tmp/x"])
-def test_names_that_leave_the_directory_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="part's name"):
-        Parts(tmp_path).path(name)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, the device that is always full")
-def test_a_full_disk_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"disk is full: part 'a' .*ITOOL_STORAGE"):
-        Parts(tmp_path).write("a", lambda path: Path("/dev/full").write_bytes(b"x"))
-    assert not Parts(tmp_path).has("a")
+def test_who_writes_alone_removes_what_a_kill_left_of_this_name_only(tmp_path: Path) -> None:
+    mine, other = tmp_path / ".tmp" / "a.killed" / "a", tmp_path / ".tmp" / "b.at_work" / "b"
+    for half in (mine, other):
+        half.parent.mkdir(parents=True)
+        half.write_text("half")
+    write_whole(tmp_path / "a", lambda path: path.write_text("whole"))
+    assert mine.exists()
+    write_whole(tmp_path / "a", lambda path: path.write_text("whole"), alone=True)
+    assert not mine.exists()
+    assert other.exists()
 
 
 def test_other_failures_pass_unchanged(tmp_path: Path) -> None:
@@ -74,6 +69,16 @@ def test_other_failures_pass_unchanged(tmp_path: Path) -> None:
         raise PermissionError(errno.EACCES, "no")
     assert is_disk_full(RuntimeError("I/O error: No space left on device (os error 28)"))
     assert not is_disk_full(OSError(errno.EIO, "bad disk"))
+
+
+def test_hashes_are_of_content_and_where_asked_of_names(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(b"x" * 3_000_000)
+    other.write_bytes(b"y")
+    assert file_sha256(one) == joined_sha256([one]) == hashlib.sha256(b"x" * 3_000_000).hexdigest()
+    assert joined_sha256([one, other]) == hashlib.sha256(b"x" * 3_000_000 + b"y").hexdigest()
+    listed = f"one {file_sha256(one)}\nother {file_sha256(other)}\n".encode()
+    assert folder_sha256(tmp_path, [one, other]) == hashlib.sha256(listed).hexdigest()
 
 
 def test_json_for_duckdb() -> None:

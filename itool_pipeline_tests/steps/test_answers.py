@@ -13,7 +13,7 @@ from itool_pipeline.config import ApiBankConfig, BfclConfig
 from itool_pipeline.core.error_types import ErrorType, Mistake
 from itool_pipeline.core.statistics import summarise
 from itool_pipeline.core.types import Example
-from itool_pipeline.files.durable import Parts
+from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps import answers, models
 from itool_pipeline.steps.answers import Answers, Decision, Scored
 from itool_pipeline.steps.display import MARKDOWN

@@ -10,7 +10,7 @@ import pytest
 
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl_multi_turn import MultiTurnCase
-from itool_pipeline.files.durable import Parts
+from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps import bfcl_multi_turn as step
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.benchmarks.bfcl.conversation_cases import gold_script

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from itool_pipeline.core.types import Example, Message
-from itool_pipeline.files.durable import Parts
+from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps import checks
 from itool_pipeline.steps.answers import CASES as CASE_ROWS
 from itool_pipeline.steps.answers import SCORES

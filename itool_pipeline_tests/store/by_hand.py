@@ -47,3 +47,8 @@ def rows(database: Database, table: str, *given: dict[str, Any]) -> list[dict[st
 def ask(database: Database, sql: str) -> list[tuple[Any, ...]]:
     with database.read() as connection:
         return connection.execute(sql).fetchall()
+
+
+def names_in(directory: Path) -> list[str]:
+    """What lies in the directory, sorted, but for what is hidden."""
+    return sorted(path.name for path in directory.glob("[!.]*"))

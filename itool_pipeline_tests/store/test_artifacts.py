@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from itool_pipeline.files.durable import StorageError
+from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
 from itool_pipeline.store.manifest import Artifact, Origin
-from itool_pipeline_tests.store.by_hand import A, B
+from itool_pipeline_tests.store.by_hand import A, B, names_in
 
 ASSET = "iteration_1/trees"
 ORIGIN = Origin(inputs={"splits": B}, code_version="3", config={"width": 3}, run_id="run-7")
@@ -136,7 +136,7 @@ def test_force_makes_again_from_nothing(store: ArtifactStore) -> None:
 
     def again(step: Step) -> dict[str, Any]:
         assert store.find(ASSET, A) is None
-        return {"parts": step.parts.names()}
+        return {"parts": names_in(step.parts.directory)}
 
     artifact, reused = reuse_or_make(store, ASSET, A, again, origin=ORIGIN, force=True)
     assert not reused
@@ -175,7 +175,7 @@ def test_workers_share_and_the_gatherer_waits_for_them(store: ArtifactStore) -> 
     seen: list[list[str]] = []
 
     def gather(step: Step) -> dict[str, Any]:
-        seen.append(step.parts.names())
+        seen.append(names_in(step.parts.directory))
         return {}
 
     def say(text: str) -> None:
@@ -201,7 +201,7 @@ def test_full_disk_in_a_step(store: ArtifactStore) -> None:
     with pytest.raises(StorageError, match=rf"disk is full: {ASSET} {A}"):
         reuse_or_make(store, ASSET, A, full, origin=ORIGIN)
     with store.parts(ASSET, A) as parts:
-        assert parts.names() == ["shard_0"]
+        assert names_in(parts.directory) == ["shard_0"]
 
 
 def test_a_step_may_not_write_the_manifest(store: ArtifactStore) -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from itool_pipeline.files.durable import StorageError
+from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store import schema
 from itool_pipeline.store.database import Database
 from itool_pipeline.store.sql_shell import run_sql, text_table

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from itool_pipeline.files.durable import StorageError
+from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.steps.tree_rows import NodeRow
 from itool_pipeline.store.database import Database
-from itool_pipeline.store.fingerprint import fingerprint
+from itool_pipeline.store.fingerprint import fingerprint_of
 from itool_pipeline.store.schema import SCHEMA_VERSION
 from itool_pipeline.store.table_files import read_table_rows, write_table_file
 from itool_pipeline.store.table_types import Column, ColumnType, Table, create_statements, tables_as_markdown
@@ -65,7 +65,7 @@ def test_changed_columns_are_a_new_version() -> None:
     """A database with other columns must be moved aside: the version tells it from today's."""
     columns = {table.name: [[c.name, c.type] for c in table.columns] for table in TABLES.values()}
     known = (5, "141a62ac53bc6859")
-    assert (SCHEMA_VERSION, fingerprint(tables=columns)) == known, "raise SCHEMA_VERSION, and write both here"
+    assert (SCHEMA_VERSION, fingerprint_of(tables=columns)) == known, "raise SCHEMA_VERSION, and write both here"
 
 
 def test_every_type_goes_through_parquet_into_duckdb(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import hashlib
 import json
 import os
 import subprocess
@@ -31,6 +30,7 @@ from itool_pipeline.data.bfcl import FILE_PREFIX, LANGUAGES, questions_file
 from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN
 from itool_pipeline.data.streams import json_rows
 from itool_pipeline.errors import ActionableError
+from itool_pipeline.files.hashes import joined_sha256
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 REQUIREMENTS = Path(__file__).with_name("conformance_requirements.txt")
@@ -199,7 +199,7 @@ def official_command(environment: Path, wheel: Path) -> Path:
 
     Raises ConformanceError when pip fails.
     """
-    made_of = hashlib.sha256(REQUIREMENTS.read_bytes() + wheel.read_bytes()).hexdigest()
+    made_of = joined_sha256([REQUIREMENTS, wheel])
     ready = environment / "ready"
     if not ready.is_file() or ready.read_text() != made_of:
         python, pip = str(environment / "bin" / "python"), ["-m", "pip", "install", "--quiet", "--no-input"]

@@ -15,7 +15,7 @@ from typing import Any
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import load_bfcl
 from itool_pipeline.data.bfcl_multi_turn import MultiTurnCase, load_multi_turn
-from itool_pipeline.data.wheels import BFCL, fetch
+from itool_pipeline.data.wheels import BFCL, fetch_wheel
 from itool_pipeline.store.paths import storage_paths
 from itool_pipeline_tests.benchmarks.bfcl.conversation_cases import gold_script, mutated_script
 from itool_pipeline_tests.benchmarks.bfcl.mutations import mutated_answer
@@ -79,7 +79,7 @@ def main() -> None:
     file, seed = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as lines:
-        for key, result in answers(fetch(BFCL, storage_paths().downloads), seed):
+        for key, result in answers(fetch_wheel(BFCL, storage_paths().downloads), seed):
             lines.write(json.dumps({"id": key, "result": result}) + "\n")
 
 

@@ -16,7 +16,7 @@ from itool_pipeline.benchmarks.bfcl.conformance import ConformanceError, Differe
 from itool_pipeline.benchmarks.bfcl.official_checker import CHECKER_RAISED, DECODER_REFUSED
 from itool_pipeline.benchmarks.bfcl.official_code import OfficialMultiTurn, official_multi_turn
 from itool_pipeline.data.bfcl import questions_file
-from itool_pipeline.files.durable import StorageError
+from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.steps.conformance import compared, judged_answers
 from itool_pipeline.store.paths import StoragePaths
 from itool_pipeline_tests.benchmarks.bfcl.gold_answers import answers
