@@ -39,12 +39,15 @@ SHARED = {
     "dpo": START | {"iteration_1/replay_buffer", "iteration_1/trees", "iteration_1/pairs"},
     "ipo": START | {"iteration_1/replay_buffer", "iteration_1/trees", "iteration_1/pairs"},
     "orpo": START | {"iteration_1/replay_buffer", "iteration_1/trees", "iteration_1/pairs"},
+    "cpo": START | {"iteration_1/replay_buffer", "iteration_1/trees", "iteration_1/pairs"},
     "iterations_1": START | iteration(1),
     "iterations_2": START | iteration(1) | iteration(2),
     "self_evaluation_off": START | {"iteration_1/replay_buffer"},
     "self_evaluation_sampled": START | {"iteration_1/replay_buffer"},
 }
 """What each ablation takes from `bfcl_half` without making it again."""
+
+LOSSES = ("dpo", "ipo", "orpo", "cpo")
 
 ITERATIONS = {
     **dict.fromkeys(("sft_entire", "warmup_easy", "warmup_medium", "without_iterations"), 0),
@@ -98,10 +101,10 @@ def test_the_ablations_are_what_their_names_say() -> None:
     assert (base_sft.split.validation_fraction, base_sft.warmup.curriculum, base_sft.iterations) == (0.0, "mixed", 0)
     assert (e["without_mcts"].search.method, e["without_mcts"].search.responses) == ("sampling", 4)
     assert e["random_selection"].replay_buffer.select_by == "random"
-    assert [e[name].preference.loss.type for name in ("dpo", "ipo", "orpo")] == ["dpo", "ipo", "orpo"]
+    assert [e[name].preference.loss.type for name in LOSSES] == list(LOSSES)
     with_reference = [e[name].preference.loss for name in ("dpo", "ipo")]
     assert {loss.reference for loss in with_reference if isinstance(loss, ReferenceLoss)} == {"start"}
-    assert {e[name].preference.loss.beta for name in ("dpo", "ipo", "orpo")} == {0.1}
+    assert {e[name].preference.loss.beta for name in LOSSES} == {0.1}
     assert not e["self_evaluation_off"].search.self_evaluation.enabled
     sampled = e["self_evaluation_sampled"].search.self_evaluation
     assert (sampled.enabled, sampled.form, sampled.samples) == (True, "sampled", 4)

@@ -35,6 +35,7 @@ from itool_pipeline.config.search import (
     SelfEvaluationConfig,
 )
 from itool_pipeline.config.training import (
+    CpoLoss,
     DpoLoss,
     IpoLoss,
     LoraConfig,
@@ -65,6 +66,7 @@ __all__ = [
     "BfclTrainingCategory",
     "ComputeConfig",
     "Count",
+    "CpoLoss",
     "DataConfig",
     "DataLimits",
     "DifficultyConfig",

@@ -81,7 +81,15 @@ class OrpoLoss(Section):
     beta: Positive = 0.1
 
 
-PreferenceLoss = SimpoLoss | DpoLoss | IpoLoss | OrpoLoss
+class CpoLoss(Section):
+    """CPO (Xu et al. 2024): DPO with a uniform reference, and the likelihood of the chosen beside it."""
+
+    type: Literal["cpo"]
+    beta: Positive = 0.1
+    nll_weight: Weight = Field(1.0, description="of the chosen's mean negative log-likelihood; cpo_alpha in TRL")
+
+
+PreferenceLoss = SimpoLoss | DpoLoss | IpoLoss | OrpoLoss | CpoLoss
 """Told apart by `type`; a key that means nothing to the loss is refused."""
 
 

@@ -1,6 +1,6 @@
 """Preference losses on sequence log-probabilities, one value for each pair, and their register.
 
-SimPO (Eq. 10 and 11) is the paper's; ORPO needs no reference model either; DPO and IPO compare with the
+SimPO (Eq. 10 and 11) is the paper's; ORPO and CPO need no reference model either; DPO and IPO compare with the
 log-probabilities of a reference policy. To add a loss: its section in `config.training`, a function here, a line in
 LOSSES.
 """
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from itool_pipeline.config import DpoLoss, IpoLoss, OrpoLoss, PreferenceLoss, SimpoLoss
+from itool_pipeline.config import CpoLoss, DpoLoss, IpoLoss, OrpoLoss, PreferenceLoss, SimpoLoss
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,15 @@ def orpo_losses(pairs: PairLogProbs, config: OrpoLoss) -> PairLosses:
     return PairLosses(-chosen - config.beta * F.logsigmoid(log_odds), config.beta * (chosen - rejected))
 
 
+def cpo_losses(pairs: PairLogProbs, config: CpoLoss) -> PairLosses:
+    """-log σ(β (log π(y_w|x) - log π(y_l|x))) plus w times y_w's mean negative log-likelihood: Xu et al. 2024.
+
+    The likelihood term is a mean over tokens, as in TRL, so that w means the same for short and long responses.
+    """
+    margin = config.beta * (pairs.chosen - pairs.rejected)
+    return PairLosses(-F.logsigmoid(margin) - config.nll_weight * pairs.chosen_mean, margin)
+
+
 def _log1mexp(log_p: Tensor) -> Tensor:
     """log(1 - p) for log p < 0, exact for p near 0 and near 1; a p of 1 counts as just below it."""
     below_one = log_p.clamp(max=-torch.finfo(log_p.dtype).tiny)
@@ -108,6 +117,7 @@ LOSSES: Mapping[type[PreferenceLoss], Callable[[PairLogProbs, Any], PairLosses]]
     DpoLoss: dpo_losses,
     IpoLoss: ipo_losses,
     OrpoLoss: orpo_losses,
+    CpoLoss: cpo_losses,
 }
 """Config section → its function."""
 

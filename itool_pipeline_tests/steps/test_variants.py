@@ -316,7 +316,7 @@ def test_sft_on_the_entire_data_holds_nothing_back(tmp_path: Path, trainings: Tr
 
 
 def test_each_loss_reaches_the_training_on_the_same_pairs(tmp_path: Path, trainings: Trainings) -> None:
-    losses = ("simpo", "dpo", "ipo", "orpo")
+    losses = ("simpo", "dpo", "ipo", "orpo", "cpo")
     for loss in losses:
         ws = prepared(tmp_path, preference={"loss": {"type": loss, "beta": 0.25}}, pairs={"per_node": "all"})
         warm_up(ws)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from itool_pipeline.config import DpoLoss, IpoLoss, OrpoLoss, PreferenceLoss, SimpoLoss
+from itool_pipeline.config import CpoLoss, DpoLoss, IpoLoss, OrpoLoss, PreferenceLoss, SimpoLoss
 from itool_pipeline.training.losses import LOSSES, PairLogProbs, pair_losses
 
 CHOSEN_LENGTH = torch.tensor([3.0, 1.0, 12.0, 7.0])
@@ -116,6 +116,27 @@ def test_orpo_equals_trl(beta: float) -> None:
     assert_equal(OrpoLoss(type="orpo", beta=beta), trls)
 
 
+@pytest.mark.parametrize(("beta", "nll_weight"), [(0.1, 1.0), (0.5, 0.0), (2.0, 0.3)])
+def test_cpo_equals_trl(beta: float, nll_weight: float) -> None:
+    """TRL's whole loss of a batch of one pair: its likelihood term is the mean over the batch's chosen tokens."""
+    cpo = pytest.importorskip("trl.experimental.cpo", reason="TRL is a development dependency").CPOTrainer
+
+    def trl_loss(chosen: Tensor, rejected: Tensor, length: Tensor) -> Tensor:
+        forward = (chosen[None], rejected[None], torch.zeros(1), torch.zeros(1), -chosen / length)
+        trainer = SimpleNamespace(
+            **{"alpha": 0.0, "beta": beta, "cpo_alpha": nll_weight, "loss_type": "sigmoid", "label_smoothing": 0.0},
+            **{"accelerator": CPU, "aux_loss_enabled": False, "concatenated_forward": lambda *_: forward},
+        )
+        trainer.cpo_loss = lambda *sums: cpo.cpo_loss(trainer, *sums)
+        loss: Tensor = cpo.get_batch_loss_metrics(trainer, None, {})[0]
+        return loss
+
+    assert_equal(
+        CpoLoss(type="cpo", beta=beta, nll_weight=nll_weight),
+        lambda c, r: torch.stack([trl_loss(*pair) for pair in zip(c, r, CHOSEN_LENGTH, strict=True)]),
+    )
+
+
 def one(value: float) -> Tensor:
     return torch.tensor([value], dtype=torch.float64)
 
@@ -152,6 +173,15 @@ def test_orpo_by_hand() -> None:
     # Per-token p: e^(-2 ln 2 / 2) = 1/2 and e^(-4 ln 2 / 2) = 1/4; odds 1 and 1/3; log odds ratio ln 3;
     # -log σ(ln 3) = ln(4/3). Likelihood term ln 2.
     assert by_hand(ORPO, -2 * LN2, -4 * LN2, 2, 2) == pytest.approx(LN2 + 0.5 * log(4 / 3))
+
+
+def test_cpo_by_hand() -> None:
+    # margin 0.5 × (-3 + 8) = 2.5; mean negative log-likelihood 3/3 = 1, of weight 0.25.
+    config = CpoLoss(type="cpo", beta=0.5, nll_weight=0.25)
+    assert by_hand(config, -3, -8, 3, 2) == pytest.approx(log(1 + exp(-2.5)) + 0.25)
+    # -σ(-2.5) β, and the likelihood's -0.25/3 for the chosen alone
+    low = 1 / (1 + exp(2.5))
+    assert gradients(config, -3, -8, 3, 2) == pytest.approx([-0.5 * low - 0.25 / 3, 0.5 * low])
 
 
 def test_margins_by_hand() -> None:

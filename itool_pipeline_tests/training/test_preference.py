@@ -189,7 +189,7 @@ def loss_section(loss: str, reference: str = "start", **keys: Any) -> Preference
     return LOSSES.validate_python({"type": loss, **known})
 
 
-@pytest.mark.parametrize("loss", ["simpo", "dpo", "ipo", "orpo"])
+@pytest.mark.parametrize("loss", ["simpo", "dpo", "ipo", "orpo", "cpo"])
 def test_each_loss_moves_preferences(adapted_model: AdaptedModel, tmp_path: Path, loss: Any) -> None:
     model = adapted_model()
     optimizer = FAST.model_copy(update={"epochs": 6})
@@ -213,6 +213,8 @@ def written_out(loss: str, log_probs: torch.Tensor, reference: torch.Tensor, bet
     means = log_probs / LENGTHS
     if loss == "simpo":
         return -(beta * (means[:, 0] - means[:, 1]) - gamma).sigmoid().log().sum()
+    if loss == "cpo":
+        return -(beta * (log_probs[:, 0] - log_probs[:, 1])).sigmoid().log().sum() - means[:, 0].sum()
     if loss == "orpo":
         odds = means.exp() / (1 - means.exp())
         return -means[:, 0].sum() - beta * (odds[:, 0] / odds[:, 1]).log().sigmoid().log().sum()
@@ -225,7 +227,10 @@ def written_out(loss: str, log_probs: torch.Tensor, reference: torch.Tensor, bet
 
 @pytest.mark.parametrize(
     ("loss", "reference"),
-    [("simpo", "start"), ("orpo", "start"), *((loss, ref) for loss in ("dpo", "ipo") for ref in ("start", "base"))],
+    [
+        *((loss, "start") for loss in ("simpo", "orpo", "cpo")),
+        *((loss, ref) for loss in ("dpo", "ipo") for ref in ("start", "base")),
+    ],
 )
 def test_each_loss_is_its_formula_on_the_models_own_log_probs(
     adapted_model: AdaptedModel, loss: Any, reference: Any
