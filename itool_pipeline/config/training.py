@@ -51,6 +51,7 @@ class SimpoLoss(Section):
     type: Literal["simpo"] = "simpo"
     beta: Positive = 2.5
     gamma: Weight = Field(0.5, description="target reward margin; 0: without margin")
+    nll_weight: Weight = Field(0.0, description="of the chosen's mean negative log-likelihood; above 0: CPO-SimPO")
 
 
 class ReferenceLoss(Section):

@@ -63,10 +63,12 @@ class PairLosses:
 def simpo_losses(pairs: PairLogProbs, config: SimpoLoss) -> PairLosses:
     """-log σ(β/|y_w| log π(y_w|x) - β/|y_l| log π(y_l|x) - γ), Eq. 11. Rewards are those of Eq. 10.
 
-    γ is subtracted as it is. Libraries that scale the whole margin by β take γ/β for it.
+    γ is subtracted as it is. Libraries that scale the whole margin by β take γ/β for it. With a weight, y_w's mean
+    negative log-likelihood is added (CPO-SimPO).
     """
     margin = config.beta * (pairs.chosen_mean - pairs.rejected_mean)
-    return PairLosses(-F.logsigmoid(margin - config.gamma), margin)
+    loss = -F.logsigmoid(margin - config.gamma)
+    return PairLosses(loss - config.nll_weight * pairs.chosen_mean if config.nll_weight else loss, margin)
 
 
 def dpo_losses(pairs: PairLogProbs, config: DpoLoss) -> PairLosses:

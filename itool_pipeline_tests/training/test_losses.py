@@ -153,6 +153,9 @@ def by_hand(config: PreferenceLoss, *figures: float) -> float:
 def test_simpo_by_hand() -> None:
     # β/|y| sums: 2 × -3/3 = -2 and 2 × -8/2 = -8; margin 6 - γ 5 = 1; -log σ(1) = log(1 + e⁻¹).
     assert by_hand(SimpoLoss(beta=2.0, gamma=5.0), -3, -8, 3, 2) == pytest.approx(log(1 + exp(-1)))
+    # With the likelihood of the chosen, -3 over 3 tokens, of weight 0.2.
+    with_nll = SimpoLoss(beta=2.0, gamma=5.0, nll_weight=0.2)
+    assert by_hand(with_nll, -3, -8, 3, 2) == pytest.approx(log(1 + exp(-1)) + 0.2)
     # Equal means per token: the margin is -γ. Without γ the loss is log 2 whatever the lengths are.
     assert by_hand(SimpoLoss(beta=2.0, gamma=0.5), -3, -6, 3, 6) == pytest.approx(log(1 + exp(0.5)))
     assert by_hand(SimpoLoss(beta=2.0, gamma=0.0), -3, -6, 3, 6) == pytest.approx(LN2)
