@@ -17,9 +17,9 @@ from itool_pipeline.errors import ActionableError
 from itool_pipeline.experiment_files import ConfigError
 
 HANDLED = {
-    "itool_pipeline.calls.scanner.ToolCallSyntaxError": "what the model writes is judged by it, and never stops a run",
+    "itool_pipeline.calls.types.ToolCallSyntaxError": "what the model writes is judged by it, and never stops a run",
     "itool_pipeline.data.rows.RowError": "its reader puts the row into quarantine, with the reason",
-    "itool_pipeline.benchmarks.bfcl.literal_arithmetic.CodeRefused": "the checker makes it the verdict on an output",
+    "itool_pipeline.calls.arithmetic.CodeRefused": "the checker makes it the verdict on an output",
 }
 """Errors that are not for people, and who takes them."""
 

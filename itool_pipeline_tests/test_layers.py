@@ -41,9 +41,12 @@ PURE = frozenset(
     {
         "__future__",
         "abc",
+        "ast",
         "bisect",
+        "codeop",
         "collections",
         "collections.abc",
+        "contextlib",
         "copy",
         "dataclasses",
         "decimal",
@@ -68,6 +71,7 @@ PURE = frozenset(
         "types",
         "typing",
         "unicodedata",
+        "warnings",
         "numpy",
         "numpy.typing",
     }

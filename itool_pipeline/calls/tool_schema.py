@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from itool_pipeline.calls.types import Call
+
 Tool = Mapping[str, Any]
+
+POSITIONAL = re.compile(r"\*[0-9]+")
+"""The name under which a call keeps an argument without a name: its place, from 0."""
 
 _JSON_TYPES = {
     **{"dict": "object", "float": "number", "double": "number", "long": "integer"},
@@ -36,6 +42,21 @@ def required(tool: Tool) -> tuple[str, ...]:
     """The parameters that must be given."""
     names = (tool.get("parameters") or {}).get("required")
     return tuple(names) if isinstance(names, list | tuple) else ()
+
+
+def bind_positional(call: Call, tools: Sequence[Tool]) -> Call:
+    """The call with its positional arguments named after the tool's parameters, in their order.
+
+    One that finds no parameter, or one that has its value already, keeps its positional name.
+    """
+    tool = find_tool(tools, call.name)
+    order = list(properties(tool)) if tool else []
+    bound: dict[str, Any] = {}
+    for key, value in call.arguments.items():
+        index = int(key[1:]) if POSITIONAL.fullmatch(key) else len(order)
+        free = index < len(order) and order[index] not in call.arguments
+        bound[order[index] if free else key] = value
+    return Call(call.name, bound)
 
 
 def json_schema(tool: Tool) -> Tool:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from itool_pipeline.calls.tool_calls import bind_positional, parse_response
-from itool_pipeline.calls.tool_schema import Tool, find_tool, properties, required, tool_names
+from itool_pipeline.calls.comparing import is_accepted, is_equal
+from itool_pipeline.calls.reading import parse_response
+from itool_pipeline.calls.tool_schema import Tool, bind_positional, find_tool, properties, required, tool_names
 from itool_pipeline.calls.types import Call, GoldCall
-from itool_pipeline.calls.value_match import is_accepted, is_equal
 from itool_pipeline.core.types import Example
 
 BENCHMARK = "bfcl"

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from itool_pipeline.calls.tool_calls import ToolCallSyntaxError, looks_like_call
+from itool_pipeline.calls.reading import looks_like_call
 from itool_pipeline.calls.tool_schema import properties
-from itool_pipeline.calls.types import Call, GoldCall
+from itool_pipeline.calls.types import Call, GoldCall, ToolCallSyntaxError
 from itool_pipeline.core.call_match import argument_agrees, decode, description, is_expected, mismatch, needed
 from itool_pipeline.core.outcome import check, expected_count, expects_call, in_any_order, short_json
 from itool_pipeline.core.types import Example

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from itool_pipeline.calls.call_reader import BegunCall
-from itool_pipeline.calls.tool_calls import ToolCallSyntaxError, finished_calls, looks_like_call
+from itool_pipeline.calls.reading import WRAPPING, finished_calls, looks_like_call
 from itool_pipeline.calls.tool_schema import tool_names
-from itool_pipeline.calls.types import Call, GoldCall
+from itool_pipeline.calls.types import BegunCall, Call, GoldCall, ToolCallSyntaxError
 from itool_pipeline.core.call_match import (
     Fault,
     Mismatch,
@@ -81,7 +80,7 @@ def expects_call(example: Example) -> bool:
 
 def is_plain_text(text: str) -> bool:
     """Whether a response, which may stop anywhere, says something in words: no call, and no list that holds none."""
-    return bool(text.strip()) and not text.lstrip("`\n ").startswith("[") and not looks_like_call(text)
+    return bool(text.strip()) and not text.lstrip(WRAPPING).startswith("[") and not looks_like_call(text)
 
 
 def in_any_order(example: Example) -> bool:
@@ -120,7 +119,7 @@ def agreement(example: Example, partial: str) -> float:
     relevance category without gold wants a call instead, of whatever tool. Raises ValueError for gold calls in Java or
     JavaScript.
     """
-    if not partial.strip("`\n "):
+    if not partial.strip(WRAPPING):
         return 0.0
     if not example.gold:
         called = looks_like_call(partial) if expects_call(example) else not is_plain_text(partial)
@@ -148,7 +147,7 @@ def _check_without_calls(example: Example, response: str) -> Verdict:
 
 def _may_be_name(partial: str, names: Sequence[str]) -> bool:
     """Whether a text without brackets can still become `name(`."""
-    text = partial.lstrip("`\n ")
+    text = partial.lstrip(WRAPPING)
     return text.replace(".", "_").isidentifier() or any(name.startswith(text) for name in names)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from itool_pipeline.calls.tool_calls import render_calls
+from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.calls.types import Call, GoldCall
 from itool_pipeline.core.outcome import check
 from itool_pipeline.core.types import Example, Message

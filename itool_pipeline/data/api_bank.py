@@ -7,7 +7,6 @@ calls with their results included, as the benchmark's own evaluator builds it. I
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -15,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.calls.tool_calls import render_calls
+from itool_pipeline.calls.python_values import literal_value
+from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.calls.types import Call, GoldCall
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect, json_object
@@ -268,21 +268,11 @@ def typed(value: Any, kind: str) -> Any:
     Raises RowError for what is no value of the type. Types that the benchmark's own parameters do not have take all.
     """
     wanted = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "list(str)": list}.get(kind)
-    found = literal(value.strip()) if isinstance(value, str) and wanted not in (None, str) else value
+    found = literal_value(value.strip()) if isinstance(value, str) and wanted not in (None, str) else value
     if wanted is float and type(found) is int:
         found = float(found)
     expect(wanted is None or type(found) is wanted, f"a value is of the wrong type: {value!r} is no {kind}")
     return found
-
-
-def literal(text: str) -> Any:
-    """The value of a Python or JSON literal; the text itself when it is none. Nothing is evaluated."""
-    for read in (ast.literal_eval, json.loads):
-        try:
-            return read(text)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            continue
-    return text
 
 
 def _tool(description: Description) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from itool_pipeline.calls.python_values import literal_value
 from itool_pipeline.data.api_bank import (
     SOURCE,
     Called,
@@ -24,7 +25,6 @@ from itool_pipeline.data.api_bank import (
     cases_of,
     check_description,
     found_in,
-    literal,
 )
 from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect
 from itool_pipeline.data.streams import json_array
@@ -88,7 +88,7 @@ def _row(row: Any, position: str) -> _Row:
         expect(isinstance(row.get(key), str), f"no {key}")
     _, found, listed = row["instruction"].partition(_BEFORE_DESCRIPTIONS)
     expect(bool(found), "no API descriptions in the instruction")
-    descriptions = [check_description(literal(line)) for line in listed.split("\n") if line.strip()]
+    descriptions = [check_description(literal_value(line)) for line in listed.split("\n") if line.strip()]
     descriptions.sort(key=lambda description: str(description["name"]))
     expected = _EXPECTED.fullmatch(row["expected_output"].strip())
     if expected is None:
@@ -109,7 +109,7 @@ def _turns(text: str) -> Turns:
         call = _CALL.fullmatch(content.removesuffix("\n"))
         if call is None:
             raise RowError("an earlier call cannot be read")
-        turns.append(Called(call[1], _arguments(call[2]), literal(call[3])))
+        turns.append(Called(call[1], _arguments(call[2]), literal_value(call[3])))
     return tuple(turns)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator
 
-from itool_pipeline.calls.tool_calls import render_gold
+from itool_pipeline.calls.rendering import render_gold
 from itool_pipeline.calls.tool_schema import Tool, find_tool, properties, required
 from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.config import BFCL_CATEGORIES, BfclKind

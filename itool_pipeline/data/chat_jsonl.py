@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from itool_pipeline.calls.tool_calls import render_calls
+from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.calls.types import Call
 from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from itertools import pairwise
 
-from itool_pipeline.calls.tool_calls import looks_like_call
+from itool_pipeline.calls.reading import looks_like_call
 from itool_pipeline.core.types import Example
 
 _QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']*'(?!\w)|`[^`]*`|“[^”]*”")

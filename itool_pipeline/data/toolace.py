@@ -10,8 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, PlainValidator
 
-from itool_pipeline.calls.tool_calls import ToolCallSyntaxError, bind_positional, parse_calls
-from itool_pipeline.calls.types import Call
+from itool_pipeline.calls.reading import parse_calls
+from itool_pipeline.calls.tool_schema import bind_positional
+from itool_pipeline.calls.types import Call, ToolCallSyntaxError
 from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered
 from itool_pipeline.data.row_models import RowModel, read_row, shown

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from itool_pipeline.calls.reading import WRAPPING, looks_like_call
 from itool_pipeline.core.fragments import FragmentRule
 
 RULE = FragmentRule()
@@ -105,7 +105,7 @@ def test_splitting_is_lossless_and_cuts_only_behind_terminators(text: str, termi
     assert all(fragment[-1] in terminators for fragment in fragments[:-1])
 
 
-@given(TEXT.filter(lambda text: not text.lstrip().startswith("[")), TERMINATORS)
+@given(TEXT.filter(lambda text: not text.lstrip(WRAPPING).startswith("[") and not looks_like_call(text)), TERMINATORS)
 def test_every_terminator_cuts_plain_text(text: str, terminators: str) -> None:
     cuts = [i + 1 for i, char in enumerate(text) if char in terminators]
     assert list(FragmentRule(terminators).ends(text)) == cuts
@@ -129,35 +129,6 @@ def test_ends_within_does_not_count_the_end_before() -> None:
     assert RULE.ends_within("a,", 1)
     assert not RULE.ends_within("a,", 2)
     assert not RULE.ends_within("a,b", 2)
-
-
-def test_a_token_with_a_terminator_in_its_middle_belongs_to_the_fragment_it_ends() -> None:
-    pieces = ["[f", "(a", "=1, b", "=2", ")]", "\n"]
-    assert RULE.split_tokens(pieces) == [range(0, 3), range(3, 5), range(5, 6)]
-    # two ends in one token are one cut
-    assert RULE.split_tokens(["[f(a=1, b=2), g(", "c=3", ")]"]) == [range(0, 1), range(1, 3)]
-    # a multi-byte character's first token has no text of its own
-    assert RULE.split_tokens(["[f(a='", "", "é", "',", "b=1"]) == [range(0, 4), range(4, 5)]
-    assert RULE.split_tokens(["", ""]) == [range(0, 2)]
-    assert RULE.split_tokens([]) == []
-
-
-@given(ANY, st.lists(st.integers(0, 5), max_size=40), TERMINATORS)
-def test_tokens_are_split_without_loss(text: str, lengths: list[int], terminators: str) -> None:
-    rule = FragmentRule(terminators)
-    bounds = [0, *(min(end, len(text)) for end in accumulate(lengths)), len(text)]
-    pieces = [text[a:b] for a, b in pairwise(bounds)]
-    ranges = rule.split_tokens(pieces)
-    assert [i for r in ranges for i in r] == list(range(len(pieces)))
-    ends = set(rule.ends(text))
-    closing = [i for i, (a, b) in enumerate(pairwise(bounds)) if ends & {*range(a + 1, b + 1)}]
-    expected = closing if closing and closing[-1] == len(pieces) - 1 else [*closing, len(pieces) - 1]
-    assert [r[-1] for r in ranges] == expected
-
-
-@given(ANY)
-def test_one_token_for_each_character_gives_the_fragments_of_the_text(text: str) -> None:
-    assert ["".join(text[i] for i in r) for r in RULE.split_tokens(list(text))] == RULE.split(text)
 
 
 def test_a_long_text_is_split_in_one_pass() -> None:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from itool_pipeline.data.api_bank import SEARCH, literal
+from itool_pipeline.calls.python_values import literal_value
+from itool_pipeline.data.api_bank import SEARCH
 
 Rule = Callable[[Any, Any], bool]
 """(given, expected) → whether the given value is right. Both are of one type."""
@@ -143,7 +144,7 @@ def in_type_of(given: Any, expected: Any) -> Any:
     if isinstance(expected, str) and isinstance(given, bool | int | float):
         return str(given)
     if isinstance(given, str) and isinstance(expected, bool | int | float | list):
-        spelled = literal(given.strip())
+        spelled = literal_value(given.strip())
         return float(spelled) if isinstance(expected, float) and type(spelled) is int else spelled
     if isinstance(given, tuple) and isinstance(expected, list):
         return list(given)

@@ -9,8 +9,7 @@ import re
 from dataclasses import dataclass
 
 from itool_pipeline.benchmarks.api_bank.comparisons import OPTIONAL, agrees, in_type_of
-from itool_pipeline.calls.tool_calls import ToolCallSyntaxError
-from itool_pipeline.calls.types import Call, GoldCall
+from itool_pipeline.calls.types import Call, GoldCall, ToolCallSyntaxError
 from itool_pipeline.core.call_match import decode
 from itool_pipeline.core.error_types import ErrorType, Mistake, classify
 from itool_pipeline.core.outcome import short_json

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from itool_pipeline.benchmarks.bfcl.conversations import CHECKER_STOPPED, Result
-from itool_pipeline.benchmarks.bfcl.literal_arithmetic import CodeRefused
 from itool_pipeline.benchmarks.bfcl.official_checker import CHECKER_RAISED, DECODER_REFUSED
 from itool_pipeline.benchmarks.bfcl.official_code import OfficialMultiTurn
+from itool_pipeline.calls.arithmetic import CodeRefused
 from itool_pipeline.data.bfcl import FILE_PREFIX, LANGUAGES, questions_file
 from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN
 from itool_pipeline.data.streams import json_rows

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from itool_pipeline.benchmarks.bfcl.official_code import OfficialMultiTurn, official_multi_turn
+from itool_pipeline.calls.arithmetic import arithmetic_value
+from itool_pipeline.calls.python_values import parsed_expression
 from itool_pipeline.data.bfcl_multi_turn import TOOL_FILES
 
 MODEL_NAME = "itool"
@@ -120,7 +122,7 @@ class World:
             name = name.split(".")[1] if "." in name else name
             if name in _FORBIDDEN:
                 raise PermissionError(f"Function call {name} is not allowed.")
-            return _as_text(self._value(ast.parse(call.lstrip(" \t"), "<string>", mode="eval").body))
+            return _as_text(self._value(parsed_expression(call.lstrip(" \t"))))
         except MemoryError:
             raise
         except Exception as error:
@@ -146,6 +148,8 @@ class World:
                 }
             case ast.Name(id=name):
                 raise NameError(f"name {name!r} is not defined")
+            case ast.BinOp() | ast.UnaryOp():
+                return arithmetic_value(node)
         return ast.literal_eval(node)
 
     def _method(self, func: ast.expr) -> Callable[..., Any]:

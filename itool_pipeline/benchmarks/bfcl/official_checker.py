@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.benchmarks.bfcl.literal_arithmetic import CodeRefused
 from itool_pipeline.benchmarks.bfcl.official_code import MODEL_NAME, official_functions
+from itool_pipeline.calls.arithmetic import CodeRefused
 from itool_pipeline.config import BFCL_CATEGORIES, BfclKind
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import LANGUAGES, answers_file, questions_file

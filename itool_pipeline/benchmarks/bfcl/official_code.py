@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from itool_pipeline.benchmarks.bfcl.literal_arithmetic import evaluate
+from itool_pipeline.benchmarks.bfcl.literal_arithmetic import evaluate_literals
 from itool_pipeline.errors import ActionableError
 
 PACKAGE = "bfcl_eval"
@@ -155,6 +155,6 @@ def _disarm(decoders: ModuleType) -> None:
     known = {*vars(decoders), "value"}
 
     def harmless_eval(text: str) -> Any:
-        return evaluate(text, known)
+        return evaluate_literals(text, known)
 
     setattr(decoders, "eval", harmless_eval)  # noqa: B010

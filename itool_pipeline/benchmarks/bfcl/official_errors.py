@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from itool_pipeline.benchmarks.bfcl.official_checker import CHECKER_RAISED, DECODER_REFUSED, CaseVerdict
-from itool_pipeline.calls.tool_calls import looks_like_call
+from itool_pipeline.calls.reading import looks_like_call
 from itool_pipeline.core.error_types import ErrorType, Mistake
 from itool_pipeline.core.outcome import short_json
 from itool_pipeline.core.types import Example

@@ -12,7 +12,7 @@ import pytest
 
 from itool_pipeline.benchmarks.api_bank.comparisons import OPTIONAL, RULES, agrees
 from itool_pipeline.benchmarks.api_bank.verdicts import decide
-from itool_pipeline.calls.tool_calls import render_calls
+from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.calls.types import Call, GoldCall
 from itool_pipeline.core.error_types import ErrorType
 from itool_pipeline.core.types import Example, Message

@@ -6,7 +6,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 
 from itool_pipeline.benchmarks.bfcl.conversations import Conversation
-from itool_pipeline.calls.tool_calls import bind_positional, parse_calls, render_calls
+from itool_pipeline.calls.reading import parse_calls
+from itool_pipeline.calls.rendering import render_calls
+from itool_pipeline.calls.tool_schema import bind_positional
 from itool_pipeline.data.bfcl_multi_turn import MultiTurnCase
 
 Script = Sequence[Sequence[str]]

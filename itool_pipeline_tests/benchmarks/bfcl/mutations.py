@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from itool_pipeline.calls.tool_calls import render_calls
+from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.calls.tool_schema import find_tool, properties, tool_names
 from itool_pipeline.calls.types import Call
 from itool_pipeline.core.types import Example

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itool_pipeline.benchmarks.bfcl.literal_arithmetic import CodeRefused, evaluate
+from itool_pipeline.benchmarks.bfcl.literal_arithmetic import evaluate_literals
+from itool_pipeline.calls.arithmetic import CodeRefused
 
 VALUES = {
     "2 * 3 + 4": 10,
@@ -28,8 +29,8 @@ VALUES = {
 
 @pytest.mark.parametrize(("text", "value"), VALUES.items())
 def test_values_by_hand(text: str, value: object) -> None:
-    assert evaluate(text) == value
-    assert type(evaluate(text)) is type(value)
+    assert evaluate_literals(text) == value
+    assert type(evaluate_literals(text)) is type(value)
 
 
 NUMBERS = st.recursive(
@@ -50,7 +51,7 @@ def test_as_python_itself(text: str) -> None:
     # Python's own constant folding is the oracle: compiled, never run
     try:
         constants = compile(text, "", "eval").co_consts
-        expected = evaluate(text)
+        expected = evaluate_literals(text)
     except (ZeroDivisionError, OverflowError):
         return
     assert constants == (expected,)
@@ -77,16 +78,16 @@ def test_as_python_itself(text: str) -> None:
 def test_code_and_what_is_too_large_are_refused(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CodeRefused):
-        evaluate(text)
+        evaluate_literals(text)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_errors_are_those_of_eval() -> None:
     with pytest.raises(ZeroDivisionError):
-        evaluate("1 / 0")
+        evaluate_literals("1 / 0")
     with pytest.raises(TypeError):
-        evaluate("1 + 'a'")
+        evaluate_literals("1 + 'a'")
     with pytest.raises(NameError, match="'x' is not defined"):
-        evaluate("x + 1")
+        evaluate_literals("x + 1")
     with pytest.raises(CodeRefused):
-        evaluate("x + 1", known_names={"x"})
+        evaluate_literals("x + 1", known_names={"x"})

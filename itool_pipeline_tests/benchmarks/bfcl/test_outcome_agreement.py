@@ -15,8 +15,9 @@ import pytest
 from itool_pipeline.benchmarks.bfcl.official_checker import OfficialChecker
 from itool_pipeline.benchmarks.bfcl.official_code import official_functions
 from itool_pipeline.benchmarks.bfcl.official_errors import possible_types
-from itool_pipeline.calls.tool_calls import ToolCallSyntaxError, parse_calls, parse_response, render_calls, render_gold
-from itool_pipeline.calls.types import Call
+from itool_pipeline.calls.reading import parse_calls, parse_response
+from itool_pipeline.calls.rendering import render_calls, render_gold
+from itool_pipeline.calls.types import Call, ToolCallSyntaxError
 from itool_pipeline.core.error_types import classify
 from itool_pipeline.core.outcome import agreement, check
 from itool_pipeline.core.types import Example

@@ -10,13 +10,9 @@ from typing import Any
 
 import pytest
 
-from itool_pipeline.calls.tool_calls import (
-    ToolCallSyntaxError,
-    looks_like_call,
-    parse_calls,
-    parse_response,
-    render_calls,
-)
+from itool_pipeline.calls.reading import looks_like_call, parse_calls, parse_response
+from itool_pipeline.calls.rendering import render_calls
+from itool_pipeline.calls.types import ToolCallSyntaxError
 
 FILE = Path(__file__).parents[2] / "../shared/data/toolace/data.json"
 OTHER_FORMAT = "Please use the following format to call the tool"

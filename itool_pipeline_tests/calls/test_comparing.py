@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from itool_pipeline.calls.value_match import is_accepted, is_equal, standardized
+from itool_pipeline.calls.comparing import is_accepted, is_equal, standardized
 
 STRING = {"type": "string"}
 INTEGER = {"type": "integer"}

@@ -11,16 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from itool_pipeline.calls.call_reader import CallReader
-from itool_pipeline.calls.tool_calls import (
-    ToolCallSyntaxError,
-    finished_calls,
-    looks_like_call,
-    parse_calls,
-    parse_response,
-    render_calls,
-)
-from itool_pipeline.calls.types import Call
+from itool_pipeline.calls.reading import CallReader, finished_calls, looks_like_call, parse_calls, parse_response
+from itool_pipeline.calls.rendering import render_calls
+from itool_pipeline.calls.types import Call, ToolCallSyntaxError
 
 
 @pytest.mark.parametrize("opening", ["[", "(", "{1:", "g(", "-", "not ", "1+(", "x[", "1 if 1 else ", "1**", "g(a="])
