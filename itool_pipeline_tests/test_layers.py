@@ -17,7 +17,7 @@ ROOT = Path(itool_pipeline.__file__).parent
 
 OUTSIDE = frozenset({"data", "benchmarks", "engines", "training"})
 ERRORS = frozenset({"errors"})
-FLOOR = frozenset({"files", "calls", "core", "config"}) | ERRORS
+FLOOR = frozenset({"files", "calls", "core", "config", "judges"}) | ERRORS
 BELOW: dict[str, frozenset[str]] = {
     "errors": frozenset(),
     "files": ERRORS,
@@ -25,6 +25,7 @@ BELOW: dict[str, frozenset[str]] = {
     "config": ERRORS,
     "experiment_files": ERRORS | {"config"},
     "core": ERRORS | {"calls", "config"},
+    "judges": ERRORS | {"calls", "config", "core"},
     "data": FLOOR,
     "benchmarks": FLOOR | {"data"},
     "engines": FLOOR | {"data"},
@@ -76,7 +77,7 @@ PURE = frozenset(
         "numpy.typing",
     }
 )
-"""All that core may import from outside: nothing that reads a file, a clock, the network or another process."""
+"""All that calls, core and judges may import from outside: no file, clock, network or other process is read."""
 
 ONLY_IN: dict[str, frozenset[str]] = {
     "dagster": frozenset({"defs", "definitions", "__main__"}),
@@ -178,12 +179,13 @@ def test_each_library_has_its_layer(path: Path) -> None:
     assert {library for library in libraries & ONLY_IN.keys() if layer not in ONLY_IN[library]} == set()
 
 
-CORE = [path for path in FILES if layer_of(module_name(path)) in ("calls", "core")]
+CORE = [path for path in FILES if layer_of(module_name(path)) in ("calls", "core", "judges")]
 
 
 @pytest.mark.parametrize("path", CORE, ids=name_of)
 def test_core_is_pure(path: Path) -> None:
-    own = (PACKAGE, f"{PACKAGE}.errors", f"{PACKAGE}.calls", f"{PACKAGE}.config", f"{PACKAGE}.core")
+    layers = ("errors", "calls", "config", "core", "judges")
+    own = (PACKAGE, *(f"{PACKAGE}.{layer}" for layer in layers))
     foreign = {m for m in imports_of(path) if not m.startswith(own[1:]) and m not in own}
     assert foreign <= PURE
     called = {

@@ -26,6 +26,11 @@ class OutcomeConfig(Section):
     correct: float = 1.0
     wrong: float = -1.0
     progress: Fraction = 0.5
+    judge: Literal["rules", "official"] = Field(
+        "rules",
+        description="of whole responses to BFCL's questions: our rules, which decide as its official checker does, or "
+        "that checker itself",
+    )
 
 
 class SelfEvaluationConfig(Section):

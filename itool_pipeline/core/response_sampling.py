@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from itool_pipeline.core.judge import Judge
 from itool_pipeline.core.policy import Fragment, Policy, SampleRequest
 from itool_pipeline.core.reward import Problem, RewardSettings, State, rewards
 from itool_pipeline.core.search import distinct, prior, step
@@ -80,6 +81,7 @@ def draw_responses(
 def sample_responses(
     problems: Sequence[Problem],
     policy: Policy,
+    judge: Judge,
     settings: ResponseSettings,
     reward_settings: RewardSettings,
     *,
@@ -94,7 +96,7 @@ def sample_responses(
         for problem, group in zip(problems, kept, strict=True)
         for r in group
     ]
-    found = iter(rewards([*map(State, problems), *states], policy, reward_settings, seed=seed))
+    found = iter(rewards([*map(State, problems), *states], policy, judge, reward_settings, seed=seed))
     trees = [Tree.rooted(problem, next(found)) for problem in problems]
     left = iter(states)
     for tree, responses, group in zip(trees, drawn, kept, strict=True):

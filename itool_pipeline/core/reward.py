@@ -7,10 +7,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from itool_pipeline.core.outcome import agreement, check, expects_call, is_plain_text
+from itool_pipeline.core.judge import Judge, is_plain_text
 from itool_pipeline.core.policy import Policy, ScoreRequest
 from itool_pipeline.core.seeds import derive_seed
-from itool_pipeline.core.types import Example
+from itool_pipeline.core.types import Example, Expectation
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """R(s) = outcome + self_evaluation. `correct` is the checker's verdict at a terminal state, else None."""
+    """R(s) = outcome + self_evaluation. `correct` is the judge's verdict at a terminal state, else None."""
 
     outcome: float
     self_evaluation: float
@@ -75,18 +75,19 @@ class RewardSettings:
     grade_samples: int | None = None
 
 
-def outcome(state: State, settings: RewardSettings) -> tuple[float, bool | None]:
-    """O(s): the checker's verdict at a terminal state; before it, a potential that follows the gold answer.
+def outcome(state: State, judge: Judge, settings: RewardSettings) -> tuple[float, bool | None]:
+    """O(s): the judge's verdict at a terminal state; before it, a potential that follows the gold answer.
 
-    Two things are stricter than the checker, because the policy learns from them. A truncated response is wrong. And
-    where no call is right, so is only plain text: the checker also takes silence, and lists that it cannot decode.
+    Two things are stricter than a benchmark's verdict, because the policy learns from them. A truncated response is
+    wrong. And where no call is right, so is only plain text: BFCL also takes silence, and lists that do not decode.
     """
-    if state.terminal:
-        correct = state.finished and check(state.problem.example, state.text).correct
-        if correct and not expects_call(state.problem.example):
-            correct = is_plain_text(state.text)
-        return (settings.correct if correct else settings.wrong), correct
-    return settings.progress * agreement(state.problem.example, state.text), None
+    example = state.problem.example
+    if not state.terminal:
+        return settings.progress * judge.progress(example, state.text), None
+    correct = state.finished and judge.verdict(example, state.text).correct
+    if correct and example.expects is Expectation.NO_CALL:
+        correct = is_plain_text(state.text)
+    return (settings.correct if correct else settings.wrong), correct
 
 
 def expected_grade(logprobs: Sequence[float], weights: Sequence[float]) -> float:
@@ -147,8 +148,10 @@ def _graded(state: State) -> list[tuple[int, ...]]:
     return [(*candidate, *grade.after, option) for option in grade.options]
 
 
-def rewards(states: Sequence[State], policy: Policy, settings: RewardSettings, *, seed: int = 0) -> list[Reward]:
+def rewards(
+    states: Sequence[State], policy: Policy, judge: Judge, settings: RewardSettings, *, seed: int = 0
+) -> list[Reward]:
     """R of each state, in their order (Eq. 6). `seed` matters to sampled grades only."""
     grades = self_evaluations(states, policy, settings, seed=seed)
-    verdicts = [outcome(state, settings) for state in states]
-    return [Reward(value, grade, correct) for (value, correct), grade in zip(verdicts, grades, strict=True)]
+    outcomes = [outcome(state, judge, settings) for state in states]
+    return [Reward(value, grade, correct) for (value, correct), grade in zip(outcomes, grades, strict=True)]

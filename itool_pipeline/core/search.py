@@ -11,6 +11,7 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
+from itool_pipeline.core.judge import Judge
 from itool_pipeline.core.policy import Fragment, Policy, SampleRequest
 from itool_pipeline.core.reward import Problem, Reward, RewardSettings, State, rewards
 from itool_pipeline.core.seeds import derive_seed
@@ -97,6 +98,7 @@ def step(state: State, fragment: Fragment, max_tokens: int) -> State:
 def search(
     problems: Sequence[Problem],
     policy: Policy,
+    judge: Judge,
     settings: SearchSettings,
     reward_settings: RewardSettings,
     *,
@@ -107,13 +109,14 @@ def search(
 
     `progress` counts rounds of expansion; there are at most iterations · (1 + simulation).
     """
-    roots = rewards([State(problem) for problem in problems], policy, reward_settings, seed=seed)
+    roots = rewards([State(problem) for problem in problems], policy, judge, reward_settings, seed=seed)
     trees = [Tree.rooted(problem, root) for problem, root in zip(problems, roots, strict=True)]
     growing = [(tree, grow(tree, settings)) for tree in trees]
     asked = [(tree, growth, next(growth, None)) for tree, growth in growing]
     rounds, done = settings.iterations * (1 + settings.simulation), 0
     while waiting := [(tree, growth, wish) for tree, growth, wish in asked if wish is not None]:
-        children = expand([(tree, wish.node) for tree, _, wish in waiting], policy, settings, reward_settings, seed)
+        leaves = [(tree, wish.node) for tree, _, wish in waiting]
+        children = expand(leaves, policy, judge, settings, reward_settings, seed)
         asked = [
             (tree, growth, _answer(growth, found)) for (tree, growth, _), found in zip(waiting, children, strict=True)
         ]
@@ -134,6 +137,7 @@ def _answer(growth: Generator[Expansion, list[Child], None], children: list[Chil
 def expand(
     leaves: Sequence[tuple[Tree, int]],
     policy: Policy,
+    judge: Judge,
     settings: SearchSettings,
     reward_settings: RewardSettings,
     seed: int,
@@ -145,7 +149,7 @@ def expand(
         [step(tree.nodes[node].state, fragment, settings.max_response_tokens) for fragment in fragments]
         for (tree, node), fragments in zip(leaves, kept, strict=True)
     ]
-    scored = iter(rewards([state for group in states for state in group], policy, reward_settings, seed=seed))
+    scored = iter(rewards([state for group in states for state in group], policy, judge, reward_settings, seed=seed))
     return [
         [Child(fragment, state, next(scored)) for fragment, state in zip(fragments, group, strict=True)]
         for fragments, group in zip(kept, states, strict=True)

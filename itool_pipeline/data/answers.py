@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.calls.types import Call, GoldCall
-from itool_pipeline.core.outcome import check
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.rows import RowError, expect
 from itool_pipeline.data.tools import Tools
+from itool_pipeline.judges.gold_rules import GOLD_RULES
+from itool_pipeline.judges.verdicts import judge_response
 
 
 def answered(
@@ -47,7 +48,7 @@ def answered(
         group=conversation,
     )
     stored = _as_stored(example)
-    verdict = check(stored, stored.response)
+    verdict = judge_response(GOLD_RULES, stored, stored.response)
     expect(verdict.correct, f"the answer does not read back as what it says: {verdict.error}")
     return stored
 

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from itool_pipeline.config import ApiBankConfig, BfclConfig
-from itool_pipeline.core.error_types import Mistake
 from itool_pipeline.core.statistics import CategoryScore, wilson_interval
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.sources import InCategory
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.files.parts import Parts
+from itool_pipeline.judges.mistakes import Mistake
 from itool_pipeline.steps.display import bar_plot, table
 from itool_pipeline.steps.models import chat, inference_model, require_context
 from itool_pipeline.steps.plan import checkpoints

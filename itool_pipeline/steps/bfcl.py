@@ -18,13 +18,14 @@ from itool_pipeline.benchmarks.bfcl.official_checker import (
     OfficialChecker,
 )
 from itool_pipeline.benchmarks.bfcl.official_errors import error_type, official_mistake
-from itool_pipeline.core.error_types import Mistake, classify
+from itool_pipeline.benchmarks.bfcl.rules import BFCL_RULES
 from itool_pipeline.core.statistics import summarise
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import LANGUAGES
 from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN
 from itool_pipeline.data.wheels import BFCL, fetch_wheel
 from itool_pipeline.files.parts import Parts
+from itool_pipeline.judges.mistakes import Mistake, classify_mistake
 from itool_pipeline.steps.answers import Decision, Scored, answers, case_row, tables, write_rows
 from itool_pipeline.steps.bfcl_multi_turn import judged_conversations
 from itool_pipeline.steps.display import table
@@ -81,7 +82,7 @@ def _decided(ws: Workspace, scored: Scored, examples: Sequence[Example], parts: 
 
 def _mistake(example: Example, verdict: CaseVerdict, output: str) -> Mistake | None:
     ours = example.language == "python" and verdict.error_type not in (DECODER_REFUSED, CHECKER_RAISED)
-    return classify(example, output) if ours else official_mistake(example, verdict, output)
+    return classify_mistake(BFCL_RULES, example, output) if ours else official_mistake(example, verdict, output)
 
 
 def _decision(verdict: CaseVerdict, mistake: Mistake | None) -> Decision:

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from itool_pipeline.core.outcome import expects_call
 from itool_pipeline.core.perplexity import perplexity
 from itool_pipeline.core.policy import Policy, ScoreRequest
 from itool_pipeline.core.replay_buffer import Ranked, select
 from itool_pipeline.core.seeds import derive_seed
-from itool_pipeline.core.types import Example
+from itool_pipeline.core.types import Example, Expectation
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.steps.artifact_files import BUFFER_FILE
 from itool_pipeline.steps.display import histogram, table
@@ -79,7 +78,7 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
 
 
 def _group(example: Example) -> str:
-    return CALL if expects_call(example) else NO_CALL
+    return NO_CALL if example.expects is Expectation.NO_CALL else CALL
 
 
 def _score(

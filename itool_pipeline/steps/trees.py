@@ -18,6 +18,7 @@ from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.tree import Tree
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, nodes_file, trees_file
 from itool_pipeline.steps.display import table
+from itool_pipeline.steps.judging import search_judge
 from itool_pipeline.steps.models import chat, context_tokens, require_context, search_engine
 from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.prepare import each_training_example, training_examples
@@ -151,12 +152,13 @@ def _search(ws: Workspace, k: int, ids: Sequence[str]) -> list[Tree]:
     engine, template = search_engine(ws, policy_before(k))
     examples, config = training_examples(ws, set(ids)), ws.experiment.search
     problems = [template.problem(examples[key]) for key in ids]
-    seed = derive_seed(ws.experiment.seed, f"iteration_{k}/trees")
+    judge, seed = search_judge(ws), derive_seed(ws.experiment.seed, f"iteration_{k}/trees")
     if config.method == "sampling":
         own, counted = response_settings(config), ws.progress("responses")
-        return sample_responses(problems, engine, own, reward_settings(config), seed=seed, progress=counted)
+        return sample_responses(problems, engine, judge, own, reward_settings(config), seed=seed, progress=counted)
     progress = ws.progress(f"rounds of expansion, {len(ids)} trees side by side")
-    return search(problems, engine, search_settings(config), reward_settings(config), seed=seed, progress=progress)
+    limits, rewards = search_settings(config), reward_settings(config)
+    return search(problems, engine, judge, limits, rewards, seed=seed, progress=progress)
 
 
 def _shown(node: NodeRow) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from itool_pipeline.core.search import search
 from itool_pipeline.core.tree import Tree
 from itool_pipeline_tests.core.fake_policy import call_problem
 from itool_pipeline_tests.core.test_search_golden import by_name, call_policy, limits, path_of
+from itool_pipeline_tests.judges.by_source import JUDGE
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "golden_tree.md").read_text()
 C, SIMULATION = 16.0, 2
@@ -21,7 +22,7 @@ C, SIMULATION = 16.0, 2
 
 def tree_after(iterations: int) -> Tree:
     settings = limits(iterations, simulation=SIMULATION, c=C)
-    (tree,) = search([call_problem()], call_policy(), settings, RewardSettings(), seed=0)
+    (tree,) = search([call_problem()], call_policy(), JUDGE, settings, RewardSettings(), seed=0)
     return tree
 
 

@@ -23,6 +23,7 @@ from itool_pipeline_tests.core.fake_policy import (
     move,
     text_problem,
 )
+from itool_pipeline_tests.judges.by_source import JUDGE
 
 FOUR = ResponseSettings(responses=4, max_response_tokens=40)
 SEEDS = st.integers(0, 10**6)
@@ -52,7 +53,7 @@ THIRD = {"": move("[f(", "a=7,", p=0.25), "[f(a=7,": move("b=2)", p=0.25), "[f(a
 
 def by_hand() -> tuple[Tree, Numbered]:
     policy = Numbered([FIRST, SECOND, THIRD, SECOND])
-    (tree,) = sample_responses([call_problem()], policy, FOUR, RewardSettings(self_evaluation=False), seed=5)
+    (tree,) = sample_responses([call_problem()], policy, JUDGE, FOUR, RewardSettings(self_evaluation=False), seed=5)
     return tree, policy
 
 
@@ -76,13 +77,13 @@ def test_a_tree_of_responses_by_hand() -> None:
 def test_the_product_form() -> None:
     policy = Numbered([FIRST, SECOND])
     settings = ResponseSettings(2, 40, prior="product")
-    (tree,) = sample_responses([call_problem()], policy, settings, RewardSettings(), seed=5)
+    (tree,) = sample_responses([call_problem()], policy, JUDGE, settings, RewardSettings(), seed=5)
     assert [n.prior for n in tree.nodes[1:]] == pytest.approx([0.5 * 0.5 * 0.125 * 0.125, 0.01])
 
 
 def test_a_response_that_gets_too_long_ends_and_is_wrong() -> None:
     policy = Numbered([{"": move("so", "on,", p=0.5), "soon,": move("on", "on,", p=0.5)}, SECOND])
-    (tree,) = sample_responses([text_problem()], policy, ResponseSettings(2, 4), RewardSettings(), seed=0)
+    (tree,) = sample_responses([text_problem()], policy, JUDGE, ResponseSettings(2, 4), RewardSettings(), seed=0)
     long = tree.nodes[1]
     assert (long.text, long.state.truncated, long.state.terminal, long.rewards.correct) == (
         "soon,onon,",
@@ -95,11 +96,11 @@ def test_a_response_that_gets_too_long_ends_and_is_wrong() -> None:
 
 def test_a_policy_that_cannot_go_on() -> None:
     policy = Numbered([{"": move("x,", p=0.5)}, {"": Move((), ())}])
-    (tree,) = sample_responses([text_problem()], policy, ResponseSettings(2, 9), RewardSettings(), seed=0)
+    (tree,) = sample_responses([text_problem()], policy, JUDGE, ResponseSettings(2, 9), RewardSettings(), seed=0)
     assert [(n.text, n.state.truncated) for n in tree.nodes[1:]] == [("x,", True)]
-    silent = sample_responses([text_problem()], TablePolicy({}), FOUR, RewardSettings(), seed=0)
+    silent = sample_responses([text_problem()], TablePolicy({}), JUDGE, FOUR, RewardSettings(), seed=0)
     assert [len(tree.nodes) for tree in silent] == [1]
-    assert sample_responses([], TablePolicy({}), FOUR, RewardSettings(), seed=0) == []
+    assert sample_responses([], TablePolicy({}), JUDGE, FOUR, RewardSettings(), seed=0) == []
 
 
 def test_progress_counts_responses() -> None:
@@ -114,7 +115,7 @@ PROBLEMS = [call_problem("a"), text_problem("b"), call_problem("c")]
 
 def trees(policy_seed: int, seed: int, problems: list[Problem]) -> list[Tree]:
     how = RewardSettings(grade_samples=4)
-    return sample_responses(problems, RandomPolicy(policy_seed), FOUR, how, seed=seed)
+    return sample_responses(problems, RandomPolicy(policy_seed), JUDGE, FOUR, how, seed=seed)
 
 
 @few

@@ -7,11 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+from itool_pipeline.core.judge import Verdict
 from itool_pipeline.core.policy import Fragment
 from itool_pipeline.core.reward import Reward, RewardSettings, State
 from itool_pipeline.core.search import SearchSettings, distinct, grow, prior, search, step
 from itool_pipeline.core.tree import Tree
+from itool_pipeline.core.types import Example
 from itool_pipeline_tests.core.fake_policy import TablePolicy, call_problem, last, move, text_problem, token
+from itool_pipeline_tests.judges.by_source import JUDGE
 
 SETTINGS = SearchSettings(
     depth=4, width=3, iterations=3, simulation=2, c=1.0, gamma=1.0, samples=4, max_response_tokens=100
@@ -20,7 +23,7 @@ PLAIN = RewardSettings(self_evaluation=False)
 
 
 def _search(policy: TablePolicy, settings: SearchSettings = SETTINGS, rewards: RewardSettings = PLAIN) -> Tree:
-    (tree,) = search([text_problem()], policy, settings, rewards, seed=0)
+    (tree,) = search([text_problem()], policy, JUDGE, settings, rewards, seed=0)
     return tree
 
 
@@ -114,7 +117,7 @@ def test_without_iterations_there_is_a_root() -> None:
 
 
 def test_no_problems_no_trees() -> None:
-    assert search([], TablePolicy({}), SETTINGS, RewardSettings(), seed=0) == []
+    assert search([], TablePolicy({}), JUDGE, SETTINGS, RewardSettings(), seed=0) == []
 
 
 @pytest.mark.parametrize(("simulation", "deepest"), [(0, 1), (1, 2), (2, 3), (3, 4), (9, 5)])
@@ -134,7 +137,7 @@ def test_width_keeps_the_first_distinct_samples() -> None:
 def test_requests_carry_the_prompt_the_path_and_their_own_seed() -> None:
     policy = TablePolicy({"": [move("a,", p=0.5)], "a,": [last("b.", p=0.5)]})
     problems = [text_problem("one"), text_problem("two")]
-    search(problems, policy, SETTINGS, PLAIN, seed=0)
+    search(problems, policy, JUDGE, SETTINGS, PLAIN, seed=0)
     assert [(r.prompt, r.response_text, r.response, r.count) for r in policy.sampled] == [
         (problems[0].prompt, "", (), 4),
         (problems[1].prompt, "", (), 4),
@@ -143,10 +146,28 @@ def test_requests_carry_the_prompt_the_path_and_their_own_seed() -> None:
     ]
     seeds = [r.seed for r in policy.sampled]
     assert len(set(seeds)) == 4
-    search(problems, policy, SETTINGS, PLAIN, seed=0)
+    search(problems, policy, JUDGE, SETTINGS, PLAIN, seed=0)
     assert [r.seed for r in policy.sampled[4:]] == seeds
-    search(problems, policy, SETTINGS, PLAIN, seed=1)
+    search(problems, policy, JUDGE, SETTINGS, PLAIN, seed=1)
     assert not {*seeds} & {r.seed for r in policy.sampled[8:]}
+
+
+class _Loud:
+    """Right is what is in capitals, and the more exclamation marks the better."""
+
+    def verdict(self, example: Example, response: str) -> Verdict:
+        return Verdict(response.isupper())
+
+    def progress(self, example: Example, partial: str) -> float:
+        return min(1.0, partial.count("!") / 4)
+
+
+def test_the_judge_is_handed_in() -> None:
+    policy = TablePolicy({"": [move("a!,", p=0.5), last("B", p=0.5), last("b", p=0.5)]})
+    (tree,) = search([call_problem()], policy, _Loud(), SETTINGS, PLAIN, seed=0)
+    # O = 1/2 · 1/4 for one mark of four, 1 for a response in capitals, -1 for another
+    assert {n.state.text: n.rewards.outcome for n in tree.nodes} == {"": 0.0, "a!,": 0.125, "B": 1.0, "b": -1.0}
+    assert {n.state.text: n.rewards.correct for n in tree.nodes if n.state.terminal} == {"B": True, "b": False}
 
 
 class _Batches(TablePolicy):
@@ -162,7 +183,7 @@ class _Batches(TablePolicy):
 def test_all_trees_are_served_in_one_batch_a_round() -> None:
     policy = _Batches({"": [move("a,", p=0.5)], "a,": [move("b,", p=0.5)], "a,b,": [last(p=0.5)]})
     problems = [text_problem(str(i)) for i in range(5)]
-    search(problems, policy, SETTINGS, RewardSettings(), seed=0)
+    search(problems, policy, JUDGE, SETTINGS, RewardSettings(), seed=0)
     assert policy.batches == 3
     assert len(policy.sampled) == 15
     # the roots and three rounds; one request for each problem each time
@@ -172,6 +193,6 @@ def test_all_trees_are_served_in_one_batch_a_round() -> None:
 def test_progress_counts_rounds() -> None:
     seen: list[tuple[int, int]] = []
     table = {"": [move("a,", p=0.5)], "a,": [last("b.", p=0.5)]}
-    search([call_problem()], TablePolicy(table), SETTINGS, PLAIN, seed=0, progress=lambda *at: seen.append(at))
+    search([call_problem()], TablePolicy(table), JUDGE, SETTINGS, PLAIN, seed=0, progress=lambda *at: seen.append(at))
     # 3 iterations of up to 1 + 2 expansions; two were needed
     assert seen == [(1, 9), (2, 9), (9, 9)]

@@ -22,6 +22,7 @@ from itool_pipeline_tests.core.test_search_golden import (
     path_of,
     two_by_two,
 )
+from itool_pipeline_tests.judges.by_source import JUDGE
 
 
 def check_against_brute_force(
@@ -50,7 +51,7 @@ def check_against_brute_force(
     for k in range(1, settings.iterations + 1):
         oracle.iterate()
         now = limits(k, depth=settings.depth, simulation=settings.simulation, c=settings.c, gamma=settings.gamma)
-        (tree,) = search([problem], policy, now, how, seed=0)
+        (tree,) = search([problem], policy, JUDGE, now, how, seed=0)
         known = {(): 0.0} | {(*path, name): 0.0 for path, below in oracle.opened.items() for name, _ in below}
         assert {path_of(tree, i) for i in range(len(tree.nodes))} == known.keys()
         for index, node in enumerate(tree.nodes):

@@ -18,6 +18,7 @@ from itool_pipeline.core.tree import Tree
 from itool_pipeline_tests.core.brute_force import BruteForce, Path
 from itool_pipeline_tests.core.fake_policy import Move, RandomPolicy, TablePolicy, call_problem, text_problem
 from itool_pipeline_tests.core.test_search_golden import ONLY_GRADE, grade_for
+from itool_pipeline_tests.judges.by_source import JUDGE
 
 SETTINGS = st.builds(
     SearchSettings,
@@ -39,7 +40,7 @@ few = settings(max_examples=60)
 def _search(
     policy_seed: int, limits: SearchSettings, seed: int, problem: Problem | None = None, how: RewardSettings = REWARDS
 ) -> Tree:
-    (tree,) = search([problem or call_problem()], RandomPolicy(policy_seed), limits, how, seed=seed)
+    (tree,) = search([problem or call_problem()], RandomPolicy(policy_seed), JUDGE, limits, how, seed=seed)
     return tree
 
 
@@ -118,7 +119,7 @@ def test_visits_add_up(policy_seed: int, limits: SearchSettings, seed: int) -> N
 @given(SEEDS, SETTINGS, SEEDS)
 def test_limits_hold(policy_seed: int, limits: SearchSettings, seed: int) -> None:
     policy = RandomPolicy(policy_seed)
-    (tree,) = search([text_problem()], policy, limits, REWARDS, seed=seed)
+    (tree,) = search([text_problem()], policy, JUDGE, limits, REWARDS, seed=seed)
     assert len(policy.sampled) <= limits.iterations * (1 + limits.simulation)
     assert tree.nodes[0].visits == limits.iterations
     for index, node in enumerate(tree.nodes):
@@ -147,14 +148,14 @@ def test_many_trees_in_a_batch_are_the_trees_one_at_a_time(
 ) -> None:
     problems = [call_problem("a"), text_problem("b"), call_problem("c"), text_problem("d"), call_problem("e")]
     how = RewardSettings(grade_samples=grade_samples)
-    together = search([problems[i] for i in order], RandomPolicy(policy_seed), limits, how, seed=seed)
+    together = search([problems[i] for i in order], RandomPolicy(policy_seed), JUDGE, limits, how, seed=seed)
     assert together == [_search(policy_seed, limits, seed, problems[i], how) for i in order]
 
 
 def test_sampled_grades_are_drawn_from_the_seed_of_the_tree() -> None:
     policy, limits = RandomPolicy(3), SearchSettings(3, 3, 3, 1, 1.0, 1.0, 4, 50)
     how = RewardSettings(grade_samples=4)
-    roots = [search([call_problem()], policy, limits, how, seed=s)[0].nodes[0].rewards for s in range(12)]
+    roots = [search([call_problem()], policy, JUDGE, limits, how, seed=s)[0].nodes[0].rewards for s in range(12)]
     assert len({root.self_evaluation for root in roots}) > 3
     assert len({root.outcome for root in roots}) == 1
 
@@ -232,7 +233,7 @@ def test_converges_to_the_best_path(depth: int) -> None:
         errors = []
         for iterations in (30, 3000):
             limits = SearchSettings(depth, 3, iterations, 1, oracle.c, oracle.gamma, 3, 100)
-            (tree,) = search([text_problem()], policy, limits, ONLY_GRADE, seed=0)
+            (tree,) = search([text_problem()], policy, JUDGE, limits, ONLY_GRADE, seed=0)
             errors.append(abs(tree.nodes[0].value - best))
         assert _greedy(tree) == path
         assert errors[1] < 0.2

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from itool_pipeline.calls.types import GoldCall
-from itool_pipeline.core.outcome import check
 from itool_pipeline.core.types import Message
 from itool_pipeline.data.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.rows import Rows
 from itool_pipeline_tests.data.examples import gathered
+from itool_pipeline_tests.judges.by_source import JUDGE
 
 WEATHER = {
     "name": "get_weather",
@@ -100,8 +100,8 @@ def test_one_example_for_each_assistant_turn(tmp_path: Path) -> None:
 
 def test_an_argument_of_empty_text_must_be_given(tmp_path: Path) -> None:
     (example,) = load(tmp_path, conversation(user("q"), calls(("get_weather", {"city": ""})))).examples
-    assert check(example, '[get_weather(city="")]').correct
-    assert not check(example, "[get_weather()]").correct
+    assert JUDGE.verdict(example, '[get_weather(city="")]').correct
+    assert not JUDGE.verdict(example, "[get_weather()]").correct
 
 
 def test_tools_may_be_left_out_or_null_in_plain_chat(tmp_path: Path) -> None:

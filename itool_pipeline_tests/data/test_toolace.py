@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from itool_pipeline.core.call_match import decode
-from itool_pipeline.core.outcome import check
 from itool_pipeline.core.types import Message
 from itool_pipeline.data.rows import Rows
 from itool_pipeline.data.streams import UnreadableFile
 from itool_pipeline.data.toolace import read_toolace
+from itool_pipeline.judges.gold_rules import GOLD_RULES
+from itool_pipeline.judges.rules import read_calls
 from itool_pipeline_tests.data.examples import gathered
+from itool_pipeline_tests.judges.by_source import JUDGE
 
 REAL = Path(__file__).parents[2] / "../shared/data/toolace/data.json"
 TOOLS = [
@@ -172,7 +173,7 @@ def test_the_real_reasons(real: Rows) -> None:
 
 def test_real_gold_is_what_the_verdict_accepts(real: Rows) -> None:
     for e in real.examples:
-        assert check(e, e.response).correct
-        assert [(c.name, dict(c.arguments)) for c in (decode(e, e.response) if e.gold else ())] == [
+        assert JUDGE.verdict(e, e.response).correct
+        assert [(c.name, dict(c.arguments)) for c in (read_calls(GOLD_RULES, e, e.response) if e.gold else ())] == [
             (g.name, {k: v for k, (v,) in g.arguments.items()}) for g in e.gold
         ]

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itool_pipeline.config import ApiBankConfig, BfclConfig
-from itool_pipeline.core.error_types import ErrorType, Mistake
 from itool_pipeline.core.statistics import summarise
 from itool_pipeline.core.types import Example
 from itool_pipeline.files.parts import Parts
+from itool_pipeline.judges.mistakes import ErrorType, Mistake
 from itool_pipeline.steps import answers, models
 from itool_pipeline.steps.answers import Answers, Decision, Scored
 from itool_pipeline.steps.display import MARKDOWN

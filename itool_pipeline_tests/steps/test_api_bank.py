@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from itool_pipeline.config import HubModel
-from itool_pipeline.core.error_types import ErrorType
 from itool_pipeline.core.statistics import summarise
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.base_model import prepare_base_model
 from itool_pipeline.data.wheels import FetchError
+from itool_pipeline.judges.mistakes import ErrorType
 from itool_pipeline.steps import answers, api_bank, bfcl, checks
 from itool_pipeline.steps.artifact_files import QUARANTINE_FILE
 from itool_pipeline.steps.plan import checkpoints

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from itool_pipeline.benchmarks.bfcl.official_checker import CHECKER_RAISED, DECODER_REFUSED, CaseVerdict
-from itool_pipeline.core.error_types import ErrorType
 from itool_pipeline.core.types import Example
+from itool_pipeline.judges.mistakes import ErrorType
 from itool_pipeline.steps import bfcl
 from itool_pipeline.steps.bfcl_multi_turn import multi_turn_cases
 from itool_pipeline_tests.core.fake_policy import call_problem

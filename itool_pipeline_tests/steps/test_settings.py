@@ -37,6 +37,7 @@ SEARCH: dict[str, Any] = {
 """Another value than the default for each key."""
 
 OUTCOME: dict[str, Any] = {"correct": 2.0, "wrong": -3.0, "progress": 0.25}
+"""The judge is another part of the search: see test_judging."""
 SELF_EVALUATION: dict[str, Any] = {"weights": (2.0, 1.0, 0.0, -1.0), "enabled": False, "form": "sampled", "samples": 9}
 
 
@@ -78,7 +79,7 @@ def reached(ws: Workspace) -> dict[str, Any]:
 
 def test_the_tables_name_every_key() -> None:
     assert {*SEARCH, "outcome", "self_evaluation"} == set(SearchConfig.model_fields)
-    assert set(OUTCOME) == set(OutcomeConfig.model_fields)
+    assert {*OUTCOME, "judge"} == set(OutcomeConfig.model_fields)
     assert set(SELF_EVALUATION) == set(SelfEvaluationConfig.model_fields)
 
 

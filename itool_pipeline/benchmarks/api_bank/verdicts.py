@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from itool_pipeline.benchmarks.api_bank.comparisons import OPTIONAL, agrees, in_type_of
 from itool_pipeline.calls.types import Call, GoldCall, ToolCallSyntaxError
-from itool_pipeline.core.call_match import decode
-from itool_pipeline.core.error_types import ErrorType, Mistake, classify
-from itool_pipeline.core.outcome import short_json
 from itool_pipeline.core.types import Example
+from itool_pipeline.judges.gold_rules import GOLD_RULES
+from itool_pipeline.judges.mismatch import short_json
+from itool_pipeline.judges.mistakes import ErrorType, Mistake, classify_mistake
+from itool_pipeline.judges.rules import read_calls
 
 _CALL = re.compile(r"\[\w+\(.*\)\]")
 
@@ -41,7 +42,7 @@ def decide(case: Example, output: str) -> CallVerdict:
     text = found.group() if found else output
     gold = case.gold[0]
     try:
-        calls = decode(case, text)
+        calls = read_calls(GOLD_RULES, case, text)
     except ToolCallSyntaxError as error:
         return _wrong(case, text, "no_call", f"no list of calls: {error}")
     if len(calls) != 1:
@@ -77,7 +78,7 @@ def _is_exact(call: Call, gold: GoldCall) -> bool:
 
 
 def _wrong(case: Example, text: str, error_type: str, error: str) -> CallVerdict:
-    return CallVerdict(False, False, error_type, error, classify(case, text))
+    return CallVerdict(False, False, error_type, error, classify_mistake(GOLD_RULES, case, text))
 
 
 def _wrong_value(gold: GoldCall, parameter: str, got: str) -> CallVerdict:

@@ -1,6 +1,6 @@
 """The paper's seven types of error from the official checkers' own errors.
 
-For cases that `core.error_types.classify` cannot decide: calls in Java and JavaScript, outputs that the official
+For cases that `judges.mistakes.classify_mistake` cannot decide: calls in Java and JavaScript, outputs that the official
 decoder would have to run or its checker raises on, and multi-turn conversations. `possible_types` tells what it may
 decide on the others.
 A conversation's state or results can differ for many reasons that the official error does not tell; that is `other`.
@@ -12,9 +12,9 @@ import re
 
 from itool_pipeline.benchmarks.bfcl.official_checker import CHECKER_RAISED, DECODER_REFUSED, CaseVerdict
 from itool_pipeline.calls.reading import looks_like_call
-from itool_pipeline.core.error_types import ErrorType, Mistake
-from itool_pipeline.core.outcome import short_json
 from itool_pipeline.core.types import Example
+from itool_pipeline.judges.mismatch import short_json
+from itool_pipeline.judges.mistakes import ErrorType, Mistake
 
 _PARAMETER = re.compile(r"[Pp]arameter:? '([^']*)'")
 _UNDECODED = ("ast_decoder:decoder_failed", "ast_decoder:decoder_wrong_output_format", DECODER_REFUSED)

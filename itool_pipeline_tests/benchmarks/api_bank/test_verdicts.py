@@ -14,9 +14,9 @@ from itool_pipeline.benchmarks.api_bank.comparisons import OPTIONAL, RULES, agre
 from itool_pipeline.benchmarks.api_bank.verdicts import decide
 from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.calls.types import Call, GoldCall
-from itool_pipeline.core.error_types import ErrorType
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.api_bank import load_api_bank
+from itool_pipeline.judges.mistakes import ErrorType
 
 BY_HAND = Path(__file__).parents[2] / "data" / "api_bank"
 REAL = Path(__file__).parents[3] / "../shared/data/api_bank"

@@ -13,9 +13,10 @@ from itool_pipeline.benchmarks.bfcl.official_checker import (
     OfficialChecker,
 )
 from itool_pipeline.benchmarks.bfcl.official_errors import error_type, official_mistake
-from itool_pipeline.core.error_types import ErrorType, Mistake, classify
+from itool_pipeline.benchmarks.bfcl.rules import BFCL_RULES
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import load_bfcl
+from itool_pipeline.judges.mistakes import ErrorType, Mistake, classify_mistake
 
 JAVA = """[GeometryPresentation.createPresentation(controller="mapController", parent="mapArea")]"""
 JAVASCRIPT = """[validateUserInput(inputField="userInputField", isComplete=true)]"""
@@ -63,9 +64,9 @@ def test_other_languages(
 def test_a_relevance_case_without_a_call_lacks_one(checker: OfficialChecker, examples: dict[str, Example]) -> None:
     case = next(e for e in examples.values() if e.category == "live_relevance")
     assert not checker.check(case, "No.").correct
-    assert classify(case, "No.") == Mistake(ErrorType.TOOLS_COUNT, expected="1", got="0")
+    assert classify_mistake(BFCL_RULES, case, "No.") == Mistake(ErrorType.TOOLS_COUNT, expected="1", got="0")
     assert checker.check(case, "[f(a=1)]").correct
-    assert classify(case, "[f(a=1)]") is None
+    assert classify_mistake(BFCL_RULES, case, "[f(a=1)]") is None
 
 
 @pytest.mark.parametrize(

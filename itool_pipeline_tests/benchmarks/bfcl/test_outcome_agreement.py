@@ -18,11 +18,10 @@ from itool_pipeline.benchmarks.bfcl.official_errors import possible_types
 from itool_pipeline.calls.reading import parse_calls, parse_response
 from itool_pipeline.calls.rendering import render_calls, render_gold
 from itool_pipeline.calls.types import Call, ToolCallSyntaxError
-from itool_pipeline.core.error_types import classify
-from itool_pipeline.core.outcome import agreement, check
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import LANGUAGES, load_bfcl
 from itool_pipeline_tests.benchmarks.bfcl.mutations import CALL_MUTATIONS, mutated_answer
+from itool_pipeline_tests.judges.by_source import JUDGE, mistake_of
 
 UNANSWERABLE = {
     "live_simple_106-63-0": "required parameters have no accepted value",
@@ -78,7 +77,7 @@ def test_rendered_gold_is_right_and_decodes_alike(
         assert parse_calls(text) == calls
         assert render_calls(calls) == text
         verdict = official.check(example, text).correct
-        assert check(example, text).correct is verdict
+        assert JUDGE.verdict(example, text).correct is verdict
         if not verdict:
             refused.add(example.id)
     assert len(with_gold) == 2351
@@ -94,9 +93,9 @@ def test_verdicts_agree_on_mutated_gold_answers(with_gold: tuple[Example, ...], 
         mutation, text = mutated_answer(example, draw)
         theirs = official.check(example, text)
         verdicts[mutation, theirs.correct] += 1
-        if check(example, text).correct is not theirs.correct:
+        if JUDGE.verdict(example, text).correct is not theirs.correct:
             disagreements.append((example.id, text, theirs))
-        mistake = classify(example, text)
+        mistake = mistake_of(example, text)
         assert (mistake is None) is theirs.correct
         assert mistake is None or mistake.type in possible_types(theirs.error_type), (text, mistake, theirs)
     assert disagreements == []
@@ -126,8 +125,8 @@ def test_verdicts_agree_where_no_call_or_any_call_is_wanted(
     for example in without:
         for text in (draw.choice(PLAIN), mutated_answer(draw.choice(with_gold), draw)[1]):
             theirs = official.check(example, text)
-            assert check(example, text).correct is theirs.correct, text
-            mistake = classify(example, text)
+            assert JUDGE.verdict(example, text).correct is theirs.correct, text
+            mistake = mistake_of(example, text)
             assert (mistake is None) is theirs.correct
             verdicts[example.category, theirs.correct] += 1
     assert min(verdicts.values()) >= 5
@@ -257,7 +256,7 @@ def test_agreement_grows_along_the_gold_answer(with_gold: tuple[Example, ...]) -
         text = render_gold(example.gold, example.tools)
         every = number % 30 == 0
         cuts = [i for i in range(len(text) + 1) if every or text[i - 1 : i] in tuple(",.()") or i == len(text)]
-        values = [agreement(example, text[:cut]) for cut in cuts]
+        values = [JUDGE.progress(example, text[:cut]) for cut in cuts]
         assert values == sorted(values)
         assert (values[0], values[-1]) == (0, 1) if every else values[-1] == 1
 
@@ -271,7 +270,7 @@ def test_a_wrong_value_lowers_agreement(with_gold: tuple[Example, ...]) -> None:
             before = render_calls([Call(wrong.name, {k: v for k, v in wrong.arguments.items() if k != name})])[:-2]
             separator = ", " if len(wrong.arguments) > 1 else ""
             after = f'{before}{separator}{name}=b"wrong",'
-            assert agreement(example, after) < agreement(example, f"{before}{separator}")
-            assert agreement(example, render_calls([wrong, *calls[1:]])) < 1
+            assert JUDGE.progress(example, after) < JUDGE.progress(example, f"{before}{separator}")
+            assert JUDGE.progress(example, render_calls([wrong, *calls[1:]])) < 1
             lowered += 1
     assert lowered > 300

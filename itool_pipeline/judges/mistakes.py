@@ -20,14 +20,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from itool_pipeline.calls.reading import looks_like_call
 from itool_pipeline.calls.tool_schema import properties
 from itool_pipeline.calls.types import Call, GoldCall, ToolCallSyntaxError
-from itool_pipeline.core.call_match import argument_agrees, decode, description, is_expected, mismatch, needed
-from itool_pipeline.core.outcome import check, expected_count, expects_call, in_any_order, short_json
-from itool_pipeline.core.types import Example
+from itool_pipeline.core.types import Example, Expectation
+from itool_pipeline.judges.mismatch import argument_agrees, needed_parameters, short_json, unmatched_calls
+from itool_pipeline.judges.rules import MatchingRules, read_calls
+from itool_pipeline.judges.verdicts import judge_response
 
 
 class ErrorType(StrEnum):
@@ -55,77 +55,66 @@ class Mistake:
     got: str = ""
 
 
-def classify(example: Example, response: str) -> Mistake | None:
-    """The mistake of a complete response, or None when `check` finds it right.
+def classify_mistake(rules: MatchingRules, example: Example, response: str) -> Mistake | None:
+    """The mistake of a complete response, or None when `judge_response` finds it right.
 
     Raises ValueError for gold calls in Java or JavaScript.
     """
-    verdict = check(example, response)
+    verdict = judge_response(rules, example, response)
     if verdict.correct:
         return None
     function = example.gold[0].name if example.gold else ""
     try:
-        calls = decode(example, response)
+        calls = read_calls(rules, example, response)
     except ToolCallSyntaxError:
         if looks_like_call(response):
             return Mistake(ErrorType.CODE_SYNTAX, function, got=short_json(response))
         calls = ()
-    wanted = expected_count(example) if example.gold else int(expects_call(example))
+    wanted = rules.count_calls(example) if example.gold else int(example.expects is Expectation.ANY_CALL)
     if len(calls) != wanted:
         return Mistake(ErrorType.TOOLS_COUNT, function, expected=str(wanted), got=str(len(calls)))
-    call, gold = _left_over(example, calls)
-    return _compare(example, call, gold) or Mistake(ErrorType.OTHER, gold.name, got=short_json(verdict.error))
+    call, gold = _left_over(rules, example, calls)
+    return _compare(rules, example, call, gold) or Mistake(ErrorType.OTHER, gold.name, got=short_json(verdict.error))
 
 
-def _left_over(example: Example, calls: Sequence[Call]) -> tuple[Call, GoldCall]:
+def _left_over(rules: MatchingRules, example: Example, calls: Sequence[Call]) -> tuple[Call, GoldCall]:
     """The first gold call without an equal, and the call most like it among those without one."""
-    if not in_any_order(example):
+    if not rules.in_any_order(example):
         return calls[0], example.gold[0]
-    unused = list(calls)
-    unmatched: list[GoldCall] = []
-    for gold in example.gold:
-        found = next((i for i, call in enumerate(unused) if mismatch(example, call, gold) is None), None)
-        if found is None:
-            unmatched.append(gold)
-        else:
-            unused.pop(found)
-    gold = unmatched[0]
-    return max(unused, key=lambda call: _likeness(example, call, gold)), gold
+    unmatched, unused = unmatched_calls(rules, example, calls)
+    gold = example.gold[unmatched[0]]
+    return max(unused, key=lambda call: _likeness(rules, example, call, gold)), gold
 
 
-def _likeness(example: Example, call: Call, gold: GoldCall) -> tuple[bool, int]:
-    tool = description(example, gold)
-    agrees = [
-        argument_agrees(example, tool, gold, name, value) for name, value in call.arguments.items() if tool is not None
-    ]
+def _likeness(rules: MatchingRules, example: Example, call: Call, gold: GoldCall) -> tuple[bool, int]:
+    tool = rules.describe_function(example, gold)
+    agrees = (
+        tool is not None and argument_agrees(rules, tool, gold, name, value) for name, value in call.arguments.items()
+    )
     return call.name == gold.name, sum(agrees)
 
 
-def _compare(example: Example, call: Call, gold: GoldCall) -> Mistake | None:
-    tool = description(example, gold)
+def _compare(rules: MatchingRules, example: Example, call: Call, gold: GoldCall) -> Mistake | None:
+    tool = rules.describe_function(example, gold)
     if tool is None:
         return None
     if call.name != gold.name:
         return Mistake(ErrorType.TOOL_NAME, gold.name, expected=short_json(gold.name), got=short_json(call.name))
-    lacking = sorted(needed(example, gold) - set(call.arguments))
-    unexpected = [n for n, value in call.arguments.items() if not is_expected(example, tool, gold, n, value)]
+    lacking = sorted(needed_parameters(rules, tool, gold) - set(call.arguments))
+    unexpected = [n for n, value in call.arguments.items() if not rules.may_give(tool, gold, n, value)]
     unknown = [name for name in unexpected if name not in properties(tool) and name not in gold.arguments]
+    # As many unexpected ones as missing ones: what is missing was given under another name.
     if unknown or (unexpected and len(unexpected) == len(lacking)):
-        return _names(ErrorType.PARAMETER_NAME, gold, (unknown or unexpected)[0], lacking, call)
+        return _of_names(ErrorType.PARAMETER_NAME, gold, (unknown or unexpected)[0], lacking, call)
     if lacking or unexpected:
-        return _names(ErrorType.PARAMETER_COUNT, gold, (lacking or unexpected)[0], lacking, call)
+        return _of_names(ErrorType.PARAMETER_COUNT, gold, (lacking or unexpected)[0], lacking, call)
     for name, value in call.arguments.items():
-        if not argument_agrees(example, tool, gold, name, value):
-            return Mistake(
-                ErrorType.PARAMETER_VALUE,
-                gold.name,
-                name,
-                expected=short_json(list(gold.arguments.get(name, ()))),
-                got=short_json(value),
-            )
+        if not rules.accepts_value(tool, gold, name, value):
+            accepted = short_json(list(gold.arguments.get(name, ())))
+            return Mistake(ErrorType.PARAMETER_VALUE, gold.name, name, expected=accepted, got=short_json(value))
     return None
 
 
-def _names(kind: ErrorType, gold: GoldCall, parameter: str, lacking: Sequence[str], call: Call) -> Mistake:
-    expected: Any = list(lacking) or list(gold.arguments)
+def _of_names(kind: ErrorType, gold: GoldCall, parameter: str, lacking: Sequence[str], call: Call) -> Mistake:
+    expected = list(lacking) or list(gold.arguments)
     return Mistake(kind, gold.name, parameter, expected=short_json(expected), got=short_json(list(call.arguments)))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from itool_pipeline.calls.types import GoldCall
-from itool_pipeline.core.outcome import agreement, check
 from itool_pipeline.core.types import Example, Expectation, Message
+from itool_pipeline_tests.judges.by_source import JUDGE
 
 
 def _tool(name: str, required: list[str], **types: str) -> dict[str, Any]:
@@ -55,7 +55,7 @@ ANY_CALL = replace(_example("live_relevance"), expects=Expectation.ANY_CALL)
     ],
 )
 def test_a_simple_question(response: str, correct: bool) -> None:
-    verdict = check(SIMPLE, response)
+    verdict = JUDGE.verdict(SIMPLE, response)
     assert (verdict.correct, bool(verdict.error)) == (correct, not correct)
 
 
@@ -70,19 +70,19 @@ def test_a_simple_question(response: str, correct: bool) -> None:
     ],
 )
 def test_parallel_calls_in_any_order(response: str, correct: bool) -> None:
-    assert check(PARALLEL, response).correct is correct
+    assert JUDGE.verdict(PARALLEL, response).correct is correct
 
 
 def test_each_call_serves_one_gold_call() -> None:
     twice = _example("parallel", F, F)
-    assert not check(twice, '[f(a=1, b="x"), f(a=1, b="no")]').correct
-    assert check(twice, '[f(a=1, b="x"), f(a=1, b="y")]').correct
+    assert not JUDGE.verdict(twice, '[f(a=1, b="x"), f(a=1, b="no")]').correct
+    assert JUDGE.verdict(twice, '[f(a=1, b="x"), f(a=1, b="y")]').correct
 
 
 def test_a_simple_question_wants_one_call_whatever_the_gold() -> None:
     two = _example("simple_python", F, G)
-    assert check(two, '[f(a=1, b="x")]').correct
-    assert not check(two, '[f(a=1, b="x"), g(x="p")]').correct
+    assert JUDGE.verdict(two, '[f(a=1, b="x")]').correct
+    assert not JUDGE.verdict(two, '[f(a=1, b="x"), g(x="p")]').correct
 
 
 @pytest.mark.parametrize(
@@ -90,20 +90,20 @@ def test_a_simple_question_wants_one_call_whatever_the_gold() -> None:
     [("No tool fits.", False), ("", False), ("[]", False), ("[f(", False), ("[f(a=1)]", True), ("none()", True)],
 )
 def test_where_no_call_or_any_call_is_wanted(response: str, called: bool) -> None:
-    assert check(TEXT, response).correct is not called
-    assert check(ANY_CALL, response).correct is called
-    assert check(replace(TEXT, source="toolace", category="no_call"), response).correct is not called
+    assert JUDGE.verdict(TEXT, response).correct is not called
+    assert JUDGE.verdict(ANY_CALL, response).correct is called
+    assert JUDGE.verdict(replace(TEXT, source="toolace", category="no_call"), response).correct is not called
 
 
 @pytest.mark.parametrize("required", [["x"], []])
 def test_empty_text_marks_what_may_be_left_out_in_the_benchmark_only(required: list[str]) -> None:
     tools, gold = (_tool("g", required, x="string"),), GoldCall("g", {"x": ("",)})
     of_users = _example("single_call", gold, source="jsonl", tools=tools)
-    assert check(of_users, '[g(x="")]').correct
-    assert not check(of_users, "[g()]").correct
-    assert agreement(of_users, "[g()]") == 0.0  # the name is right, and x lacks
+    assert JUDGE.verdict(of_users, '[g(x="")]').correct
+    assert not JUDGE.verdict(of_users, "[g()]").correct
+    assert JUDGE.progress(of_users, "[g()]") == 0.0  # the name is right, and x lacks
     of_benchmark = _example("simple_python", gold, tools=tools)
-    assert check(of_benchmark, "[g()]").correct is (required == [])
+    assert JUDGE.verdict(of_benchmark, "[g()]").correct is (required == [])
 
 
 def test_other_sources_compare_by_value() -> None:
@@ -120,18 +120,18 @@ def test_other_sources_compare_by_value() -> None:
         "[Get It(n=1, ids=[1, 2]), h(on=1)]",
         "[Get It(n=1, ids=[1, 2])]",
     )
-    assert [check(example, text).correct for text in right] == [True, True]
-    assert [check(example, text).correct for text in wrong] == [False] * 6
+    assert [JUDGE.verdict(example, text).correct for text in right] == [True, True]
+    assert [JUDGE.verdict(example, text).correct for text in wrong] == [False] * 6
     spelled_out = replace(example, gold=(GoldCall("Get It", {"n": (1,), "unit": ("km",)}),))
-    assert check(spelled_out, "[Get It(n=1)]").correct
+    assert JUDGE.verdict(spelled_out, "[Get It(n=1)]").correct
 
 
 def test_other_languages_are_refused() -> None:
     java = replace(SIMPLE, language="java")
-    for decide in (check, agreement):
+    for decide in (JUDGE.verdict, JUDGE.progress):
         with pytest.raises(ValueError, match="java are decided by the official checker only"):
             decide(java, "[f()]")
-    assert check(replace(TEXT, language="java"), "No.").correct
+    assert JUDGE.verdict(replace(TEXT, language="java"), "No.").correct
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_other_languages_are_refused() -> None:
     ],
 )
 def test_agreement_of_a_simple_question(partial: str, expected: Any) -> None:
-    assert agreement(SIMPLE, partial) == pytest.approx(float(Fraction(expected)))
+    assert JUDGE.progress(SIMPLE, partial) == pytest.approx(float(Fraction(expected)))
 
 
 @pytest.mark.parametrize(
@@ -186,21 +186,21 @@ def test_agreement_of_a_simple_question(partial: str, expected: Any) -> None:
     ],
 )
 def test_agreement_of_parallel_calls(partial: str, expected: Any) -> None:
-    assert agreement(PARALLEL, partial) == pytest.approx(float(Fraction(expected)))
+    assert JUDGE.progress(PARALLEL, partial) == pytest.approx(float(Fraction(expected)))
 
 
 def test_a_call_is_held_against_the_gold_call_that_it_agrees_with_best() -> None:
     example = _example("parallel", F, GoldCall("f", {"a": (7,), "b": ("z",)}))
     # six items; the first call is the second gold call, so a=7 is right and then a=1 is right too
-    assert agreement(example, "[f(a=7,") == pytest.approx(2 / 6)
-    assert agreement(example, '[f(a=7, b="z"), f(a=1, b="x")]') == 1
-    assert agreement(example, '[f(a=7, b="z"), f(a=7,') == pytest.approx((4 - 1) / 6)
+    assert JUDGE.progress(example, "[f(a=7,") == pytest.approx(2 / 6)
+    assert JUDGE.progress(example, '[f(a=7, b="z"), f(a=1, b="x")]') == 1
+    assert JUDGE.progress(example, '[f(a=7, b="z"), f(a=7,') == pytest.approx((4 - 1) / 6)
 
 
 @pytest.mark.parametrize(
     ("partial", "called"), [("Sorry", False), ("None of [", False), ("[f", True), ("f(", True), ("[f(a=1)]", True)]
 )
 def test_agreement_where_no_call_or_any_call_is_wanted(partial: str, called: bool) -> None:
-    assert agreement(TEXT, partial) == (-1 if called else 1)
-    assert agreement(ANY_CALL, partial) == (1 if called else -1)
-    assert agreement(TEXT, " ") == agreement(ANY_CALL, "") == 0
+    assert JUDGE.progress(TEXT, partial) == (-1 if called else 1)
+    assert JUDGE.progress(ANY_CALL, partial) == (1 if called else -1)
+    assert JUDGE.progress(TEXT, " ") == JUDGE.progress(ANY_CALL, "") == 0

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from itool_pipeline.calls.types import GoldCall
-from itool_pipeline.core.error_types import ErrorType, Mistake, classify
-from itool_pipeline_tests.core.test_outcome import ANY_CALL, PARALLEL, SIMPLE, TEXT, F
+from itool_pipeline.judges.mistakes import ErrorType, Mistake
+from itool_pipeline_tests.judges.by_source import mistake_of
+from itool_pipeline_tests.judges.test_verdicts import ANY_CALL, PARALLEL, SIMPLE, TEXT, F
 
 
 @pytest.mark.parametrize(
@@ -35,53 +36,53 @@ from itool_pipeline_tests.core.test_outcome import ANY_CALL, PARALLEL, SIMPLE, T
     ],
 )
 def test_one_call(response: str, kind: str, parameter: str, expected: str, got: str) -> None:
-    assert classify(SIMPLE, response) == Mistake(ErrorType(kind), "f", parameter, expected, got)
+    assert mistake_of(SIMPLE, response) == Mistake(ErrorType(kind), "f", parameter, expected, got)
 
 
 def test_right_responses_have_no_mistake() -> None:
-    assert classify(SIMPLE, '[f(a=1, b="x")]') is None
-    assert classify(TEXT, "I cannot.") is None
-    assert classify(ANY_CALL, "[f()]") is None
+    assert mistake_of(SIMPLE, '[f(a=1, b="x")]') is None
+    assert mistake_of(TEXT, "I cannot.") is None
+    assert mistake_of(ANY_CALL, "[f()]") is None
 
 
 def test_parameters_known_to_the_tool_but_not_wanted() -> None:
     bare = replace(SIMPLE, gold=(GoldCall("f", {"a": (1,), "b": ("x",)}),))
-    found = classify(bare, '[f(a=1, b="x", c=2.5)]')
+    found = mistake_of(bare, '[f(a=1, b="x", c=2.5)]')
     assert found is not None
     assert (found.type, found.parameter) == (ErrorType.PARAMETER_COUNT, "c")
-    swapped = classify(bare, "[f(a=1, c=2.5)]")
+    swapped = mistake_of(bare, "[f(a=1, c=2.5)]")
     assert swapped is not None
     assert (swapped.type, swapped.parameter, swapped.expected) == (ErrorType.PARAMETER_NAME, "c", '["b"]')
 
 
 def test_of_several_calls_the_one_left_over_is_explained() -> None:
-    found = classify(PARALLEL, '[g(x="q"), f(a=1, b="x")]')
+    found = mistake_of(PARALLEL, '[g(x="q"), f(a=1, b="x")]')
     assert found == Mistake(ErrorType.PARAMETER_VALUE, "g", "x", '["p"]', '"q"')
-    found = classify(PARALLEL, '[h(x="p"), f(a=1, b="x")]')
+    found = mistake_of(PARALLEL, '[h(x="p"), f(a=1, b="x")]')
     assert found == Mistake(ErrorType.TOOL_NAME, "g", "", '"g"', '"h"')
     same = replace(PARALLEL, gold=(F, F))
-    found = classify(same, '[f(a=1, b="x"), f(a=1, b="no")]')
+    found = mistake_of(same, '[f(a=1, b="x"), f(a=1, b="no")]')
     assert found == Mistake(ErrorType.PARAMETER_VALUE, "f", "b", '["x", "y"]', '"no"')
     twice = replace(PARALLEL, gold=(F, GoldCall("f", {"a": (5,), "b": ("z",)})))
-    found = classify(twice, '[f(a=5, b="x"), f(a=1, b="x")]')
+    found = mistake_of(twice, '[f(a=5, b="x"), f(a=1, b="x")]')
     assert found == Mistake(ErrorType.PARAMETER_VALUE, "f", "b", '["z"]', '"x"')
 
 
 def test_calls_where_text_is_wanted_and_the_reverse() -> None:
-    assert classify(TEXT, "[f(a=1)]") == Mistake(ErrorType.TOOLS_COUNT, "", "", "0", "1")
-    assert classify(ANY_CALL, "I cannot.") == Mistake(ErrorType.TOOLS_COUNT, "", "", "1", "0")
-    assert classify(ANY_CALL, "[f(a=") == Mistake(ErrorType.CODE_SYNTAX, "", "", "", '"[f(a="')
+    assert mistake_of(TEXT, "[f(a=1)]") == Mistake(ErrorType.TOOLS_COUNT, "", "", "0", "1")
+    assert mistake_of(ANY_CALL, "I cannot.") == Mistake(ErrorType.TOOLS_COUNT, "", "", "1", "0")
+    assert mistake_of(ANY_CALL, "[f(a=") == Mistake(ErrorType.CODE_SYNTAX, "", "", "", '"[f(a="')
 
 
 def test_a_gold_function_without_a_description_is_another_error() -> None:
     lost = replace(PARALLEL, gold=(F, GoldCall("lost", {})))
-    found = classify(lost, '[f(a=1, b="x"), lost()]')
+    found = mistake_of(lost, '[f(a=1, b="x"), lost()]')
     assert found is not None
     assert (found.type, found.function) == (ErrorType.OTHER, "lost")
 
 
 def test_long_values_are_cut() -> None:
-    found = classify(SIMPLE, f'[f(a=1, b="{"é" * 1000}")]')
+    found = mistake_of(SIMPLE, f'[f(a=1, b="{"é" * 1000}")]')
     assert found is not None
     assert len(found.got) == 200
     assert found.got.startswith('"éé')

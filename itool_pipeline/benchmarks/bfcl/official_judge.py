@@ -1,0 +1,28 @@
+"""The official checker as the judge of whole responses; before their end, BFCL's rules tell the progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from itool_pipeline.benchmarks.bfcl.official_checker import OfficialChecker
+from itool_pipeline.benchmarks.bfcl.rules import BFCL_RULES
+from itool_pipeline.core.judge import Verdict
+from itool_pipeline.core.types import Example
+from itool_pipeline.judges.progress import judge_progress
+
+
+@dataclass(frozen=True, slots=True)
+class OfficialJudge:
+    """Judges examples that are in the benchmark's wheel; held out or not does not matter to it.
+
+    Its `verdict` raises LookupError for an example that is not.
+    """
+
+    checker: OfficialChecker
+
+    def verdict(self, example: Example, response: str) -> Verdict:
+        decided = self.checker.check(example, response)
+        return Verdict(decided.correct, decided.error)
+
+    def progress(self, example: Example, partial: str) -> float:
+        return judge_progress(BFCL_RULES, example, partial)

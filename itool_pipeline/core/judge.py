@@ -1,0 +1,34 @@
+"""What the search asks about a response: is it right, and how far has it come (the outcome O of Eq. 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from itool_pipeline.calls.reading import WRAPPING, looks_like_call
+from itool_pipeline.core.types import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The decision on a complete response. `error` is one sentence, empty when correct."""
+
+    correct: bool
+    error: str = ""
+
+
+class Judge(Protocol):
+    """Who decides on responses, as the search sees it. The same example and text get the same answer."""
+
+    def verdict(self, example: Example, response: str) -> Verdict:
+        """Whether a complete response is right."""
+        ...
+
+    def progress(self, example: Example, partial: str) -> float:
+        """How much of a response that may stop anywhere agrees with what is expected, in [-1, 1]; 0 for none."""
+        ...
+
+
+def is_plain_text(text: str) -> bool:
+    """Whether a response, which may stop anywhere, says something in words: no call, and no list that holds none."""
+    return bool(text.strip()) and not text.lstrip(WRAPPING).startswith("[") and not looks_like_call(text)

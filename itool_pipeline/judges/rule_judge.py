@@ -1,0 +1,42 @@
+"""The judges that are handed to the search: one by a source's rules, and one that asks each source's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from itool_pipeline.core.judge import Judge, Verdict
+from itool_pipeline.core.types import Example
+from itool_pipeline.judges.progress import judge_progress
+from itool_pipeline.judges.rules import MatchingRules
+from itool_pipeline.judges.verdicts import judge_response
+
+
+@dataclass(frozen=True, slots=True)
+class RuleJudge:
+    """Verdict and progress by one set of rules."""
+
+    rules: MatchingRules
+
+    def verdict(self, example: Example, response: str) -> Verdict:
+        return judge_response(self.rules, example, response)
+
+    def progress(self, example: Example, partial: str) -> float:
+        return judge_progress(self.rules, example, partial)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceJudge:
+    """The judge of the example's source, or `default` where the source has none of its own."""
+
+    by_source: Mapping[str, Judge]
+    default: Judge
+
+    def verdict(self, example: Example, response: str) -> Verdict:
+        return self._of(example).verdict(example, response)
+
+    def progress(self, example: Example, partial: str) -> float:
+        return self._of(example).progress(example, partial)
+
+    def _of(self, example: Example) -> Judge:
+        return self.by_source.get(example.source, self.default)
