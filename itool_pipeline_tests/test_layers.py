@@ -31,6 +31,7 @@ BELOW: dict[str, frozenset[str]] = {
     "engines": FLOOR | {"data"},
     "training": FLOOR | {"data", "engines"},
     "store": FLOOR | OUTSIDE,
+    "frames": FLOOR | {"store"},
     "steps": FLOOR | OUTSIDE | {"experiment_files", "store"},
     "defs": FLOOR | OUTSIDE | {"experiment_files", "store", "steps"},
     "definitions": frozenset({"defs"}),
@@ -82,6 +83,7 @@ PURE = frozenset(
 ONLY_IN: dict[str, frozenset[str]] = {
     "dagster": frozenset({"defs", "definitions", "__main__"}),
     "duckdb": frozenset({"store"}),
+    "pandas": frozenset({"frames"}),
     "torch": frozenset({"data", "engines", "training"}),
     "transformers": frozenset({"data", "engines", "training"}),
     "peft": frozenset({"engines", "training"}),

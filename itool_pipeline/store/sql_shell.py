@@ -1,19 +1,36 @@
-"""One SQL question to the database, answered as a text table."""
+"""One SQL question to the database, read-only: handed on as rows, or as a text table."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import duckdb
 
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store.database import Database
 
+WAIT_SECONDS = 60.0
+"""How long a person is kept waiting for the database while a run writes to it."""
 
-def run_sql(database: Path, sql: str, *, cell_width: int = 80, wait_seconds: float = 60.0) -> str:
-    """The answer to `sql`, read only; cells wider than `cell_width` characters are cut (0: never).
+Answer = TypeVar("Answer")
+Cursor: TypeAlias = duckdb.DuckDBPyConnection
+"""An answer that is still to be fetched."""
+
+
+def ask_database(
+    database: Path,
+    sql: str,
+    take: Callable[[Cursor], Answer],
+    parameters: Mapping[str, object] | None = None,
+    *,
+    wait_seconds: float = WAIT_SECONDS,
+) -> Answer:
+    """What `take` makes of the cursor that answers `sql`, in which `$name` stands for the parameter of that name.
+
+    The file is open for no longer than that, and for reading only.
 
     Raises StorageError when there is no database yet, when another process keeps it, or when DuckDB refuses `sql`.
     """
@@ -21,11 +38,30 @@ def run_sql(database: Path, sql: str, *, cell_width: int = 80, wait_seconds: flo
         raise StorageError(f"{database}: no database yet; run an experiment first, for example `make demo`")
     with Database(database, wait_seconds=wait_seconds).read() as connection:
         try:
-            cursor = connection.execute(sql)
-            names = [column[0] for column in cursor.description or ()]
-            rows = cursor.fetchall()
+            return take(connection.execute(sql, dict(parameters) if parameters else None))
         except duckdb.Error as error:
             raise StorageError(str(error)) from error
+
+
+def run_sql(
+    database: Path,
+    sql: str,
+    parameters: Mapping[str, object] | None = None,
+    *,
+    cell_width: int = 80,
+    wait_seconds: float = WAIT_SECONDS,
+) -> str:
+    """The answer to `sql` as a text table; cells wider than `cell_width` characters are cut (0: never).
+
+    Raises StorageError as `ask_database` does.
+    """
+    names, rows = ask_database(
+        database,
+        sql,
+        lambda cursor: ([column[0] for column in cursor.description or ()], cursor.fetchall()),
+        parameters,
+        wait_seconds=wait_seconds,
+    )
     return text_table(names, rows, cell_width)
 
 
