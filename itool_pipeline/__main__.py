@@ -1,6 +1,7 @@
 """The small command line for what Dagster's own does not cover.
 
 python -m itool_pipeline run demo        one experiment from data to report, then its leaderboard
+python -m itool_pipeline run demo --set iterations=1     the same with other keys, as an experiment of its own
 python -m itool_pipeline check           validate every experiment file
 python -m itool_pipeline sql "FROM …"    ask the database, read-only
 python -m itool_pipeline conformance demo     our BFCL verdicts against the benchmark's own command line
@@ -17,11 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from itool_pipeline.config import Experiment
 from itool_pipeline.errors import ActionableError
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
 from itool_pipeline.steps.plan import benchmarks
 from itool_pipeline.store.paths import storage_paths
 from itool_pipeline.store.sql_shell import run_sql
+from itool_pipeline.variants import make_variant, write_variant
 
 LEADERBOARD = """
 SELECT checkpoint, benchmark, correct, total, printf('%.1f%%', 100 * accuracy) AS accuracy,
@@ -39,7 +42,7 @@ ON category USING first(s) GROUP BY sequence, checkpoint ORDER BY sequence
 
 def run(arguments: argparse.Namespace) -> int:
     """Execute the job `itool` on one partition in this process, recorded in the Dagster instance."""
-    experiment = load_experiment(arguments.experiment)
+    experiment = _asked_experiment(arguments)
     os.environ.setdefault("DAGSTER_HOME", str(_dagster_home()))
 
     import dagster as dg  # slow to import, and the other commands do without
@@ -71,6 +74,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _asked_experiment(arguments: argparse.Namespace) -> Experiment:
+    """The experiment of that name, or with `--set` its variant, whose file is written before Dagster looks for it."""
+    if not arguments.set:
+        if arguments.name:
+            raise ConfigError("--as names what --set makes: give at least one --set key=value")
+        return load_experiment(arguments.experiment)
+    variant = make_variant(arguments.experiment, arguments.set, arguments.name)
+    write_variant(variant)
+    print(f"{variant.experiment.name}: {variant.path}")
+    return variant.experiment
+
+
 def _dagster_home() -> Path:
     """The storage root, with the settings of the Dagster instance."""
     root, settings = storage_paths().root, Path(__file__).parents[1] / "storage" / "dagster.yaml"
@@ -81,9 +96,15 @@ def _dagster_home() -> Path:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Validate every experiment file, and print what is wrong with those that are not valid."""
+    """Validate every experiment file, or the one named, and print what is wrong with those that are not valid."""
+    if arguments.set:
+        if not arguments.experiment:
+            raise ConfigError("check --set: name the experiment that the keys are set in")
+        variant = make_variant(arguments.experiment, arguments.set)
+        print(f"ok  {variant.experiment.name}: {variant.experiment.description}")
+        return 0
     failed = 0
-    for name in experiment_names():
+    for name in [arguments.experiment] if arguments.experiment else experiment_names():
         try:
             print(f"ok  {name}: {load_experiment(name).description}")
         except ConfigError as error:
@@ -118,15 +139,20 @@ def conformance(arguments: argparse.Namespace) -> int:
     return 1 if different else 0
 
 
-def main() -> int:
-    """Parse the command line; errors that a person can act on are printed without a trace."""
+def _parser() -> argparse.ArgumentParser:
+    """Every command with its arguments; `command` is the function that it calls."""
     parser = argparse.ArgumentParser(prog="python -m itool_pipeline", description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(required=True)
     runner = commands.add_parser("run", help="run one experiment from data to report")
     runner.add_argument("experiment", help=f"one of: {', '.join(experiment_names())}")
     runner.add_argument("--force", action="store_true", help="make everything again even where it is there")
+    runner.add_argument("--as", dest="name", help="the name of the experiment that --set makes")
     runner.set_defaults(command=run)
-    commands.add_parser("check", help="validate every experiment file").set_defaults(command=check)
+    checker = commands.add_parser("check", help="validate every experiment file, or one; nothing is run or written")
+    checker.add_argument("experiment", nargs="?")
+    checker.set_defaults(command=check)
+    for changed in (runner, checker):
+        changed.add_argument("--set", action="append", metavar="KEY=VALUE", help="with this key changed, a.b.c=1e-5")
     asker = commands.add_parser("sql", help="ask the database, read-only")
     asker.add_argument("query")
     asker.set_defaults(command=sql)
@@ -135,9 +161,14 @@ def main() -> int:
     conformer.add_argument("--answers", help='a file of lines {"id": …, "result": …} instead')
     conformer.add_argument("--environment", default=".venv-conformance", help="where the official command line lives")
     conformer.set_defaults(command=conformance)
-    arguments = parser.parse_args()
-    command: Callable[[argparse.Namespace], int] = arguments.command
+    return parser
+
+
+def main() -> int:
+    """Parse the command line; errors that a person can act on are printed without a trace."""
     try:
+        arguments = _parser().parse_args()
+        command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
     except ActionableError as error:
         print(error, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""One YAML file in `experiments/` is one experiment is one Dagster partition.
+"""One YAML file is one experiment is one Dagster partition.
 
 A file may start from another with `extends: <name>`; mappings are merged key by key, everything else is replaced.
 Unknown keys, wrong types and values out of range are refused with file, key and reason.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 
 from itool_pipeline.config import Experiment
 from itool_pipeline.errors import ActionableError
+from itool_pipeline.store.paths import storage_paths
 
 SHIPPED = Path(__file__).parent / "experiments"
 """The experiments of the package; any experiment file may extend them."""
@@ -25,17 +27,27 @@ class ConfigError(ActionableError):
     """A config file is missing, unreadable or invalid. The message names the file, the key and the reason."""
 
 
-def experiments_dir() -> Path:
-    """Where experiment files live: `ITOOL_EXPERIMENTS`, or the package's own folder."""
-    return Path(os.environ.get("ITOOL_EXPERIMENTS") or SHIPPED)
+def experiment_folders() -> tuple[Path, ...]:
+    """Where experiment files live: `ITOOL_EXPERIMENTS`, or the package's own folder and one in the storage.
+
+    New ones are written into the last. Raises StorageError when neither names a place that can be written to.
+    """
+    given = os.environ.get("ITOOL_EXPERIMENTS")
+    return (Path(given),) if given else (SHIPPED, storage_paths().experiments)
 
 
 def experiment_names() -> list[str]:
     """Names of all experiments, sorted."""
-    return sorted(path.stem for path in experiments_dir().glob("*.yaml"))
+    return sorted({path.stem for folder in experiment_folders() for path in folder.glob("*.yaml")})
 
 
-class _Loader(yaml.SafeLoader):
+def experiment_path(name: str) -> Path:
+    """The experiment's file; of one that is not there yet, where it would be written."""
+    paths = [folder / f"{name}.yaml" for folder in experiment_folders()]
+    return next((path for path in paths if path.exists()), paths[-1])
+
+
+class YamlLoader(yaml.SafeLoader):
     """PyYAML takes `1e-6` for a string where people mean a number, and the last of two equal keys without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -46,16 +58,22 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+class YamlDumper(yaml.SafeDumper):
+    """Writes text that YamlLoader would take for a number in quotes."""
 
 
-def _read(path: Path, asked_by: Path | None = None) -> dict[str, Any]:
+for _yaml in (YamlLoader, YamlDumper):
+    _yaml.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
+
+
+def read_content(path: Path, asked_by: Path | None = None) -> dict[str, Any]:
+    """What one file says by itself. Raises ConfigError when it is missing or no YAML mapping."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=YamlLoader)
     except FileNotFoundError:
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        known = ", ".join(experiment_names()) or "none"
         where = f"{asked_by}: extends: " if asked_by else ""
         raise ConfigError(f"{where}{path}: no such experiment; there are: {known}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -77,20 +95,22 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _resolve(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    if path in seen:
-        raise ConfigError(f"{path}: extends: goes round in a circle: {' → '.join(p.stem for p in (*seen, path))}")
-    content = _read(path, seen[-1] if seen else None)
-    base = content.pop("extends", None)
+def _extended(content: Mapping[str, Any], path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The content of the file at `path`, with all that it takes from others."""
+    own = dict(content)
+    base = own.pop("extends", None)
     if base is None:
-        return content
+        return own
     if not isinstance(base, str):
         raise ConfigError(f"{path}: extends: must name one experiment")
     beside, shipped = path.parent / f"{base}.yaml", SHIPPED / f"{base}.yaml"
-    inherited = _resolve(shipped if shipped.exists() and not beside.exists() else beside, (*seen, path))
-    for own in ("description", "scheduled"):
-        inherited.pop(own, None)
-    return _merge(inherited, content)
+    other, seen = (shipped if shipped.exists() and not beside.exists() else beside), (*seen, path)
+    if other in seen:
+        raise ConfigError(f"{other}: extends: goes round in a circle: {' → '.join(p.stem for p in (*seen, other))}")
+    inherited = _extended(read_content(other, path), other, seen)
+    for key in ("description", "scheduled"):
+        inherited.pop(key, None)
+    return _merge(inherited, own)
 
 
 def _tuples(value: Any) -> Any:
@@ -105,15 +125,23 @@ def load_experiment(name: str) -> Experiment:
 
     Raises ConfigError, with file, key and reason, when the file is missing or anything in it is not as declared.
     """
-    path = experiments_dir() / f"{name}.yaml"
-    content = _resolve(path)
-    if "name" in content:
-        raise ConfigError(f"{path}: name: the file's name is the experiment's name; remove the key")
+    path = experiment_path(name)
+    return experiment_of(read_content(path), path)
+
+
+def experiment_of(content: Mapping[str, Any], path: Path, said_in: str = "") -> Experiment:
+    """The experiment that `content` makes as the file at `path`, which need not be there; errors name `said_in`.
+
+    Raises ConfigError as `load_experiment` does.
+    """
+    where, whole = said_in or str(path), _extended(content, path)
+    if "name" in whole:
+        raise ConfigError(f"{where}: name: the file's name is the experiment's name; remove the key")
     try:
-        return Experiment.model_validate(_tuples({**content, "name": name}))
+        return Experiment.model_validate(_tuples({**whole, "name": path.stem}))
     except ValidationError as error:
         problems = "\n".join(
-            f"{path}: {'.'.join(map(str, e['loc'])) or 'experiment'}: {e['msg']} (given: {e['input']!r})"
+            f"{where}: {'.'.join(map(str, e['loc'])) or 'experiment'}: {e['msg']} (given: {e['input']!r})"
             for e in error.errors()
         )
         raise ConfigError(problems) from error

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itool_pipeline.errors import ActionableError
-from itool_pipeline.files.durable import StorageError
+from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store.paths import StoragePaths, storage_paths
 from itool_pipeline.store.sql_shell import Cursor, ask_database
 

@@ -11,7 +11,7 @@ import pytest
 
 from itool_pipeline import frames
 from itool_pipeline.experiment_files import load_experiment
-from itool_pipeline.files.durable import StorageError
+from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store.database import Database
 from itool_pipeline_tests.store.by_hand import A, B, C, D, artifact, load, rows
 
@@ -19,11 +19,11 @@ SPLITS, TREES, PAIRS, SCORED = A, B, C, D
 QUOTED = "it's"
 
 
-@pytest.fixture(autouse=True)
-def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two experiments that share one example, one tree of two nodes and one pair; one of them was scored."""
-    monkeypatch.setenv("ITOOL_STORAGE", str(tmp_path))
-    database = Database(tmp_path / "itool.duckdb")
+    storage = tmp_path_factory.mktemp("storage")
+    database = Database(storage / "itool.duckdb")
     example = {"example_id": "e1", "question": "How late?", "tools": json.dumps([{"name": "clock"}])}
     load(database, "examples", SPLITS, rows(database, "examples", example))
     nodes = [{"tree_id": "t1", "node_id": n, "token_ids": [n, n + 1]} for n in (1, 0)]
@@ -47,7 +47,13 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         database.record_experiment(name, "by hand", config, [one.asset for one in made])
         for one in made[:count]:
             database.record_materialization(name, one, run_id="run-1", reused=False)
-    return tmp_path
+    return storage
+
+
+@pytest.fixture(autouse=True)
+def storage(filled: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ITOOL_STORAGE", str(filled))
+    return filled
 
 
 def records(frame: pd.DataFrame, *columns: str) -> list[tuple[object, ...]]:

@@ -23,7 +23,8 @@ BELOW: dict[str, frozenset[str]] = {
     "files": ERRORS,
     "calls": ERRORS,
     "config": ERRORS,
-    "experiment_files": ERRORS | {"config"},
+    "experiment_files": ERRORS | {"config", "store"},
+    "variants": FLOOR | {"experiment_files"},
     "core": ERRORS | {"calls", "config"},
     "judges": ERRORS | {"calls", "config", "core"},
     "data": FLOOR,
@@ -35,7 +36,7 @@ BELOW: dict[str, frozenset[str]] = {
     "steps": FLOOR | OUTSIDE | {"experiment_files", "store"},
     "defs": FLOOR | OUTSIDE | {"experiment_files", "store", "steps"},
     "definitions": frozenset({"defs"}),
-    "__main__": FLOOR | OUTSIDE | {"experiment_files", "store", "steps", "defs", "definitions"},
+    "__main__": FLOOR | OUTSIDE | {"experiment_files", "variants", "store", "steps", "defs", "definitions"},
 }
 """What each layer may import besides itself. Of the outside world, data lies lowest, and training uses engines."""
 

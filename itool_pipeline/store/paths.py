@@ -32,6 +32,11 @@ class StoragePaths:
         """The DuckDB file."""
         return self.root / "itool.duckdb"
 
+    @property
+    def experiments(self) -> Path:
+        """Experiment files that `run --set` wrote."""
+        return self.root / "experiments"
+
     def run_lock(self, run_id: str) -> Path:
         """Locked by the process of a Dagster run while it works."""
         return self.root / "runs" / f"{run_id}.lock"
