@@ -21,7 +21,7 @@ from typing import Any
 from itool_pipeline.config import Experiment
 from itool_pipeline.errors import ActionableError
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
-from itool_pipeline.steps.plan import benchmarks
+from itool_pipeline.steps.plan import asked_benchmarks
 from itool_pipeline.store.paths import storage_paths
 from itool_pipeline.store.sql_shell import run_sql
 from itool_pipeline.variants import make_variant, write_variant
@@ -29,13 +29,13 @@ from itool_pipeline.variants import make_variant, write_variant
 LEADERBOARD = """
 SELECT checkpoint, benchmark, correct, total, printf('%.1f%%', 100 * accuracy) AS accuracy,
        printf('%.1f-%.1f%%', 100 * low, 100 * high) AS interval_95
-FROM leaderboard WHERE experiment = '{experiment}' AND NOT stale ORDER BY benchmark DESC, sequence
+FROM leaderboard WHERE experiment = '{experiment}' AND NOT stale
+ORDER BY list_position({benchmarks}, benchmark), sequence
 """
 CATEGORIES = """
 PIVOT (SELECT sequence, checkpoint, category, printf('%d/%d (%.0f-%.0f%%)', correct, total, 100 * low, 100 * high) AS s
        FROM leaderboard_categories
-       WHERE experiment = '{experiment}' AND benchmark = '{benchmark}' AND NOT stale
-       AND NOT starts_with(category, 'overall'))
+       WHERE experiment = '{experiment}' AND benchmark = '{benchmark}' AND NOT stale)
 ON category USING first(s) GROUP BY sequence, checkpoint ORDER BY sequence
 """
 
@@ -64,11 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not result.success:
         print(f"\nThe run failed after {seconds:.0f} s; what is finished is kept. Start it again to go on.")
         return 1
-    by_category = [
-        CATEGORIES.format(experiment=experiment.name, benchmark=benchmark)
-        for benchmark in benchmarks(api_bank=experiment.evaluation.api_bank is not None)
-    ]
-    for query in (LEADERBOARD.format(experiment=experiment.name), *by_category):
+    names = [benchmark.name for benchmark in asked_benchmarks(experiment)]
+    by_category = [CATEGORIES.format(experiment=experiment.name, benchmark=name) for name in names]
+    for query in (LEADERBOARD.format(experiment=experiment.name, benchmarks=names), *by_category):
         print("\n" + run_sql(storage_paths().database, query))
     print(f"\n{experiment.name}: finished in {seconds:.0f} s. `make ui` shows every artifact of run {result.run_id}.")
     return 0

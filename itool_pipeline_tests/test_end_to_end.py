@@ -27,6 +27,7 @@ ASSETS = {
     *DATA,
     *(f"warmup/{stage}" for stage in ("easy", "medium", "hard")),
     *(f"iteration_1/{step}" for step in ("replay_buffer", "trees", "pairs", "policy")),
+    "bfcl_cases",
     *(f"bfcl/{checkpoint}" for checkpoint in ("base", "warmup", "iteration_1")),
     "report",
 }
@@ -230,6 +231,7 @@ def test_all_checks_passed(calm: Story) -> None:
         ("examples", "quarantine"),
         ("splits", "disjoint"),
         ("splits", "no_leak"),
+        ("bfcl_cases", "no_leak"),
         ("iteration_1/pairs", "filters"),
         ("iteration_1/policy", "finite"),
         *(

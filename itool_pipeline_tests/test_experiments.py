@@ -18,7 +18,7 @@ from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.experiment_files import SHIPPED, experiment_names, load_experiment
 from itool_pipeline.steps.plan import plan
 
-FRONT = {"base_model", "examples", "splits"}
+FRONT = {"base_model", "examples", "splits", "bfcl_cases"}
 WARMUP = {"warmup/easy", "warmup/medium", "warmup/hard"}
 START = FRONT | WARMUP | {"bfcl/base", "bfcl/warmup"}
 
@@ -30,7 +30,7 @@ def iteration(k: int) -> set[str]:
 SHARED = {
     "without_warmup": FRONT | {"bfcl/base"},
     "mixed_warmup": FRONT | {"bfcl/base"},
-    "sft_entire": {"base_model", "examples", "bfcl/base"},
+    "sft_entire": {"base_model", "examples", "bfcl_cases", "bfcl/base"},
     "warmup_easy": FRONT | {"warmup/easy", "bfcl/base"},
     "warmup_medium": FRONT | {"warmup/easy", "warmup/medium", "bfcl/base"},
     "without_iterations": START,
@@ -72,6 +72,7 @@ def test_an_ablation_shares_all_that_it_does_not_change(name: str) -> None:
 
 def test_all_of_bfcl_is_scored_without_training_anything_again() -> None:
     asked, ours = load_experiment("bfcl_whole").evaluation.bfcl, set(fingerprints("bfcl_whole"))
+    assert asked is not None
     assert set(asked.categories) == {*BFCL_SINGLE_TURN, *BFCL_MULTI_TURN}
     assert asked.cases_per_category is None
     scored = {asset for asset in ours if asset.startswith("bfcl/")}
@@ -80,7 +81,9 @@ def test_all_of_bfcl_is_scored_without_training_anything_again() -> None:
 
 def test_ablations_share_with_each_other() -> None:
     assert shared("without_warmup", "mixed_warmup") == FRONT | {"bfcl/base", "warmup/easy", "warmup/medium"}
-    assert shared("sft_entire", "mixed_warmup") == {"base_model", "examples", "bfcl/base"} | WARMUP - {"warmup/hard"}
+    assert shared("sft_entire", "mixed_warmup") == {"base_model", "examples", "bfcl_cases", "bfcl/base"} | WARMUP - {
+        "warmup/hard"
+    }
     assert shared("dpo", "orpo") == SHARED["dpo"]
 
 

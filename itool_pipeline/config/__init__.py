@@ -23,7 +23,7 @@ from itool_pipeline.config.data import (
     ToolAceData,
     XlamData,
 )
-from itool_pipeline.config.evaluation import ApiBankConfig, BfclConfig, EvaluationConfig
+from itool_pipeline.config.evaluation import ApiBankConfig, BenchmarkConfig, BfclConfig, EvaluationConfig
 from itool_pipeline.config.experiment import MAX_ITERATIONS, Experiment
 from itool_pipeline.config.fields import AtLeastOne, Count, Fraction, Positive, Section, Share
 from itool_pipeline.config.model import ComputeConfig, HubModel, WheelModel
@@ -57,6 +57,7 @@ __all__ = [
     "ApiBankConfig",
     "ApiBankLevel",
     "AtLeastOne",
+    "BenchmarkConfig",
     "BfclCategory",
     "BfclConfig",
     "BfclHalfData",

@@ -15,7 +15,15 @@ from itool_pipeline.config.categories import (
 from itool_pipeline.config.fields import AtLeastOne, Section
 
 
-class BfclConfig(Section):
+class BenchmarkConfig(Section):
+    """What is asked of every benchmark."""
+
+    max_prompt_tokens: AtLeastOne = Field(4096, description="longer prompts are left out, and counted")
+    max_new_tokens: AtLeastOne = 256
+    batch_size: AtLeastOne = 16
+
+
+class BfclConfig(BenchmarkConfig):
     """Held-out cases scored by the official checkers. Nothing is trained on multi-turn cases: all are held out."""
 
     categories: Annotated[tuple[BfclSingleTurnCategory | BfclMultiTurnCategory, ...], Field(min_length=1)] = (
@@ -26,11 +34,9 @@ class BfclConfig(Section):
         None, description="of each multi-turn category, 200 being all; without it as many as cases_per_category"
     )
     max_prompt_tokens: AtLeastOne = Field(2048, description="longer prompts of one turn are left out, and counted")
-    max_new_tokens: AtLeastOne = 256
     max_context_tokens: AtLeastOne = Field(
         8192, description="of a multi-turn conversation; one that grows longer ends there, and is wrong"
     )
-    batch_size: AtLeastOne = 16
 
     @model_validator(mode="after")
     def _room_for_a_prompt(self) -> BfclConfig:
@@ -42,7 +48,7 @@ class BfclConfig(Section):
         return self
 
 
-class ApiBankConfig(Section):
+class ApiBankConfig(BenchmarkConfig):
     """API-Bank's cases, one for each API call (Sec. 4.1), decided without execution; see docs/api_bank.md."""
 
     path: str | None = Field(None, description="local copy with the dialogues; without it the hub is asked")
@@ -50,11 +56,10 @@ class ApiBankConfig(Section):
     revision: str = "12e8158b7628c168f07e8f31fbbe3445e99f44cf"
     levels: Annotated[tuple[ApiBankLevel, ...], Field(min_length=1)] = ("level_1", "level_2")
     cases_per_level: AtLeastOne | None = Field(None, description="at most so many, drawn by seed")
-    max_prompt_tokens: AtLeastOne = Field(4096, description="longer prompts are left out, and counted")
-    max_new_tokens: AtLeastOne = 256
-    batch_size: AtLeastOne = 16
 
 
 class EvaluationConfig(Section):
-    bfcl: BfclConfig = BfclConfig()
+    """A section for each benchmark, named as it is; `null` where it is not asked for."""
+
+    bfcl: BfclConfig | None = BfclConfig()
     api_bank: ApiBankConfig | None = Field(None, description="not scored unless asked for: no wheel carries it")

@@ -1,7 +1,7 @@
 """The asset graph: one asset for each step of an experiment, iterations unrolled.
 
 Assets depend on each other for order and lineage only; a step finds its inputs by fingerprint. An experiment with
-fewer iterations, or without API-Bank, yields nothing for what it lacks, and Dagster skips what is downstream.
+fewer iterations, or without a benchmark, yields nothing for what it lacks, and Dagster skips what is downstream.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,13 +9,17 @@ from typing import Any
 
 import dagster as dg
 
+from itool_pipeline.benchmarks.registry import BENCHMARKS
+from itool_pipeline.benchmarks.types import Benchmark
 from itool_pipeline.config import MAX_ITERATIONS
 from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.metadata import shown
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.resources import GPU_POOL, GPU_TAGS, RunOptions, workspace
-from itool_pipeline.steps import api_bank, bfcl, pairs, prepare, replay_buffer, training
-from itool_pipeline.steps.plan import CODE_VERSIONS, STAGES, checkpoints, inputs_of, kind
+from itool_pipeline.steps import pairs, prepare, replay_buffer, training
+from itool_pipeline.steps.cases import benchmark_cases
+from itool_pipeline.steps.plan import STAGES, cases_asset, checkpoints, code_version, inputs_of
+from itool_pipeline.steps.scoring import score_checkpoint
 from itool_pipeline.steps.workspace import Produced, Workspace
 
 Body = Callable[[Workspace], Produced]
@@ -45,7 +49,7 @@ def step_asset(asset: str, body: Body, description: str, *, uses_model: bool = F
         partitions_def=experiments,
         group_name=group_of(asset),
         description=description,
-        code_version=CODE_VERSIONS[kind(asset)],
+        code_version=code_version(asset),
         output_required=False,
         pool=GPU_POOL if uses_model else None,
         op_tags=GPU_TAGS if uses_model else {},
@@ -96,20 +100,18 @@ def _iteration(k: int) -> list[dg.AssetsDefinition]:
     ]
 
 
-def _scores(checkpoint: str) -> list[dg.AssetsDefinition]:
-    where = checkpoints()[checkpoint]
+def _benchmark(benchmark: Benchmark[Any]) -> list[dg.AssetsDefinition]:
+    """The benchmark's cases, and the scores of every checkpoint; of an experiment that does not ask for it, none."""
     return [
-        step_asset(
-            f"bfcl/{checkpoint}",
-            lambda ws: bfcl.bfcl(ws, checkpoint),
-            f"Held-out BFCL cases answered by the model at {where}, decided by the official checkers.",
-            uses_model=True,
-        ),
-        step_asset(
-            f"api_bank/{checkpoint}",
-            lambda ws: api_bank.api_bank(ws, checkpoint),
-            f"API-Bank's calls answered by the model at {where}, where the experiment asks for it.",
-            uses_model=True,
+        step_asset(cases_asset(benchmark.name), lambda ws: benchmark_cases(ws, benchmark), benchmark.about),
+        *(
+            step_asset(
+                f"{benchmark.name}/{name}",
+                lambda ws, name=name: score_checkpoint(ws, benchmark, name),  # type: ignore[misc]
+                f"The answers of the model at {asset} to {benchmark.title}, decided.",
+                uses_model=True,
+            )
+            for name, asset in checkpoints().items()
         ),
     ]
 
@@ -121,7 +123,7 @@ def all_step_assets() -> list[dg.AssetsDefinition]:
         step_asset(
             "examples",
             prepare.examples,
-            "Examples to train on and BFCL cases to be scored; rows left out, with reasons.",
+            "Examples to train on; rows left out, with reasons.",
         ),
         step_asset(
             "splits",
@@ -130,10 +132,5 @@ def all_step_assets() -> list[dg.AssetsDefinition]:
         ),
         *(_warmup(stage) for stage in STAGES),
         *(asset for k in range(1, MAX_ITERATIONS + 1) for asset in _iteration(k)),
-        step_asset(
-            "api_bank_cases",
-            api_bank.api_bank_cases,
-            "Every call of API-Bank's dialogues as a test case; those in quarantine, with reasons.",
-        ),
-        *(asset for name in checkpoints() for asset in _scores(name)),
+        *(asset for benchmark in BENCHMARKS for asset in _benchmark(benchmark)),
     ]

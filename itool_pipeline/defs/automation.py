@@ -9,12 +9,12 @@ from itool_pipeline.config import Experiment
 from itool_pipeline.defs.assets import asset_key
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
-from itool_pipeline.steps.plan import api_bank_content, data_content, scores_of
+from itool_pipeline.steps.plan import ALL, cases_asset, local_content, scores_of
 
 ONE_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
 """The model's libraries are loaded once for a run. For steps side by side choose `multiprocess` in the launchpad."""
 
-_SCORES = dg.AssetSelection.assets(*(asset_key(name) for name in ("api_bank_cases", *scores_of())))
+_SCORES = dg.AssetSelection.assets(*(asset_key(name) for name in (*map(cases_asset, ALL), *scores_of())))
 _REPORT = dg.AssetSelection.assets(asset_key("report"))
 
 
@@ -50,8 +50,7 @@ def weekly(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
     job=itool, minimum_interval_seconds=60, description="Runs an experiment when the content of its local data changes."
 )
 def local_data(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    experiments_now = _valid_experiments(context.log.error)
-    watched = {e.name: data_content(e) + api_bank_content(e) for e in experiments_now}
+    watched = {e.name: local_content(e) for e in _valid_experiments(context.log.error)}
     found = {name: content for name, content in watched.items() if content}
     if not found:
         yield dg.SkipReason("No experiment has a local data file.")

@@ -1,16 +1,20 @@
 """Asset checks: what must hold after an asset is made. They read artifacts only, and are cheap."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import dagster as dg
 
+from itool_pipeline.benchmarks.registry import BENCHMARKS
+from itool_pipeline.benchmarks.types import Benchmark
 from itool_pipeline.config import MAX_ITERATIONS
 from itool_pipeline.defs.assets import asset_key, op_name
 from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.metadata import shown_value
 from itool_pipeline.defs.resources import RunOptions, workspace
 from itool_pipeline.steps import checks
-from itool_pipeline.steps.plan import scores_of
+from itool_pipeline.steps.checks import Finding
+from itool_pipeline.steps.plan import cases_asset, scores_of
 from itool_pipeline.steps.workspace import Workspace
 
 _SHOWN = 20
@@ -20,7 +24,7 @@ _SHOWN = 20
 def step_check(
     asset: str,
     name: str,
-    find: Callable[[Workspace], checks.Finding],
+    find: Callable[[Workspace], Finding],
     *,
     also_reads: Sequence[str] = (),
     blocking: bool = False,
@@ -60,25 +64,30 @@ def step_check(
 
 
 def all_checks() -> list[dg.AssetChecksDefinition]:
-    """Checks of examples, splits, pairs, policies and scores."""
+    """Checks of examples, splits, pairs, policies, and of every benchmark's cases and scores."""
     iterations = range(1, MAX_ITERATIONS + 1)
     return [
         step_check("examples", "quarantine", checks.quarantine_is_small, blocking=True),
         step_check("splits", "disjoint", checks.splits_are_disjoint, blocking=True),
-        step_check("splits", "no_leak", checks.no_question_leaks, blocking=True),
+        step_check("splits", "no_leak", checks.nothing_reserved_is_trained_on, blocking=True),
         *(step_check(f"iteration_{k}/pairs", "filters", _of(checks.pairs_respect_filters, k)) for k in iterations),
         *(step_check(f"iteration_{k}/policy", "finite", _of(checks.held_out_loss_is_finite, k)) for k in iterations),
-        step_check(
-            "api_bank_cases", "no_leak", checks.nothing_of_api_bank_is_trained_on, also_reads=["splits"], blocking=True
-        ),
-        *(step_check(asset, "complete", _of(checks.scores_cover_every_case, asset)) for asset in scores_of()),
-        *(step_check(asset, "errors_agree", _of(checks.errors_agree, asset)) for asset in scores_of(api_bank=False)),
+        *(check for benchmark in BENCHMARKS for check in _benchmark_checks(benchmark)),
     ]
 
 
-def _of(find: Callable[..., checks.Finding], which: int | str) -> Callable[[Workspace], checks.Finding]:
-    def bound(ws: Workspace) -> checks.Finding:
-        return find(ws, which)
+def _benchmark_checks(benchmark: Benchmark[Any]) -> Iterator[dg.AssetChecksDefinition]:
+    leaks = _of(checks.no_case_is_trained_on, benchmark)
+    yield step_check(cases_asset(benchmark.name), "no_leak", leaks, also_reads=["splits"], blocking=True)
+    for asset in scores_of(benchmarks=[benchmark.name]):
+        yield step_check(asset, "complete", _of(checks.scores_cover_every_case, asset))
+        for own in benchmark.row_checks:
+            yield step_check(asset, own.name, _of(checks.rows_pass, asset, own, description=own.description))
 
-    bound.__doc__ = find.__doc__
+
+def _of(find: Callable[..., Finding], *which: object, description: str = "") -> Callable[[Workspace], Finding]:
+    def bound(ws: Workspace) -> Finding:
+        return find(ws, *which)
+
+    bound.__doc__ = description or find.__doc__
     return bound

@@ -13,7 +13,7 @@ from itool_pipeline.defs.metadata import shown
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.resources import GPU_POOL, GPU_TAGS, RunOptions, workspace
 from itool_pipeline.steps import report, trees
-from itool_pipeline.steps.plan import CODE_VERSIONS, inputs_of, kind
+from itool_pipeline.steps.plan import code_version, inputs_of
 from itool_pipeline.steps.workspace import Produced
 
 
@@ -35,7 +35,7 @@ def graph_of(asset: str, compose: Callable[..., Any], description: str, kinds: t
         partitions_def=experiments,
         group_name=group_of(asset),
         descriptions_by_output_name={"result": description},
-        code_versions_by_output_name={"result": CODE_VERSIONS[kind(asset)]},
+        code_versions_by_output_name={"result": code_version(asset)},
         tags_by_output_name={"result": {f"dagster/kind/{name}": "" for name in kinds}},
     )
 

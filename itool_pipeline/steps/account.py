@@ -8,7 +8,7 @@ from typing import Any
 
 from itool_pipeline.data.sources import LoadedData
 
-TRAINED_ON, HELD_OUT, LEFT_OUT, QUARANTINED = "trained on", "held out", "left out", "quarantined"
+TRAINED_ON, LEFT_OUT, QUARANTINED = "trained on", "left out", "quarantined"
 
 Account = Sequence[Mapping[str, Any]]
 """Rows of {source, became, reason, rows}. For quarantined rows the reason is without the particulars."""
@@ -18,10 +18,8 @@ def account_of(loaded: LoadedData) -> Account:
     """The account of freshly loaded data, sorted."""
     counts: Counter[tuple[str, str, str]] = Counter()
     counts[loaded.source, TRAINED_ON, ""] = len(loaded.train)
-    for example in loaded.bfcl_cases:
-        counts[example.source, HELD_OUT, ""] += 1
-    for (source, reason), count in loaded.left_out.items():
-        counts[source, LEFT_OUT, reason] = count
+    for reason, count in loaded.left_out.items():
+        counts[loaded.source, LEFT_OUT, reason] = count
     for row in loaded.quarantined:
         counts[row.source, QUARANTINED, row.kind] += 1
     return [

@@ -7,7 +7,13 @@ BUFFER_FILE = "buffer.parquet"
 PAIRS_FILE = "pairs.parquet"
 """Of iteration_k/pairs: table `pairs`, with the token ids of those that are kept."""
 QUARANTINE_FILE = "quarantine.parquet"
-"""Of `examples` and `api_bank_cases`: table `quarantine`."""
+"""Of `examples` and <benchmark>_cases: table `quarantine`."""
+SCORES_FILE, CASES_FILE, AGGREGATES_FILE = "scores.parquet", "cases.parquet", "aggregates.parquet"
+"""Of <benchmark>/<checkpoint>: tables `scores`, `cases` and `aggregate_scores`."""
+POOL_FILE = "pool.parquet"
+"""Of <benchmark>_cases: the cases that have one prompt, with its length in tokens."""
+COMPARISONS_FILE = "comparisons.parquet"
+"""Of `report`: table `comparisons`."""
 
 
 def nodes_file(shard: int) -> str:

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from itool_pipeline.benchmarks.bfcl.official_errors import possible_types
+from itool_pipeline.benchmarks.registry import BENCHMARKS
+from itool_pipeline.benchmarks.types import Benchmark, RowCheck
 from itool_pipeline.core.types import Example
-from itool_pipeline.data.api_bank import SOURCE
-from itool_pipeline.data.bfcl import LANGUAGES
-from itool_pipeline.data.near_duplicates import signatures, signatures_of_conversation, signatures_of_turns
 from itool_pipeline.files.parts import Parts
-from itool_pipeline.steps import answers, api_bank
 from itool_pipeline.steps.account import QUARANTINED, quarantined_shares
-from itool_pipeline.steps.artifact_files import PAIRS_FILE
-from itool_pipeline.steps.bfcl_multi_turn import multi_turn_cases
+from itool_pipeline.steps.artifact_files import CASES_FILE, PAIRS_FILE, SCORES_FILE
+from itool_pipeline.steps.cases import drawn_cases, read_pool
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_files import read_rows
-from itool_pipeline.steps.plan import kind
-from itool_pipeline.steps.prepare import EXAMPLES, account, cases, each_training_example, held_out, split_rows
+from itool_pipeline.steps.plan import BY_NAME
+from itool_pipeline.steps.prepare import EXAMPLES, account, each_training_example, split_rows
 from itool_pipeline.steps.training import CHECKPOINT
 from itool_pipeline.steps.workspace import Workspace
-
-Signatures = Callable[[Example], Iterable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,61 +34,64 @@ class Finding:
 
 
 def splits_are_disjoint(ws: Workspace) -> Finding:
-    """No example, and no group of near-duplicates, is in two of training, validation and held-out parts."""
-    rows, pool = split_rows(ws), held_out(ws)
-    problems = [f"{key} is both trained on and held out" for key in sorted(set(pool) & set(rows))]
-    groups = {
-        "training": {r["group_id"] for r in rows.values() if r["split"] == "train"},
-        "validation": {r["group_id"] for r in rows.values() if r["split"] == "validation"},
-        "held-out": {example.group for example in pool.values()},
-    }
-    for one, other in combinations(groups, 2):
-        problems += [f"group {g} is in {one} and {other} examples" for g in sorted(groups[one] & groups[other])]
+    """No group of near-duplicates is in both training and validation parts, and the buffer is of the training part."""
+    rows = split_rows(ws)
+    training, validation = (
+        {row["group_id"] for row in rows.values() if row["split"] == split} for split in ("train", "validation")
+    )
+    problems = [f"group {group} is in training and validation examples" for group in sorted(training & validation)]
     stray = (key for key, row in rows.items() if row["in_buffer"] and row["split"] != "train")
     problems += [f"{key} is buffered and not trained on" for key in stray]
-    return Finding(problems, {"examples": len(rows), "held_out": len(pool)})
+    return Finding(problems, {"examples": len(rows)})
 
 
-def no_question_leaks(ws: Workspace) -> Finding:
-    """Nothing that BFCL asks in a test is asked in training: not the same question, whatever its spelling or tools,
-    nor with the same tools one that differs in its values only. Earlier turns count where calls answer them.
+def nothing_reserved_is_trained_on(ws: Workspace) -> Finding:
+    """Nothing that a reserved benchmark asks in a test is asked in training, whether it is scored or not: not the same
+    question, whatever its spelling or tools, nor with the same tools one that differs in its values only. Earlier
+    turns count where calls answer them.
     """
-    pool = [*held_out(ws).values(), *(question for case in multi_turn_cases(ws) for question in case.questions())]
-    problems, number = _leaks(ws, pool, signatures, signatures_of_turns)
-    return Finding(problems, {"training_examples": number, "held_out_questions": len(pool)})
+    problems: list[str] = []
+    asked = number = 0
+    for benchmark in BENCHMARKS:
+        if benchmark.reserved:
+            pool = list(benchmark.questions(ws.experiment, ws.paths.downloads))
+            found, number = _leaks(ws, benchmark, pool)
+            problems, asked = [*problems, *found], asked + len(pool)
+    return Finding(problems, {"training_examples": number, "questions": asked})
 
 
-def nothing_of_api_bank_is_trained_on(ws: Workspace) -> Finding:
-    """No training example is from API-Bank, in none does the user say what is said in one of its cases.
-
-    All that the user says, because many of its calls answer a turn like `Yes, please.`, a question only after others.
-    """
-    pool = api_bank.pool(ws)
-    trained = read_rows(ws.input("splits").file(EXAMPLES), ["example_id", "source", "part"])
+def no_case_is_trained_on(ws: Workspace, benchmark: Benchmark[Any]) -> Finding:
+    """No case of the benchmark is a training example or a near-duplicate of one, and none is asked in training."""
+    pool = read_pool(ws, benchmark).examples
+    ids, groups = {case.id for case in pool}, {case.group for case in pool}
+    # A part of a reserved benchmark may be trained on, so its name tells nothing.
+    sources = set() if benchmark.reserved else {case.source for case in pool}
+    trained = read_rows(ws.input("splits").file(EXAMPLES), ["example_id", "group_id", "source", "part"])
     problems = [
-        f"training example {row['example_id']} is from API-Bank"
+        f"training example {row['example_id']} is from {benchmark.title}"
         for row in trained
-        if row["part"] == "train" and (row["source"] == SOURCE or row["example_id"] in pool)
+        if row["part"] == "train"
+        and (row["source"] in sources or row["example_id"] in ids or row["group_id"] in groups)
     ]
-    leaks, number = _leaks(ws, pool.values(), signatures_of_conversation, signatures_of_conversation)
-    return Finding([*problems, *leaks], {"training_examples": number, "api_bank_cases": len(pool)})
+    leaks, number = _leaks(ws, benchmark, pool)
+    return Finding([*problems, *leaks], {"training_examples": number, "cases": len(pool)})
 
 
-def _leaks(ws: Workspace, pool: Iterable[Example], tested: Signatures, trained: Signatures) -> tuple[list[str], int]:
+def _leaks(ws: Workspace, benchmark: Benchmark[Any], pool: Iterable[Example]) -> tuple[list[str], int]:
     """Cases that share a signature with training examples, which are read one at a time; and how many those are."""
     asked: dict[bytes, list[str]] = defaultdict(list)
     for case in pool:
-        for signature in tested(case):
+        for signature in benchmark.case_signatures(case):
             asked[signature].append(case.id)
     alike: dict[str, list[str]] = defaultdict(list)
     number = 0
     for example in each_training_example(ws):
         number += 1
-        for case_id in {key for signature in trained(example) for key in asked.get(signature, ())}:
+        shared = (asked.get(signature, ()) for signature in benchmark.training_signatures(example))
+        for case_id in {key for keys in shared for key in keys}:
             alike[case_id].append(example.id)
-    return [
-        f"case {key} asks what these training examples ask: {', '.join(alike[key])}" for key in sorted(alike)
-    ], number
+    problems = [f"case {key} asks what these training examples ask: {', '.join(alike[key])}" for key in sorted(alike)]
+    return problems, number
 
 
 def quarantine_is_small(ws: Workspace) -> Finding:
@@ -137,11 +134,10 @@ def held_out_loss_is_finite(ws: Workspace, k: int) -> Finding:
 
 def scores_cover_every_case(ws: Workspace, asset: str) -> Finding:
     """Every case to be scored was decided once, and the scores count the same cases."""
-    artifact = ws.input(asset)
-    decided = [row["case_id"] for row in pq.read_table(artifact.file(answers.CASES), columns=["case_id"]).to_pylist()]
-    scores = pq.read_table(artifact.file(answers.SCORES)).to_pylist()
-    counted = sum(row["total"] for row in scores if not row["category"].startswith(answers.AGGREGATE))
-    expected = _to_be_scored(ws, asset)
+    artifact, benchmark = ws.input(asset), BY_NAME[asset.partition("/")[0]]
+    decided = [row["case_id"] for row in pq.read_table(artifact.file(CASES_FILE), columns=["case_id"]).to_pylist()]
+    counted = sum(row["total"] for row in pq.read_table(artifact.file(SCORES_FILE)).to_pylist())
+    expected = {case.id for case in drawn_cases(ws, benchmark, read_pool(ws, benchmark)).cases}
     problems = [f"case {key} was not decided" for key in sorted(expected - set(decided))]
     problems += [f"case {key} is no case to be scored" for key in sorted(set(decided) - expected)]
     if len(decided) != len(set(decided)) or counted != len(decided):
@@ -149,23 +145,8 @@ def scores_cover_every_case(ws: Workspace, asset: str) -> Finding:
     return Finding(problems, {"cases": len(decided)})
 
 
-def errors_agree(ws: Workspace, asset: str) -> Finding:
-    """The type of each BFCL error, which we read from calls and gold, is one that the official error may stand for.
-
-    In the other languages and in conversations the type is read from the official error itself.
-    """
-    columns = ["case_id", "category", "correct", "error_type", "mistake"]
-    rows = pq.read_table(ws.input(asset).file(answers.CASES), columns=columns).to_pylist()
-    wrong = [row for row in rows if not row["correct"] and LANGUAGES.get(row["category"]) == "python"]
-    problems = [
-        f"case {row['case_id']}: ours {row['mistake']}, official {row['error_type']}"
-        for row in wrong
-        if row["mistake"] not in possible_types(row["error_type"])
-    ]
-    return Finding(problems, {"compared": len(wrong)})
-
-
-def _to_be_scored(ws: Workspace, asset: str) -> set[str]:
-    if kind(asset) == "api_bank":
-        return set(api_bank.cases(ws))
-    return {*cases(ws), *(case.id for case in multi_turn_cases(ws))}
+def rows_pass(ws: Workspace, asset: str, check: RowCheck) -> Finding:
+    """The check that the benchmark brings for the rows of a scored checkpoint."""
+    rows = pq.read_table(ws.input(asset).file(CASES_FILE), columns=list(check.columns)).to_pylist()
+    problems, compared = check.find(rows)
+    return Finding(problems, {"compared": compared})

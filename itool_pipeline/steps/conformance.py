@@ -13,15 +13,16 @@ import pyarrow.parquet as pq
 
 from itool_pipeline.benchmarks.bfcl.conformance import Conformance, JudgedCase, conformance, official_command
 from itool_pipeline.benchmarks.bfcl.conversations import MultiTurnBenchmark, tools_sandbox
+from itool_pipeline.benchmarks.bfcl.multi_turn_cases import load_multi_turn
 from itool_pipeline.benchmarks.bfcl.official_checker import OfficialChecker
 from itool_pipeline.benchmarks.bfcl.official_code import official_multi_turn
+from itool_pipeline.config import BFCL_MULTI_TURN
 from itool_pipeline.data.bfcl import load_bfcl
-from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN, load_multi_turn
 from itool_pipeline.data.rows import RowError, expect, json_object
 from itool_pipeline.data.streams import json_lines
 from itool_pipeline.data.wheels import BFCL, fetch_wheel, wheel_file
 from itool_pipeline.files.storage_errors import StorageError
-from itool_pipeline.steps import answers
+from itool_pipeline.steps.artifact_files import CASES_FILE
 from itool_pipeline.steps.display import MARKDOWN, table
 from itool_pipeline.steps.plan import checkpoints
 from itool_pipeline.steps.workspace import MissingInput, Workspace
@@ -39,7 +40,7 @@ def judged_cases(name: str) -> dict[str, list[JudgedCase]]:
     found = {}
     for checkpoint in checkpoints(ws.experiment.iterations):
         try:
-            file = ws.input(f"bfcl/{checkpoint}").file(answers.CASES)
+            file = ws.input(f"bfcl/{checkpoint}").file(CASES_FILE)
         except MissingInput:
             continue
         columns = ["case_id", "category", "output", "correct", "error_type"]
@@ -50,7 +51,7 @@ def judged_cases(name: str) -> dict[str, list[JudgedCase]]:
 
 
 def _of_row(row: Mapping[str, str]) -> JudgedCase:
-    multi_turn = row["category"] in MULTI_TURN
+    multi_turn = row["category"] in BFCL_MULTI_TURN
     result = json.loads(row["output"]) if multi_turn else row["output"]
     return JudgedCase(row["case_id"], row["category"], result, bool(row["correct"]), row["error_type"])
 

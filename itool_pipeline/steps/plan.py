@@ -6,15 +6,16 @@ from the config alone: steps find their inputs by it, and experiments that agree
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.config import MAX_ITERATIONS, ApiBankConfig, BfclHalfData, Experiment
-from itool_pipeline.data.api_bank import source_files
+from itool_pipeline.benchmarks.registry import BENCHMARKS
+from itool_pipeline.benchmarks.types import Benchmark
+from itool_pipeline.config import MAX_ITERATIONS, BfclHalfData, Experiment
 from itool_pipeline.data.wheels import BFCL, SMOLLM2
-from itool_pipeline.files.hashes import file_sha256, folder_sha256
+from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.store.manifest import Origin
 
 STAGES = ("easy", "medium", "hard")
@@ -22,19 +23,26 @@ STAGES = ("easy", "medium", "hard")
 
 CODE_VERSIONS = {
     "base_model": "1",
-    "examples": "6",
-    "splits": "3",
+    "examples": "7",
+    "splits": "4",
     "warmup": "1",
     "replay_buffer": "2",
     "trees": "6",
     "pairs": "3",
     "policy": "1",
-    "bfcl": "6",
-    "api_bank_cases": "4",
-    "api_bank": "3",
-    "report": "5",
+    "cases": "1",
+    "scores": "1",
+    "report": "6",
 }
-"""Raised by hand when a change of code changes what a step produces; the artifacts made before are then not reused."""
+"""Raised by hand when a change of code changes what a step produces; the artifacts made before are then not reused.
+
+`cases` and `scores` are what benchmarks share; each has versions of its own beside them.
+"""
+
+ALL = tuple(benchmark.name for benchmark in BENCHMARKS)
+"""The names of all benchmarks."""
+
+BY_NAME: Mapping[str, Benchmark[Any]] = {benchmark.name: benchmark for benchmark in BENCHMARKS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +65,34 @@ def policy_before(k: int) -> str:
     return "warmup/hard" if k == 1 else f"iteration_{k - 1}/policy"
 
 
-def kind(asset: str) -> str:
+def cases_asset(benchmark: str) -> str:
+    """The asset with the benchmark's cases."""
+    return f"{benchmark}_cases"
+
+
+def asked_benchmarks(experiment: Experiment) -> tuple[Benchmark[Any], ...]:
+    """The benchmarks that the experiment asks for."""
+    return tuple(benchmark for benchmark in BENCHMARKS if benchmark.settings(experiment) is not None)
+
+
+def step_kind(asset: str) -> str:
     """Key of CODE_VERSIONS: what kind of step makes the asset."""
-    return asset.split("/")[0] if asset.startswith(("warmup/", "bfcl/", "api_bank/")) else asset.split("/")[-1]
+    group, _, name = asset.partition("/")
+    if group in ALL:
+        return "scores"
+    if group.removesuffix("_cases") in ALL:
+        return "cases"
+    return "warmup" if group == "warmup" else name or group
+
+
+def code_version(asset: str) -> str:
+    """The version of the code that makes the asset; of a benchmark's, that of its own code is a part."""
+    kind, shared = step_kind(asset), CODE_VERSIONS[step_kind(asset)]
+    if kind == "scores":
+        return f"{shared}.{BY_NAME[asset.partition('/')[0]].scores_version}"
+    if kind == "cases":
+        return f"{shared}.{BY_NAME[asset.removesuffix('_cases')].cases_version}"
+    return shared
 
 
 def trained_stages(experiment: Experiment) -> tuple[str, ...]:
@@ -78,25 +111,22 @@ def passes_on(experiment: Experiment, asset: str) -> bool:
     return asset.startswith("warmup/") and asset.removeprefix("warmup/") not in trained_stages(experiment)
 
 
-def benchmarks(api_bank: bool = True) -> dict[str, str]:
-    """Name → the asset with its cases, of each benchmark that is scored."""
-    return {"bfcl": "examples", **({"api_bank": "api_bank_cases"} if api_bank else {})}
-
-
-def scores_of(iterations: int = MAX_ITERATIONS, api_bank: bool = True) -> tuple[str, ...]:
+def scores_of(iterations: int = MAX_ITERATIONS, benchmarks: Sequence[str] = ALL) -> tuple[str, ...]:
     """The assets that score a checkpoint on a benchmark."""
-    return tuple(f"{benchmark}/{name}" for benchmark in benchmarks(api_bank) for name in checkpoints(iterations))
+    return tuple(f"{benchmark}/{name}" for benchmark in benchmarks for name in checkpoints(iterations))
 
 
-def inputs_of(asset: str, iterations: int = MAX_ITERATIONS, api_bank: bool = True) -> tuple[str, ...]:
+def inputs_of(asset: str, iterations: int = MAX_ITERATIONS, benchmarks: Sequence[str] = ALL) -> tuple[str, ...]:
     """The assets that `asset` is made from; the edges of the graph in DESIGN's order."""
     group, _, name = asset.partition("/")
     if group == "warmup":
         before = STAGES[: STAGES.index(name)][-1:]
         return ("base_model", "splits", *(f"warmup/{stage}" for stage in before))
-    if group in benchmarks():
+    if step_kind(asset) == "scores":
         checkpoint = checkpoints(MAX_ITERATIONS)[name]
-        return ("base_model", benchmarks()[group], *({checkpoint} - {"base_model"}))
+        return ("base_model", cases_asset(group), *({checkpoint} - {"base_model"}))
+    if step_kind(asset) == "cases":
+        return ("base_model",)
     if group.startswith("iteration_"):
         k = int(group.removeprefix("iteration_"))
         policy = policy_before(k)
@@ -110,56 +140,56 @@ def inputs_of(asset: str, iterations: int = MAX_ITERATIONS, api_bank: bool = Tru
         "base_model": (),
         "examples": ("base_model",),
         "splits": ("examples",),
-        "api_bank_cases": ("base_model",),
         "report": (
-            *scores_of(iterations, api_bank),
+            *scores_of(iterations, benchmarks),
             *(f"iteration_{k}/pairs" for k in range(1, iterations + 1)),
         ),
     }[asset]
 
 
-def assets_of(iterations: int = MAX_ITERATIONS, api_bank: bool = True) -> tuple[str, ...]:
-    """All assets of an experiment with so many iterations, every one after its inputs.
-
-    api_bank  whether it is scored on API-Bank too
-    """
+def assets_of(iterations: int = MAX_ITERATIONS, benchmarks: Sequence[str] = ALL) -> tuple[str, ...]:
+    """All assets of an experiment with so many iterations and these benchmarks, every one after its inputs."""
     steps = ("replay_buffer", "trees", "pairs", "policy")
     unrolled = [f"iteration_{k}/{step}" for k in range(1, iterations + 1) for step in steps]
-    cases = ["api_bank_cases"] if api_bank else []
-    front = ("base_model", "examples", "splits", *cases, *(f"warmup/{s}" for s in STAGES))
-    return (*front, *unrolled, *scores_of(iterations, api_bank), "report")
+    front = ("base_model", "examples", "splits", *map(cases_asset, benchmarks), *(f"warmup/{s}" for s in STAGES))
+    return (*front, *unrolled, *scores_of(iterations, benchmarks), "report")
 
 
 def plan(experiment: Experiment) -> dict[str, Planned]:
     """Every asset of the experiment with its fingerprint, inputs first."""
     planned: dict[str, Planned] = {}
-    shape = (experiment.iterations, experiment.evaluation.api_bank is not None)
-    content = {"data": data_content(experiment), "api_bank": api_bank_content(experiment)}
+    shape = (experiment.iterations, [benchmark.name for benchmark in asked_benchmarks(experiment)])
+    content = data_content(experiment)
     for asset in assets_of(*shape):
         inputs = {name: planned[name].fingerprint for name in inputs_of(asset, *shape)}
         section = _section(experiment, asset, content)
         if passes_on(experiment, asset):  # neither data nor settings matter to it
             del inputs["splits"]
             section = {"passes_on": True}
-        origin = Origin(inputs=inputs, code_version=CODE_VERSIONS[kind(asset)], config=section)
+        origin = Origin(inputs=inputs, code_version=code_version(asset), config=section)
         planned[asset] = Planned(asset, origin, origin.fingerprint(asset))
     return planned
 
 
-def _section(e: Experiment, asset: str, content: Mapping[str, str]) -> Mapping[str, Any]:
+def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
     """The part of the config that decides what `asset` is; `content` stands for the local data."""
-    asked = e.evaluation.api_bank or ApiBankConfig()
+    kind = step_kind(asset)
+    if kind == "cases":
+        return {"source": BY_NAME[asset.removesuffix("_cases")].source(e), "prompt": e.prompt}
+    if kind == "scores":
+        return _asked(e, BY_NAME[asset.partition("/")[0]])
     stagewise = e.warmup.curriculum not in ("mixed", "none")
     # A stage is the same wherever the curriculum ends after it.
     warmup = e.warmup.model_copy(update={"curriculum": "easy_to_hard"}) if stagewise else e.warmup
-    numerics = {"device": e.compute.device, "dtype": e.compute.dtype, "batch_tokens": e.compute.batch_tokens}
+    numerics = _numerics(e)
     sections: dict[str, Mapping[str, Any]] = {
         "base_model": {"model": e.model, "wheel": SMOLLM2.sha256 if e.model.type == "smollm2_wheel" else ""},
         "examples": {
             # The bound on unreadable rows decides whether the run goes on, not what is read.
             "data": e.data.model_dump(mode="json", exclude={"max_quarantined"}),
-            "content": content["data"],
-            "wheel": BFCL.sha256,
+            "content": content,
+            "wheel": BFCL.sha256 if isinstance(e.data, BfclHalfData) else "",
+            "left_out": {benchmark.name: benchmark.source(e) for benchmark in BENCHMARKS if benchmark.reserved},
             "prompt": e.prompt,
             "seed": e.seed,
         },
@@ -175,16 +205,22 @@ def _section(e: Experiment, asset: str, content: Mapping[str, str]) -> Mapping[s
             "seed": e.seed,
             "compute": numerics,
         },
-        "bfcl": {"bfcl": e.evaluation.bfcl, "seed": e.seed, "compute": numerics},
-        "api_bank_cases": {"source": content["api_bank"] or f"{asked.name}@{asked.revision}", "prompt": e.prompt},
-        "api_bank": {
-            "api_bank": asked.model_dump(exclude={"path", "name", "revision"}),
-            "seed": e.seed,
-            "compute": numerics,
-        },
         "report": {"experiment": e.name, "description": e.description},
     }
-    return sections[kind(asset)]
+    return sections[kind]
+
+
+def _asked(e: Experiment, benchmark: Benchmark[Any]) -> Mapping[str, Any]:
+    """What is asked of the benchmark, and how; where its cases are from is in the fingerprint of these."""
+    settings = benchmark.settings(e)
+    assert settings is not None
+    asked = settings.model_dump(mode="json", exclude=set(benchmark.source_keys))
+    return {"asked": asked, "seed": e.seed, "compute": _numerics(e)}
+
+
+def _numerics(e: Experiment) -> Mapping[str, Any]:
+    """Of `compute`, what numbers depend on."""
+    return {"device": e.compute.device, "dtype": e.compute.dtype, "batch_tokens": e.compute.batch_tokens}
 
 
 def data_content(experiment: Experiment) -> str:
@@ -192,15 +228,10 @@ def data_content(experiment: Experiment) -> str:
     if isinstance(experiment.data, BfclHalfData) or experiment.data.path is None:
         return ""
     path = Path(experiment.data.path).expanduser()
-    if not path.is_file():
-        return ""  # reading it will say so, with what to do
-    return file_sha256(path)
+    return file_sha256(path) if path.is_file() else ""  # reading it will say so, with what to do
 
 
-def api_bank_content(experiment: Experiment) -> str:
-    """The same for a local copy of API-Bank: of the names and contents of the files that are read."""
-    asked = experiment.evaluation.api_bank
-    if asked is None or asked.path is None:
-        return ""
-    directory = Path(asked.path).expanduser()
-    return folder_sha256(directory, source_files(directory))
+def local_content(experiment: Experiment) -> str:
+    """A text that changes when any local file changes that the experiment reads; empty when it reads none."""
+    own = (benchmark.local_content(experiment) for benchmark in asked_benchmarks(experiment))
+    return data_content(experiment) + "".join(own)

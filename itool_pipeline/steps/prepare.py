@@ -12,14 +12,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from itool_pipeline.config import BFCL_MULTI_TURN, BfclConfig
-from itool_pipeline.core.difficulty import Thresholds, difficulty, size
+from itool_pipeline.benchmarks.registry import BENCHMARKS
+from itool_pipeline.config import Experiment
+from itool_pipeline.core.difficulty import Thresholds, difficulty
 from itool_pipeline.core.replay_buffer import draw_buffer
 from itool_pipeline.core.splits import validation_ids
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.base_model import prepare_base_model
 from itool_pipeline.data.rows import Quarantined
-from itool_pipeline.data.sources import TokenCount, choose_cases, load_data
+from itool_pipeline.data.sources import load_data
 from itool_pipeline.engines.chat import Chat, ChatTemplateError
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.account import Account, account_of, lost
@@ -34,15 +35,11 @@ from itool_pipeline.store.rows import Rows
 from itool_pipeline.store.table_files import write_table_file
 from itool_pipeline.store.tables import QUARANTINE
 
-TRAIN, HELD_OUT, ACCOUNT = "train.parquet", "held_out.parquet", "account.json"
+TRAIN, ACCOUNT = "train.parquet", "account.json"
 """Of `examples`. ACCOUNT: what became of every row of each source, with counts."""
 SPLITS, EXAMPLES = "splits.parquet", "examples.parquet"
 """Of `splits`. SPLITS has an example's group and where it goes; EXAMPLES is the table `examples`."""
 
-POOL = BfclConfig(max_prompt_tokens=10**9)
-"""Every held-out question of one turn."""
-
-PROMPT_SCHEMA = pa.schema([("prompt_tokens", pa.int32())])
 SPLIT_SCHEMA = pa.schema(
     [("part", pa.string()), ("split", pa.string()), ("difficulty", pa.string()), ("in_buffer", pa.bool_())]
 )
@@ -54,10 +51,7 @@ def base_model(ws: Workspace) -> Produced:
 
 
 def examples(ws: Workspace) -> Produced:
-    """Examples to train on, the whole held-out pool, and what became of every other row, with the reason.
-
-    Which cases of the pool are scored is up to `bfcl/<checkpoint>`: to score more of them, nothing is trained again.
-    """
+    """Examples to train on, and what became of every other row, with the reason."""
 
     def make(step: Step) -> dict[str, Any]:
         template, context, e = chat(ws), context_tokens(ws), ws.experiment
@@ -72,7 +66,13 @@ def examples(ws: Workspace) -> Produced:
             return context is None or (tokens(example) or 0) + len(template.response(example.response)) <= context
 
         loaded = load_data(
-            e.data, POOL, ws.paths.downloads, e.seed, token_count=tokens, fits=fits, progress=ws.progress
+            e.data,
+            ws.paths.downloads,
+            e.seed,
+            asked=asked_in_tests(e, ws.paths.downloads),
+            token_count=tokens,
+            fits=fits,
+            progress=ws.progress,
         )
         became = account_of(loaded)
         if not loaded.train:
@@ -85,19 +85,17 @@ def examples(ws: Workspace) -> Produced:
                 yield example, {}
 
         write_examples(step.work / TRAIN, written())
-        write_pool(step.work / HELD_OUT, loaded.bfcl_cases, tokens)
         write_quarantine(step.work / QUARANTINE_FILE, loaded.quarantined)
         Parts(step.work).write_json(ACCOUNT, became)
         categories = Counter(row["category"] for row in read_rows(step.work / TRAIN, ["category"]))
         return {
             "train_examples": len(loaded.train),
-            "held_out": len(loaded.bfcl_cases),
             "quarantined": len(loaded.quarantined),
             "left_out": sum(loaded.left_out.values()),
             "tools_shown_by": template.tools_shown_by,
             "tokenised_alone": alone[True],
             "data_commit": loaded.commit or None,
-            "by_category": table(_by_category(categories, Counter(x.category for x in loaded.bfcl_cases))),
+            "by_category": table({"category": name, "train": count} for name, count in sorted(categories.items())),
             "account": table(became),
             "some_quarantined": table(asdict(row) for row in loaded.quarantined[:5]),
             "some_examples": table(_shown(x) for x in islice(read_examples(step.work / TRAIN), 5)),
@@ -146,12 +144,9 @@ def splits(ws: Workspace) -> Produced:
 def _divided(
     data: Artifact, rows: Mapping[str, Mapping[str, Any]], bounds: Thresholds
 ) -> Iterator[tuple[Example, Mapping[str, Any]]]:
-    """Every example with its columns of SPLIT_SCHEMA, those to be scored last."""
+    """Every example with its columns of SPLIT_SCHEMA."""
     for example in read_examples(data.file(TRAIN)):
         yield example, {"part": "train", **{key: rows[example.id][key] for key in ("split", "difficulty", "in_buffer")}}
-    for example in read_examples(data.file(HELD_OUT)):
-        level = str(difficulty(size(example), bounds))
-        yield example, {"part": "held_out", "split": None, "difficulty": level, "in_buffer": False}
 
 
 def split_rows(ws: Workspace) -> dict[str, dict[str, Any]]:
@@ -170,39 +165,15 @@ def training_examples(ws: Workspace, ids: Collection[str] | None = None) -> dict
     return {example.id: example for example in each_training_example(ws, ids)}
 
 
-def held_out(ws: Workspace) -> dict[str, Example]:
-    """The held-out pool, by id."""
-    pool, _ = read_pool(ws.input("examples").file(HELD_OUT))
-    return {example.id: example for example in pool}
-
-
-def held_out_sizes(ws: Workspace) -> Counter[str]:
-    """Category → how many cases of the held-out pool it has."""
-    return Counter(row["category"] for row in read_rows(ws.input("examples").file(HELD_OUT), ["category"]))
-
-
-def cases(ws: Workspace) -> dict[str, Example]:
-    """Every BFCL case of one turn to be scored, by id: what the config draws from the held-out pool."""
-    chosen, _ = drawn_cases(ws)
-    return {example.id: example for example in chosen}
-
-
-def drawn_cases(ws: Workspace) -> tuple[tuple[Example, ...], Counter[str]]:
-    """The cases of one turn to be scored; and how many, of the categories asked for, cannot be, by reason."""
-    e, asked = ws.experiment, ws.experiment.evaluation.bfcl
-    limits = (asked.categories, asked.max_prompt_tokens, asked.cases_per_category)
-    chosen, unfit = draw_from(ws.input("examples").file(HELD_OUT), *limits, e.seed)
-    if not chosen and not set(e.evaluation.bfcl.categories) & set(BFCL_MULTI_TURN):
-        raise StepError(f"experiment {e.name}: evaluation.bfcl leaves no case; raise its max_prompt_tokens")
-    return chosen, unfit
-
-
-def draw_from(
-    pool: Path, categories: Collection[str], max_tokens: int, limit: int | None, seed: int
-) -> tuple[tuple[Example, ...], Counter[str]]:
-    """At most `limit` cases of each category, out of a file of `write_pool`; and how many do not fit, by reason."""
-    examples, tokens = read_pool(pool)
-    return choose_cases(examples, categories, max_tokens, limit, seed, lambda example: tokens[example.id])
+def asked_in_tests(experiment: Experiment, downloads: Path) -> frozenset[bytes]:
+    """The signatures of all that the reserved benchmarks may ask: what has one of them is not trained on."""
+    return frozenset(
+        signature
+        for benchmark in BENCHMARKS
+        if benchmark.reserved
+        for question in benchmark.questions(experiment, downloads)
+        for signature in benchmark.case_signatures(question)
+    )
 
 
 def prompt_tokens(template: Chat, example: Example) -> int | None:
@@ -211,17 +182,6 @@ def prompt_tokens(template: Chat, example: Example) -> int | None:
         return len(template.prompt(example))
     except ChatTemplateError:
         return None
-
-
-def write_pool(path: Path, pool: Iterable[Example], tokens: TokenCount) -> None:
-    """Cases with the length of their prompts in tokens, so that reading them needs no model."""
-    write_examples(path, ((x, {"prompt_tokens": tokens(x)}) for x in pool), PROMPT_SCHEMA)
-
-
-def read_pool(path: Path) -> tuple[list[Example], dict[str, int | None]]:
-    """The cases, and case id → tokens of its prompt."""
-    tokens = {row["example_id"]: row["prompt_tokens"] for row in read_rows(path, ["example_id", "prompt_tokens"])}
-    return list(read_examples(path)), tokens
 
 
 def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> None:
@@ -238,10 +198,6 @@ def account(ws: Workspace) -> Account:
     """What became of the rows of each source."""
     rows: Account = Parts(ws.input("examples").path).read_json(ACCOUNT)
     return rows
-
-
-def _by_category(train: Counter[str], held_out: Counter[str]) -> list[dict[str, Any]]:
-    return [{"category": c, "train": train[c], "held_out": held_out[c]} for c in sorted(train | held_out)]
 
 
 def _shown(example: Example) -> dict[str, Any]:

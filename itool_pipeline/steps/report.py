@@ -1,38 +1,28 @@
-"""report: the leaderboard of one experiment, its errors by type, and what the search found, on one page."""
+"""report: the leaderboard of one experiment, its errors by type, and what the search found, on one page.
+
+Every figure but the comparisons is read from the database's views, by the artifacts that the report is made from.
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from itool_pipeline.core.statistics import mcnemar_exact, paired_bootstrap, wilson_interval
-from itool_pipeline.steps import answers, bfcl
+from itool_pipeline.benchmarks.types import Benchmark
+from itool_pipeline.steps.artifact_files import COMPARISONS_FILE
+from itool_pipeline.steps.comparisons import compare_checkpoints
 from itool_pipeline.steps.display import IMAGE, MARKDOWN, bar_plot, table
-from itool_pipeline.steps.plan import benchmarks, checkpoints
-from itool_pipeline.steps.workspace import Produced, StepError, Workspace
+from itool_pipeline.steps.plan import asked_benchmarks, checkpoints
+from itool_pipeline.steps.scoring import score_tables
+from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
+from itool_pipeline.store.figures import artifact_figures
+from itool_pipeline.store.table_files import write_table_file
+from itool_pipeline.store.tables import COMPARISONS
 
-COMPARISONS = "comparisons.parquet"
-COMPARISON_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("benchmark", "first_checkpoint", "second_checkpoint")]
-    + [(name, pa.int32()) for name in ("cases", "first_correct", "second_correct", "gained", "lost")]
-    + [(name, pa.float64()) for name in ("difference", "low", "high", "p_value")]
-)
-
-Scores = dict[str, dict[str, dict[str, Any]]]
-"""Checkpoint → category → its row of `scores`; the category `all` sums those that count each case once."""
-
+Row = Mapping[str, Any]
 Tables = dict[str, dict[str, str]]
-
-_OF_THE_LAST = ("errors_by_category", "fails_most")
-"""What the page takes from the scoring of the last checkpoint as it is."""
-
-_TITLES = {"bfcl": "held-out BFCL cases", "api_bank": "API-Bank's calls"}
 
 
 def report(ws: Workspace) -> Produced:
@@ -43,63 +33,125 @@ def report(ws: Workspace) -> Produced:
         shown: Tables = {}
         accuracies: dict[str, float] = {}
         compared: list[dict[str, Any]] = []
-        for benchmark in _scored(ws):
-            scores: Scores = {name: _scores(ws, benchmark, name) for name in names}
-            errors = {name: _errors(ws, benchmark, name) for name in names}
-            comparisons = compare(ws, benchmark, names)
-            shown |= _of_benchmark(step, benchmark, scores, errors, comparisons)
-            last = ws.input(f"{benchmark}/{names[-1]}").manifest.metadata
-            shown |= {f"{name}{_suffix(benchmark)}": last[name] for name in _OF_THE_LAST}
-            accuracies |= {f"accuracy_{name}{_suffix(benchmark)}": scores[name]["all"]["accuracy"] for name in names}
+        for benchmark in asked_benchmarks(ws.experiment):
+            figures, comparisons = Figures.of(ws, benchmark, names), compare_checkpoints(ws, benchmark.name, names)
+            shown |= _tables(step, benchmark, figures, comparisons)
+            accuracies |= {f"accuracy_{name}_{benchmark.name}": figures.whole[name]["accuracy"] for name in names}
             compared += comparisons
-        pq.write_table(pa.Table.from_pylist(compared, COMPARISON_SCHEMA), step.work / COMPARISONS)
-        shown["aggregates"] = table(_aggregates(ws, names))
+        write_table_file(step.work / COMPARISONS_FILE, COMPARISONS, compared)
         shown["search"] = table(_search_row(ws, k) for k in range(1, ws.experiment.iterations + 1))
         (step.work / "report.md").write_text(_page(ws, shown))
         return {**shown, **accuracies}
 
-    return ws.produce("report", make, lambda artifact: {"comparisons": [artifact.file(COMPARISONS)]})
+    return ws.produce("report", make, lambda artifact: {COMPARISONS.name: [artifact.file(COMPARISONS_FILE)]})
 
 
-def compare(ws: Workspace, benchmark: str, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Every checkpoint with every one before it: a row of the table `comparisons` for each two."""
-    verdicts = {name: _verdicts(ws, benchmark, name) for name in names}
-    pairs = itertools.combinations(names, 2)
-    return [_comparison(benchmark, first, second, verdicts, ws.experiment.seed) for first, second in pairs]
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the views tell of a benchmark: for each checkpoint its rows, most cases first where cases are counted."""
+
+    whole: Mapping[str, Row]
+    categories: Mapping[str, Sequence[Row]]
+    errors: Mapping[str, Sequence[Row]]
+    category_errors: Mapping[str, Sequence[Row]]
+    failures: Mapping[str, Sequence[Row]]
+    aggregates: Mapping[str, Sequence[Row]]
+
+    @staticmethod
+    def of(ws: Workspace, benchmark: Benchmark[Any], names: Sequence[str]) -> Figures:
+        scored = {name: ws.input(f"{benchmark.name}/{name}") for name in names}
+        for artifact in scored.values():  # the database may have been lost since, the artifacts were not
+            ws.database.replace_many(score_tables(artifact), artifact.fingerprint)
+        prints = {artifact.fingerprint: name for name, artifact in scored.items()}
+
+        def read(view: str, *order: str) -> dict[str, list[Row]]:
+            rows = artifact_figures(ws.database, view, list(prints))
+            rows.sort(key=lambda row: (-row.get("cases", 0), *(str(row[column]) for column in order)))
+            return {name: [row for row in rows if prints[row["artifact"]] == name] for name in names}
+
+        place = {category: index for index, category in enumerate(benchmark.categories)}
+        by_category, wrong = read("category_scores", "category"), read("category_errors", "category", "mistake")
+        for rows in (*by_category.values(), *wrong.values()):
+            rows.sort(key=lambda row: place.get(row["category"], len(place)))
+        return Figures(
+            whole={name: rows[0] for name, rows in read("benchmark_scores").items()},
+            categories=by_category,
+            errors=read("benchmark_errors", "mistake"),
+            category_errors=wrong,
+            failures=read("benchmark_failures", "function", "parameter", "mistake"),
+            aggregates=read("benchmark_aggregates", "rule", "part"),
+        )
 
 
-def _comparison(
-    benchmark: str, first: str, second: str, verdicts: Mapping[str, Mapping[str, bool]], seed: int
-) -> dict[str, Any]:
-    before, after = verdicts[first], verdicts[second]
-    if before.keys() != after.keys():
-        raise StepError(f"{first} and {second} were not scored on the same cases; materialize {benchmark}/* again")
-    one, other = list(before.values()), [after[key] for key in before]
-    gained = sum(b and not a for a, b in zip(one, other, strict=True))
-    lost = sum(a and not b for a, b in zip(one, other, strict=True))
-    difference, low, high = paired_bootstrap(one, other, seed=seed)
+def _tables(step: Step, benchmark: Benchmark[Any], figures: Figures, comparisons: Sequence[Row]) -> Tables:
+    """Leaderboard and errors of one benchmark, each as a table and as a picture; and how checkpoints compare on it."""
+    name, title, last = benchmark.name, benchmark.title, list(figures.whole)[-1]
+    accuracy = {
+        of: {"all": figures.whole[of]["accuracy"], **{row["category"]: row["accuracy"] for row in rows}}
+        for of, rows in figures.categories.items()
+    }
+    errors = {of: {row["mistake"]: float(row["cases"]) for row in rows} for of, rows in figures.errors.items()}
+    pictures = {kind: step.work / f"{kind}_{name}.png" for kind in ("accuracy", "errors")}
     return {
-        "benchmark": benchmark,
-        "first_checkpoint": first,
-        "second_checkpoint": second,
-        "cases": len(one),
-        "first_correct": sum(one),
-        "second_correct": sum(other),
-        "gained": gained,
-        "lost": lost,
-        "difference": difference,
-        "low": low,
-        "high": high,
-        "p_value": mcnemar_exact(gained, lost),
+        f"leaderboard_{name}": table(_leaderboard(figures)),
+        f"aggregates_{name}": table(_aggregates(figures)),
+        f"comparisons_{name}": table(_shown_comparison(row) for row in comparisons),
+        f"errors_by_type_{name}": table(_counts("checkpoint", errors)),
+        f"errors_by_category_{name}": table(_errors_by_category(figures.category_errors[last])),
+        f"fails_most_{name}": table(_failure(row) for row in figures.failures[last][:10]),
+        f"accuracy_{name}": bar_plot(pictures["accuracy"], accuracy, f"Accuracy on {title}", "accuracy"),
+        f"errors_{name}": bar_plot(pictures["errors"], errors, f"Wrong {title} by type of error", "cases"),
     }
 
 
-def _verdicts(ws: Workspace, benchmark: str, checkpoint: str) -> dict[str, bool]:
-    file = ws.input(f"{benchmark}/{checkpoint}").file(answers.CASES)
-    return {row["case_id"]: row["correct"] for row in pq.read_table(file, columns=["case_id", "correct"]).to_pylist()}
+def _leaderboard(figures: Figures) -> list[dict[str, Any]]:
+    return [
+        {
+            "checkpoint": name,
+            "all": _cell(whole),
+            **{row["category"]: _cell(row) for row in figures.categories[name]},
+        }
+        for name, whole in figures.whole.items()
+    ]
 
 
-def _shown_comparison(row: Mapping[str, Any]) -> dict[str, Any]:
+def _cell(row: Row) -> str:
+    return f"{row['accuracy']:.1%} ({row['correct']}/{row['total']}; {row['low']:.0%}-{row['high']:.0%})"
+
+
+def _aggregates(figures: Figures) -> list[dict[str, Any]]:
+    """One row for each rule and part, one column for each checkpoint."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    missing: dict[tuple[str, str], str] = {}
+    for name, rows in figures.aggregates.items():
+        for row in rows:
+            key = row["rule"], row["part"]
+            share = "-" if row["accuracy"] is None else f"{row['accuracy']:.1%}"
+            found.setdefault(key, {})[name] = share if row["total"] is None or share == "-" else _cell(row)
+            missing[key] = row["missing"]
+    return [
+        {"rule": rule, "part": part, **row, "not evaluated": missing[rule, part]} for (rule, part), row in found.items()
+    ]
+
+
+def _counts(head: str, counts: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+    """One row for each group, one column for each type of error, 0 where there is none."""
+    kinds = list(dict.fromkeys(kind for row in counts.values() for kind in row))
+    return [{head: name, **{kind: int(row.get(kind, 0)) for kind in kinds}} for name, row in counts.items()]
+
+
+def _errors_by_category(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    counts: dict[str, dict[str, float]] = {}
+    for row in rows:
+        counts.setdefault(row["category"], {})[row["mistake"]] = row["cases"]
+    return _counts("category", counts)
+
+
+def _failure(row: Row) -> dict[str, Any]:
+    return {name: row[name] for name in ("function", "parameter", "mistake", "cases")}
+
+
+def _shown_comparison(row: Row) -> dict[str, Any]:
     return {
         "from": row["first_checkpoint"],
         "to": row["second_checkpoint"],
@@ -109,86 +161,6 @@ def _shown_comparison(row: Mapping[str, Any]) -> dict[str, Any]:
         "difference": f"{row['difference']:+.1%} ({row['low']:+.1%} to {row['high']:+.1%})",
         "p": f"{row['p_value']:.3g}",
     }
-
-
-def _aggregates(ws: Workspace, names: Sequence[str]) -> list[dict[str, Any]]:
-    """BFCL's overall scores: one row for each rule and part, one column for each checkpoint."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    missing: dict[tuple[str, str], str] = {}
-    for name in names:
-        for row in pq.read_table(ws.input(f"bfcl/{name}").file(bfcl.AGGREGATES)).to_pylist():
-            key = row["rule"], row["part"]
-            found.setdefault(key, {})[name] = "-" if row["accuracy"] is None else f"{row['accuracy']:.1%}"
-            missing[key] = row["missing"]
-    return [
-        {"rule": rule, "part": part, **row, "not evaluated": missing[rule, part]} for (rule, part), row in found.items()
-    ]
-
-
-def _scored(ws: Workspace) -> list[str]:
-    return list(benchmarks(api_bank=ws.has("api_bank_cases")))
-
-
-def _suffix(benchmark: str) -> str:
-    return "" if benchmark == "bfcl" else f"_{benchmark}"
-
-
-def _of_benchmark(
-    step: Step,
-    benchmark: str,
-    scores: Scores,
-    errors: dict[str, dict[str, float]],
-    comparisons: Sequence[Mapping[str, Any]],
-) -> Tables:
-    """Leaderboard and errors of one benchmark, each as a table and as a picture; and how checkpoints compare on it."""
-    suffix, title = _suffix(benchmark), _TITLES[benchmark]
-    accuracy = {name: {c: row["accuracy"] for c, row in rows.items()} for name, rows in scores.items()}
-    return {
-        f"leaderboard{suffix}": table(_leaderboard(scores)),
-        f"comparisons{suffix}": table(_shown_comparison(row) for row in comparisons),
-        f"errors_by_type{suffix}": table(_error_table(errors)),
-        f"accuracy{suffix}": bar_plot(
-            step.work / f"accuracy{suffix}.png", accuracy, f"Accuracy on {title}", "accuracy"
-        ),
-        f"errors{suffix}": bar_plot(
-            step.work / f"errors{suffix}.png", errors, f"Wrong {title} by type of error", "cases"
-        ),
-    }
-
-
-def _scores(ws: Workspace, benchmark: str, checkpoint: str) -> dict[str, dict[str, Any]]:
-    rows = pq.read_table(ws.input(f"{benchmark}/{checkpoint}").file(answers.SCORES)).to_pylist()
-    counted = [row for row in rows if not row["category"].startswith(answers.AGGREGATE)]
-    correct, total = sum(r["correct"] for r in counted), sum(r["total"] for r in counted)
-    low, high = wilson_interval(correct, total)
-    whole = {"correct": correct, "total": total, "accuracy": correct / total, "low": low, "high": high}
-    return {**{row["category"].removeprefix(f"{answers.AGGREGATE}_"): row for row in rows}, "all": whole}
-
-
-def _errors(ws: Workspace, benchmark: str, checkpoint: str) -> dict[str, float]:
-    file = ws.input(f"{benchmark}/{checkpoint}").file(answers.CASES)
-    rows = pq.read_table(file, columns=["correct", "mistake"]).to_pylist()
-    counts = Counter(row["mistake"] or "unclassified" for row in rows if not row["correct"])
-    return {name: float(count) for name, count in counts.most_common()}
-
-
-def _leaderboard(scores: Scores) -> list[dict[str, Any]]:
-    categories = list(dict.fromkeys(category for rows in scores.values() for category in rows))
-    order = [*(["all"] if "all" in categories else []), *(c for c in categories if c != "all")]
-    return [
-        {"checkpoint": name, **{category: _cell(rows[category]) for category in order}} for name, rows in scores.items()
-    ]
-
-
-def _cell(row: dict[str, Any]) -> str:
-    return f"{row['accuracy']:.1%} ({row['correct']}/{row['total']}; {row['low']:.0%}-{row['high']:.0%})"
-
-
-def _error_table(errors: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    kinds = list(dict.fromkeys(kind for counts in errors.values() for kind in counts))
-    return [
-        {"checkpoint": name, **{kind: int(counts.get(kind, 0)) for kind in kinds}} for name, counts in errors.items()
-    ]
 
 
 def _search_row(ws: Workspace, k: int) -> dict[str, Any]:
@@ -201,28 +173,30 @@ def _search_row(ws: Workspace, k: int) -> dict[str, Any]:
 def _page(ws: Workspace, shown: Tables) -> str:
     e = ws.experiment
     sections = [f"# {e.name}\n\n{e.description}"]
-    for benchmark in _scored(ws):
+    for benchmark in asked_benchmarks(e):
         sections += _sections(benchmark, shown)
     sections.append(f"## Search\n\n{shown['search'][MARKDOWN]}")
     return "\n\n".join(sections) + "\n"
 
 
-def _sections(benchmark: str, shown: Tables) -> list[str]:
-    """What the page tells of one benchmark. Overall scores are BFCL's alone."""
-    suffix, title = _suffix(benchmark), _TITLES[benchmark]
-    overall = (
-        "## Overall, by BFCL's rules\n\nv3 is the paper's. A part that was not evaluated is missing, not 0; "
-        "`overall_partial` weighs what is there, and compares with no published number.\n\n"
-        f"{shown['aggregates'][MARKDOWN]}"
-    )
+def _sections(benchmark: Benchmark[Any], shown: Tables) -> list[str]:
+    """What the page tells of one benchmark."""
+    title = benchmark.title
+
+    def of(kind: str) -> str:
+        return shown[f"{kind}_{benchmark.name}"][MARKDOWN]
+
+    def picture(kind: str) -> str:
+        return f"![{kind}]({shown[f'{kind}_{benchmark.name}'][IMAGE]})"
+
+    overall = f"## Overall, by its rules: {title}\n\n{benchmark.rules}\n\n{of('aggregates')}"
     return [
         f"## Leaderboard: {title}\n\nCorrect cases, with 95% Wilson intervals.\n\n"
-        f"{shown[f'leaderboard{suffix}'][MARKDOWN]}\n\n![accuracy]({shown[f'accuracy{suffix}'][IMAGE]})",
-        *([overall] if benchmark == "bfcl" else []),
+        f"{of('leaderboard')}\n\n{picture('accuracy')}",
+        *([overall] if benchmark.rules else []),
         f"## Checkpoints on the same cases: {title}\n\nDifference with its 95% interval by paired bootstrap; p by "
-        f"McNemar's exact test.\n\n{shown[f'comparisons{suffix}'][MARKDOWN]}",
-        f"## Errors by type: {title}\n\n"
-        f"{shown[f'errors_by_type{suffix}'][MARKDOWN]}\n\n![errors]({shown[f'errors{suffix}'][IMAGE]})\n\n"
-        f"Of the last checkpoint, by category:\n\n{shown[f'errors_by_category{suffix}'][MARKDOWN]}\n\n"
-        f"What fails most in it:\n\n{shown[f'fails_most{suffix}'][MARKDOWN]}",
+        f"McNemar's exact test.\n\n{of('comparisons')}",
+        f"## Errors by type: {title}\n\n{of('errors_by_type')}\n\n{picture('errors')}\n\n"
+        f"Of the last checkpoint, by category:\n\n{of('errors_by_category')}\n\n"
+        f"What fails most in it:\n\n{of('fails_most')}",
     ]

@@ -51,7 +51,7 @@ LINEAGE = Table(
 
 EXAMPLES = Table(
     "examples",
-    "examples to train on and the held-out pool",
+    "examples to train on, and the cases of benchmarks",
     (
         Column("example_id", TEXT, "unique within the data set"),
         Column("source", TEXT, "the data set, `bfcl` or `toolace`"),
@@ -67,12 +67,12 @@ EXAMPLES = Table(
         Column("tool_count", INTEGER, "number of candidate tools"),
         Column("tool_chars", INTEGER, "characters of the tool list as the prompt shows it"),
         Column("call_count", INTEGER, "calls in the gold response"),
-        Column("part", TEXT, "train, held_out"),
+        Column("part", TEXT, "train; held_out for a benchmark's case"),
         Column("split", TEXT, "train, validation; NULL when held out"),
-        Column("difficulty", TEXT, "easy, medium, hard (Section 3.1)"),
+        Column("difficulty", TEXT, "easy, medium, hard (Section 3.1); NULL when held out"),
         Column("in_buffer", BOOLEAN, "drawn for the replay buffer (Section 3.2)"),
     ),
-    made_by=("splits",),
+    made_by=("splits", "<benchmark>_cases"),
     key=("example_id",),
 )
 
@@ -85,7 +85,7 @@ QUARANTINE = Table(
         Column("reason", TEXT, "why it is no example"),
         Column("excerpt", TEXT, "how it begins"),
     ),
-    made_by=("examples", "api_bank_cases"),
+    made_by=("examples", "<benchmark>_cases"),
     key=("source", "position"),
 )
 
@@ -197,7 +197,7 @@ CHECKPOINTS = Table(
 _CHECKPOINT = (
     Column("checkpoint", TEXT, "base, warmup, iteration_1, …", required=True),
     Column("checkpoint_artifact", TEXT, "fingerprint of the checkpoint"),
-    Column("benchmark", TEXT, "bfcl, api_bank", required=True),
+    Column("benchmark", TEXT, "its name in the section `evaluation`", required=True),
 )
 """Which checkpoint was asked on which benchmark: the first columns of every scoring's rows."""
 
@@ -206,14 +206,11 @@ SCORES = Table(
     "one row for each category of cases, for each checkpoint",
     (
         *_CHECKPOINT,
-        Column("category", TEXT, "a name beginning with `overall` is an aggregate, not a category of cases"),
+        Column("category", TEXT, "the benchmark's own category"),
         Column("correct", INTEGER, "cases answered correctly"),
         Column("total", INTEGER, "cases"),
-        Column("accuracy", DOUBLE, "their share"),
-        Column("low", DOUBLE, "lower end of the 95% Wilson interval"),
-        Column("high", DOUBLE, "upper end"),
     ),
-    made_by=("bfcl/*", "api_bank/*"),
+    made_by=("<benchmark>/*",),
     key=("checkpoint", "benchmark", "category"),
 )
 
@@ -234,21 +231,23 @@ CASES = Table(
         Column("expected", TEXT, "what was wanted there"),
         Column("got", TEXT, "what the model gave"),
     ),
-    made_by=("bfcl/*", "api_bank/*"),
+    made_by=("<benchmark>/*",),
     key=("checkpoint", "benchmark", "case_id"),
 )
 
 AGGREGATE_SCORES = Table(
     "aggregate_scores",
-    "overall scores by the benchmark's own rules",
+    "numbers over many cases, by the benchmark's own rules",
     (
         *_CHECKPOINT,
-        Column("rule", TEXT, "v3 (the paper's), v4"),
-        Column("part", TEXT, "overall, overall_partial, non_live, live, multi_turn, …"),
+        Column("rule", TEXT, "the benchmark's own"),
+        Column("part", TEXT, "what is counted by it"),
         Column("accuracy", DOUBLE, "NULL when anything that it is made of was not evaluated"),
         Column("missing", TEXT, "what was not"),
+        Column("correct", INTEGER, "where it is a plain share: of these"),
+        Column("total", INTEGER, "out of these; both NULL for a mean of shares"),
     ),
-    made_by=("bfcl/*",),
+    made_by=("<benchmark>/*",),
     key=("checkpoint", "benchmark", "rule", "part"),
 )
 
@@ -256,7 +255,7 @@ COMPARISONS = Table(
     "comparisons",
     "two checkpoints on the same cases",
     (
-        Column("benchmark", TEXT, "bfcl, api_bank"),
+        Column("benchmark", TEXT, "its name in the section `evaluation`"),
         Column("first_checkpoint", TEXT, "the earlier"),
         Column("second_checkpoint", TEXT, "the later"),
         Column("cases", INTEGER, "cases that both answered"),

@@ -21,6 +21,71 @@ CREATE OR REPLACE MACRO wilson_low(correct, total) AS
 CREATE OR REPLACE MACRO wilson_high(correct, total) AS
     least(1.0, wilson_middle(correct, total) + wilson_half_width(correct, total));
 
+-- Figures of one scored artifact. Which experiment has it, the views further below say.
+CREATE OR REPLACE VIEW category_scores AS
+SELECT
+    artifact,
+    checkpoint,
+    checkpoint_artifact,
+    benchmark,
+    category,
+    correct / nullif(total, 0) AS accuracy,
+    correct,
+    total,
+    wilson_low(correct, total) AS low,
+    wilson_high(correct, total) AS high
+FROM scores;
+
+-- Every case counts once: the share of right cases over all categories.
+CREATE OR REPLACE VIEW benchmark_scores AS
+WITH sums AS (
+    SELECT
+        artifact,
+        checkpoint,
+        checkpoint_artifact,
+        benchmark,
+        sum(correct)::BIGINT AS right_cases,
+        sum(total)::BIGINT AS all_cases
+    FROM scores
+    GROUP BY ALL
+)
+SELECT
+    artifact,
+    checkpoint,
+    checkpoint_artifact,
+    benchmark,
+    right_cases / nullif(all_cases, 0) AS accuracy,
+    right_cases AS correct,
+    all_cases AS total,
+    wilson_low(right_cases, all_cases) AS low,
+    wilson_high(right_cases, all_cases) AS high
+FROM sums;
+
+CREATE OR REPLACE VIEW category_errors AS
+SELECT artifact, category, coalesce(mistake, 'unclassified') AS mistake, count(*) AS cases
+FROM cases
+WHERE NOT correct
+GROUP BY ALL;
+
+CREATE OR REPLACE VIEW benchmark_errors AS
+SELECT artifact, mistake, sum(cases)::BIGINT AS cases
+FROM category_errors
+GROUP BY ALL;
+
+-- Functions, and parameters where one is to blame, with the number of cases that fail by them.
+CREATE OR REPLACE VIEW benchmark_failures AS
+SELECT artifact, function, parameter, mistake, count(*) AS cases
+FROM cases
+WHERE NOT correct AND function <> ''
+GROUP BY ALL;
+
+CREATE OR REPLACE VIEW benchmark_aggregates AS
+SELECT
+    *,
+    CASE WHEN total IS NOT NULL THEN wilson_low(correct, total) END AS low,
+    CASE WHEN total IS NOT NULL THEN wilson_high(correct, total) END AS high
+FROM aggregate_scores;
+
 -- What each experiment has now. `stale`: something upstream was made anew since, and this was not.
 CREATE OR REPLACE VIEW experiment_artifacts AS
 WITH RECURSIVE stale AS (
@@ -126,41 +191,27 @@ SELECT
     s.checkpoint_artifact,
     m.stale
 FROM experiment_artifacts AS m
-JOIN scores AS s ON s.artifact = m.artifact
+JOIN category_scores AS s ON s.artifact = m.artifact
 ORDER BY m.experiment, s.benchmark, sequence, s.checkpoint, s.category;
 
--- Every case counts once: the share of right cases over all categories.
 CREATE OR REPLACE VIEW leaderboard AS
-WITH sums AS (
-    SELECT
-        experiment,
-        sequence,
-        checkpoint,
-        benchmark,
-        checkpoint_artifact,
-        stale,
-        sum(correct)::BIGINT AS right_cases,
-        sum(total)::BIGINT AS all_cases
-    FROM leaderboard_categories
-    WHERE NOT starts_with(category, 'overall')
-    GROUP BY experiment, sequence, checkpoint, benchmark, checkpoint_artifact, stale
-)
 SELECT
-    experiment,
-    sequence,
-    checkpoint,
-    benchmark,
-    right_cases / nullif(all_cases, 0) AS accuracy,
-    right_cases AS correct,
-    all_cases AS total,
-    wilson_low(right_cases, all_cases) AS low,
-    wilson_high(right_cases, all_cases) AS high,
-    checkpoint_artifact,
-    stale
-FROM sums
-ORDER BY experiment, benchmark, sequence, checkpoint;
+    m.experiment,
+    checkpoint_sequence(s.checkpoint) AS sequence,
+    s.checkpoint,
+    s.benchmark,
+    s.accuracy,
+    s.correct,
+    s.total,
+    s.low,
+    s.high,
+    s.checkpoint_artifact,
+    m.stale
+FROM experiment_artifacts AS m
+JOIN benchmark_scores AS s ON s.artifact = m.artifact
+ORDER BY m.experiment, s.benchmark, sequence, s.checkpoint;
 
--- Overall scores by the benchmark's own rules; `accuracy` is NULL, and `missing` says why, where not all was evaluated.
+-- Numbers by the benchmark's own rules; `accuracy` is NULL, and `missing` says why, where not all was evaluated.
 CREATE OR REPLACE VIEW aggregates AS
 SELECT
     m.experiment,
@@ -171,10 +222,14 @@ SELECT
     a.part,
     a.accuracy,
     a.missing,
+    a.correct,
+    a.total,
+    a.low,
+    a.high,
     a.checkpoint_artifact,
     m.stale
 FROM experiment_artifacts AS m
-JOIN aggregate_scores AS a ON a.artifact = m.artifact
+JOIN benchmark_aggregates AS a ON a.artifact = m.artifact
 ORDER BY m.experiment, a.benchmark, sequence, a.checkpoint, a.rule, a.part;
 
 -- Two checkpoints of one experiment on the same cases.

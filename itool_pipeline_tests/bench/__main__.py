@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from itool_pipeline.config import BfclConfig, BfclHalfData, LoraConfig, SimpoLoss, WheelModel
+from itool_pipeline.config import BfclHalfData, LoraConfig, SimpoLoss, WheelModel
 from itool_pipeline.config import ComputeConfig as Compute
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import SampleRequest
@@ -42,7 +42,6 @@ def load() -> tuple[LoadedModel, Chat, list[Example]]:
     template = Chat(loaded.tokenizer)
     data = load_data(
         BfclHalfData(categories=("live_simple",), max_prompt_tokens=400),
-        BfclConfig(categories=("live_simple",)),
         paths.downloads,
         0,
         token_count=lambda example: len(template.prompt(example)),

@@ -13,10 +13,10 @@ from itool_pipeline_tests.bench.data_memory import write_rows
 READ = """
 import re, sys
 from pathlib import Path
-from itool_pipeline.config import BfclConfig, XlamData
+from itool_pipeline.config import XlamData
 from itool_pipeline.data.sources import load_data
 
-loaded = load_data(XlamData(type="xlam", path=sys.argv[1]), BfclConfig(), Path(sys.argv[2]), seed=0)
+loaded = load_data(XlamData(type="xlam", path=sys.argv[1]), Path(sys.argv[2]), seed=0)
 read = sum(len(example.response) > 0 for example in loaded.train)
 # Not getrusage: its peak is inherited from the parent.
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())

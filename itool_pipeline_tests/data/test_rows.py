@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from itool_pipeline.data.api_bank import DESCRIPTIONS, DIALOGUES, FOLDERS, load_api_bank
+from itool_pipeline.benchmarks.api_bank.dialogues import DESCRIPTIONS, DIALOGUES, FOLDERS, load_api_bank
 from itool_pipeline.data.bfcl import LANGUAGES, answers_file, load_bfcl, questions_file
 from itool_pipeline.data.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.rows import Quarantined, RowError, Rows, json_object

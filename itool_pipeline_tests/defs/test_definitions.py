@@ -39,11 +39,12 @@ GRAPH = {
     "iteration_3/trees": "base_model splits iteration_2/policy iteration_3/replay_buffer",
     "iteration_3/pairs": "splits iteration_3/trees",
     "iteration_3/policy": "base_model splits iteration_2/policy iteration_3/pairs",
-    "bfcl/base": "base_model examples",
-    "bfcl/warmup": "base_model examples warmup/hard",
-    "bfcl/iteration_1": "base_model examples iteration_1/policy",
-    "bfcl/iteration_2": "base_model examples iteration_2/policy",
-    "bfcl/iteration_3": "base_model examples iteration_3/policy",
+    "bfcl_cases": "base_model",
+    "bfcl/base": "base_model bfcl_cases",
+    "bfcl/warmup": "base_model bfcl_cases warmup/hard",
+    "bfcl/iteration_1": "base_model bfcl_cases iteration_1/policy",
+    "bfcl/iteration_2": "base_model bfcl_cases iteration_2/policy",
+    "bfcl/iteration_3": "base_model bfcl_cases iteration_3/policy",
     "api_bank_cases": "base_model",
     "api_bank/base": "base_model api_bank_cases",
     "api_bank/warmup": "base_model api_bank_cases warmup/hard",
@@ -63,7 +64,8 @@ USES_MODEL = {
     if name.split("/")[-1] in ("easy", "medium", "hard", "replay_buffer", "policy") or name.startswith(SCORES)
 } | {f"iteration_{k}_{op}" for k in (1, 2, 3) for op in ("search_shard", "gather")}
 
-DATA = {"base_model", "examples", "splits", "api_bank_cases"}
+CASES = ("bfcl_cases", "api_bank_cases")
+DATA = {"base_model", "examples", "splits", *CASES}
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +143,7 @@ CHECKS = {
     ("splits", "no_leak"),
     *((f"iteration_{k}/pairs", "filters") for k in (1, 2, 3)),
     *((f"iteration_{k}/policy", "finite") for k in (1, 2, 3)),
-    ("api_bank_cases", "no_leak"),
+    *((name, "no_leak") for name in CASES),
     *((name, "complete") for name in GRAPH if name.startswith(SCORES)),
     *((name, "errors_agree") for name in GRAPH if name.startswith("bfcl/")),
 }
@@ -157,7 +159,7 @@ def test_checks(graph: AssetGraph) -> None:
     ("job", "assets"),
     [
         ("itool", set(GRAPH)),
-        ("evaluate", {name for name in GRAPH if name.startswith((*SCORES, "api_bank_cases"))} | {"report"}),
+        ("evaluate", {name for name in GRAPH if name.startswith((*SCORES, *CASES))} | {"report"}),
         ("report", {"report"}),
     ],
 )

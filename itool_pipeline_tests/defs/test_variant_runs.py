@@ -40,7 +40,13 @@ def run(name: str) -> Workspace:
     assert all(check.passed for check in checks)
     wanted = {key.to_user_string() for key in {check.asset_key for check in checks}}
     own = [f"iteration_{k}/{step}" for k in range(1, ws.experiment.iterations + 1) for step in ("pairs", "policy")]
-    assert wanted == {"examples", "splits", *own, *(f"bfcl/{c}" for c in checkpoints(ws.experiment.iterations))}
+    assert wanted == {
+        "examples",
+        "splits",
+        "bfcl_cases",
+        *own,
+        *(f"bfcl/{c}" for c in checkpoints(ws.experiment.iterations)),
+    }
     return ws
 
 

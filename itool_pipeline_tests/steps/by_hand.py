@@ -11,8 +11,10 @@ from itool_pipeline.config import Experiment
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.base_model import SOURCE_FILE
 from itool_pipeline.steps import prepare
+from itool_pipeline.steps.artifact_files import POOL_FILE
+from itool_pipeline.steps.cases import write_pool
 from itool_pipeline.steps.example_files import write_examples
-from itool_pipeline.steps.plan import plan
+from itool_pipeline.steps.plan import cases_asset, plan
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
 from itool_pipeline.store.database import Database
@@ -75,6 +77,6 @@ def write_train(directory: Path, examples: Iterable[Example]) -> None:
     write_examples(directory / prepare.TRAIN, ((x, {}) for x in examples))
 
 
-def write_held_out(directory: Path, examples: Iterable[Example]) -> None:
-    """The held-out pool of `examples`, every prompt of nine tokens."""
-    write_examples(directory / prepare.HELD_OUT, ((x, {"prompt_tokens": 9}) for x in examples), prepare.PROMPT_SCHEMA)
+def put_cases(ws: Workspace, benchmark: str, examples: Iterable[Example]) -> None:
+    """The benchmark's pool of cases, every prompt of nine tokens."""
+    put(ws, cases_asset(benchmark), lambda directory: write_pool(directory / POOL_FILE, examples, lambda example: 9))

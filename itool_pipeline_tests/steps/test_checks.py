@@ -13,20 +13,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from itool_pipeline.benchmarks.bfcl.benchmark import BfclBenchmark
+from itool_pipeline.benchmarks.types import RowCheck
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps import checks
-from itool_pipeline.steps.answers import CASES as CASE_ROWS
-from itool_pipeline.steps.answers import SCORES
-from itool_pipeline.steps.api_bank import POOL
-from itool_pipeline.steps.artifact_files import PAIRS_FILE
-from itool_pipeline.steps.prepare import ACCOUNT, SPLITS, write_pool
+from itool_pipeline.steps.artifact_files import CASES_FILE as CASE_ROWS
+from itool_pipeline.steps.artifact_files import PAIRS_FILE, SCORES_FILE
+from itool_pipeline.steps.plan import BY_NAME
+from itool_pipeline.steps.prepare import ACCOUNT, SPLITS
 from itool_pipeline.steps.training import CHECKPOINT
 from itool_pipeline.steps.workspace import MissingInput, Workspace
-from itool_pipeline_tests.steps.by_hand import example, put, workspace, write_held_out, write_split_examples
+from itool_pipeline_tests.steps.by_hand import example, put, put_cases, workspace, write_split_examples
 
 TRAINING = [example("t1"), example("t2", group="g"), example("t3", group="g"), example("v1")]
 HELD_OUT = [example("c1"), example("c2"), example("c3")]
+BFCL, API_BANK = BY_NAME["bfcl"], BY_NAME["api_bank"]
 
 Row = dict[str, Any]
 
@@ -50,7 +52,6 @@ def ws(tmp_path: Path) -> Workspace:
 def put_data(
     ws: Workspace,
     train: Sequence[Example] = TRAINING,
-    held_out: Sequence[Example] = HELD_OUT,
     splits: Sequence[Row] = GOOD_SPLITS,
 ) -> None:
     def divide(directory: Path) -> None:
@@ -58,20 +59,43 @@ def put_data(
         parquet([{**row, "group_id": group[row["example_id"]]} for row in splits], SPLITS)(directory)
         write_split_examples(directory, train)
 
-    put(ws, "examples", lambda directory: write_held_out(directory, held_out))
     put(ws, "splits", divide)
+
+
+def leaks(ws: Workspace, train: Sequence[Example] = TRAINING, held_out: Sequence[Example] = HELD_OUT) -> list[str]:
+    """What is found of BFCL's cases, by the check of these, and by that of what no experiment may train on."""
+    put_data(ws, train)
+    put_cases(ws, "bfcl", held_out)
+    problems = checks.no_case_is_trained_on(ws, BFCL).problems
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BfclBenchmark, "questions", lambda *_: held_out)
+        asked = [problem for problem in problems if problem.startswith("case ")]
+        assert checks.nothing_reserved_is_trained_on(ws).problems == asked
+    return problems
 
 
 def test_good_splits_pass(ws: Workspace) -> None:
     put_data(ws)
-    assert checks.splits_are_disjoint(ws) == checks.Finding([], {"examples": 4, "held_out": 3})
-    leak = checks.no_question_leaks(ws)
-    assert leak == checks.Finding([], {"training_examples": 4, "held_out_questions": 3})
+    assert checks.splits_are_disjoint(ws) == checks.Finding([], {"examples": 4})
+    put_cases(ws, "bfcl", HELD_OUT)
+    assert checks.no_case_is_trained_on(ws, BFCL) == checks.Finding([], {"training_examples": 4, "cases": 3})
+
+
+def test_what_is_reserved_is_looked_for_in_training(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_data(ws)
+    monkeypatch.setattr(BfclBenchmark, "questions", lambda *_: HELD_OUT)
+    found = checks.nothing_reserved_is_trained_on(ws)
+    assert found == checks.Finding([], {"training_examples": 4, "questions": 3})
 
 
 def test_an_example_that_is_trained_on_and_scored(ws: Workspace) -> None:
-    put_data(ws, held_out=[*HELD_OUT, example("t3", "another question")])
-    assert checks.splits_are_disjoint(ws).problems == ["t3 is both trained on and held out"]
+    problems = leaks(ws, held_out=[*HELD_OUT, example("t1", "another question", group="c9")])
+    assert problems == ["training example t1 is from held-out BFCL cases"]
+
+
+def test_a_near_duplicate_that_is_scored(ws: Workspace) -> None:
+    problems = leaks(ws, held_out=[*HELD_OUT, example("c4", "another question", group="g")])
+    assert problems == [f"training example {key} is from held-out BFCL cases" for key in ("t2", "t3")]
 
 
 def test_a_near_duplicate_in_validation(ws: Workspace) -> None:
@@ -86,18 +110,17 @@ def test_a_validation_example_in_the_buffer(ws: Workspace) -> None:
 
 @pytest.mark.parametrize("question", ["What is t1?", "what  is T1", "WHAT, is t1!?", "What is\nt1?"])
 def test_a_held_out_question_in_training(ws: Workspace, question: str) -> None:
-    put_data(ws, held_out=[*HELD_OUT, example("c4", question)])
-    assert checks.no_question_leaks(ws).problems == ["case c4 asks what these training examples ask: t1"]
+    assert leaks(ws, held_out=[*HELD_OUT, example("c4", question)]) == [
+        "case c4 asks what these training examples ask: t1"
+    ]
 
 
 def test_a_question_of_the_validation_part_leaks_too(ws: Workspace) -> None:
-    put_data(ws, held_out=[example("c4", "What is v1?")])
-    assert checks.no_question_leaks(ws).problems == ["case c4 asks what these training examples ask: v1"]
+    assert leaks(ws, held_out=[example("c4", "What is v1?")]) == ["case c4 asks what these training examples ask: v1"]
 
 
 def test_other_questions_do_not_leak(ws: Workspace) -> None:
-    put_data(ws, held_out=[example("c4", "What is t12?"), example("c5", "What was t1?")])
-    assert checks.no_question_leaks(ws).problems == []
+    assert leaks(ws, held_out=[example("c4", "What is t12?"), example("c5", "What was t1?")]) == []
 
 
 TOOL = {"name": "convert", "description": "", "parameters": {"type": "dict", "properties": {}}}
@@ -106,45 +129,42 @@ TOOL = {"name": "convert", "description": "", "parameters": {"type": "dict", "pr
 def test_the_same_question_with_other_values_and_the_same_tools_leaks(ws: Workspace) -> None:
     asked = replace(example("t1", "Convert 5 to dollars"), tools=(TOOL,))
     case = replace(example("c4", "Convert 70 to dollars"), tools=(TOOL,))
-    put_data(ws, train=[asked, *TRAINING[1:]], held_out=[case])
-    assert checks.no_question_leaks(ws).problems == ["case c4 asks what these training examples ask: t1"]
+    assert leaks(ws, train=[asked, *TRAINING[1:]], held_out=[case]) == [
+        "case c4 asks what these training examples ask: t1"
+    ]
 
 
 def test_the_same_question_with_other_values_and_other_tools_does_not(ws: Workspace) -> None:
     asked = replace(example("t1", "Convert 5 to dollars"), tools=(TOOL,))
     case = replace(example("c4", "Convert 70 to dollars"), tools=({**TOOL, "name": "exchange"},))
-    put_data(ws, train=[asked, *TRAINING[1:]], held_out=[case])
-    assert checks.no_question_leaks(ws).problems == []
+    assert leaks(ws, train=[asked, *TRAINING[1:]], held_out=[case]) == []
 
 
 def test_an_earlier_turn_of_a_training_conversation_leaks(ws: Workspace) -> None:
     turns = (Message("user", "What is c1?"), Message("assistant", "[f_c1()]"), Message("user", "And now?"))
-    put_data(ws, train=[replace(TRAINING[0], messages=turns), *TRAINING[1:]])
-    assert checks.no_question_leaks(ws).problems == ["case c1 asks what these training examples ask: t1"]
+    assert leaks(ws, train=[replace(TRAINING[0], messages=turns), *TRAINING[1:]]) == [
+        "case c1 asks what these training examples ask: t1"
+    ]
 
 
 def test_an_earlier_turn_without_a_call_does_not(ws: Workspace) -> None:
     turns = (Message("user", "What is c1?"), Message("assistant", "Of what kind?"), Message("user", "And now?"))
-    put_data(ws, train=[replace(TRAINING[0], messages=turns), *TRAINING[1:]])
-    assert checks.no_question_leaks(ws).problems == []
+    assert leaks(ws, train=[replace(TRAINING[0], messages=turns), *TRAINING[1:]]) == []
 
 
 def test_a_turn_of_a_conversation_in_training(tmp_path: Path, bfcl_dir: Path, downloads_dir: Path) -> None:
-    ws = workspace(tmp_path, iterations=1, evaluation={"bfcl": {"categories": ("multi_turn_base",)}})
+    """Whether it is scored or not."""
+    ws = workspace(tmp_path, iterations=1, evaluation={"bfcl": None})
     ws.paths.downloads.symlink_to(downloads_dir)
     first = json.loads((bfcl_dir / "bfcl_eval/data/BFCL_v4_multi_turn_base.json").read_text().splitlines()[0])
     put_data(ws, train=[example("t1", first["question"][-1][0]["content"].upper()), *TRAINING[1:]])
-    assert checks.no_question_leaks(ws).problems == ["case multi_turn_base_0 asks what these training examples ask: t1"]
+    told = "case multi_turn_base_0 asks what these training examples ask: t1"
+    assert told in checks.nothing_reserved_is_trained_on(ws).problems
 
 
 def test_every_example_that_leaks_is_named(ws: Workspace) -> None:
-    put_data(
-        ws,
-        train=[*TRAINING, example("t4", "what is t1")],
-        splits=[*GOOD_SPLITS, split("t4")],
-        held_out=[example("c4", "What is t1!"), example("c5", "What is T2?")],
-    )
-    assert checks.no_question_leaks(ws).problems == [
+    train = [*TRAINING, example("t4", "what is t1")]
+    assert leaks(ws, train, [example("c4", "What is t1!"), example("c5", "What is T2?")]) == [
         "case c4 asks what these training examples ask: t1, t4",
         "case c5 asks what these training examples ask: t2",
     ]
@@ -239,12 +259,12 @@ def test_a_loss_that_is_not_finite(ws: Workspace, tmp_path: Path, loss: float) -
 
 
 def scores_checked(ws: Workspace, decided: Sequence[str], total: int) -> checks.Finding:
-    put_data(ws)
+    put_cases(ws, "bfcl", HELD_OUT)
 
     def write(directory: Path) -> None:
         parquet([{"case_id": key} for key in decided], CASE_ROWS)(directory)
-        scores = [("a", total - 1), ("b", 1), ("overall_exact_a", 7)]
-        parquet([{"category": category, "total": count} for category, count in scores], SCORES)(directory)
+        scores = [("a", total - 1), ("b", 1)]
+        parquet([{"category": category, "total": count} for category, count in scores], SCORES_FILE)(directory)
 
     put(ws, "bfcl/warmup", write)
     return checks.scores_cover_every_case(ws, "bfcl/warmup")
@@ -267,25 +287,11 @@ def test_scores_that_miss_or_repeat_a_case(ws: Workspace, decided: list[str], to
     assert scores_checked(ws, decided, total).problems == problems
 
 
-def test_errors_that_the_official_error_bears_out_and_one_that_it_does_not(ws: Workspace) -> None:
-    ours = {
-        "c1": ("simple_python", "simple_function_checker:missing_required", "parameter_name"),
-        "c2": ("simple_python", "value_error:string", "tool_name"),
-        "c3": ("irrelevance", "irrelevance_error:decoder_success", "tools_count"),
-        "c4": ("multiple", "ast_decoder:decoder_failed", None),
-        "c5": ("simple_java", "value_error:string", "tool_name"),  # ours is the official one there
-        "c6": ("multiple", "", None),
-    }
-    names = ("category", "error_type", "mistake")
-    rows = [{"case_id": k, "correct": k == "c6", **dict(zip(names, row, strict=True))} for k, row in ours.items()]
-    put(ws, "bfcl/base", parquet(rows, CASE_ROWS))
-    assert checks.errors_agree(ws, "bfcl/base") == checks.Finding(
-        [
-            "case c2: ours tool_name, official value_error:string",
-            "case c4: ours None, official ast_decoder:decoder_failed",
-        ],
-        {"compared": 4},
-    )
+def test_a_check_that_a_benchmark_brings(ws: Workspace) -> None:
+    put(ws, "bfcl/base", parquet([{"case_id": "c1", "output": "x", "error": "y"}], CASE_ROWS))
+    own = RowCheck("own", "Its own.", ("case_id", "error"), lambda rows: ([str(row) for row in rows], 7))
+    found = checks.rows_pass(ws, "bfcl/base", own)
+    assert found == checks.Finding(["{'case_id': 'c1', 'error': 'y'}"], {"compared": 7})
 
 
 def test_a_check_of_what_is_not_there(ws: Workspace) -> None:
@@ -305,15 +311,15 @@ def of_api_bank(root: Path) -> Workspace:
 
 def leaks_checked(ws: Workspace, train: Sequence[Example], *cases: Example) -> checks.Finding:
     put_data(ws, train=train)
-    put(ws, "api_bank_cases", lambda directory: write_pool(directory / POOL, cases, lambda example: 9))
-    return checks.nothing_of_api_bank_is_trained_on(ws)
+    put_cases(ws, "api_bank", cases)
+    return checks.no_case_is_trained_on(ws, API_BANK)
 
 
 def test_api_bank_is_not_trained_on(tmp_path: Path) -> None:
     found = leaks_checked(
         of_api_bank(tmp_path), TRAINING, case("level_1/a/1", "What is a?"), case("level_1/a/3", "x", "y")
     )
-    assert found == checks.Finding([], {"training_examples": 4, "api_bank_cases": 2})
+    assert found == checks.Finding([], {"training_examples": 4, "cases": 2})
 
 
 def test_a_question_of_api_bank_in_training(tmp_path: Path) -> None:
@@ -335,7 +341,10 @@ def test_examples_of_api_bank_in_training(tmp_path: Path) -> None:
     cases = [case("level_1/a/1", "One?"), case("level_1/b/1", "Two?")]
     train = [*TRAINING, case("stolen", "Three?"), replace(example("level_1/b/1", "What is it?"), source="toolace")]
     problems = leaks_checked(of_api_bank(tmp_path), train, *cases).problems
-    assert problems == ["training example stolen is from API-Bank", "training example level_1/b/1 is from API-Bank"]
+    assert problems == [
+        "training example stolen is from API-Bank's calls",
+        "training example level_1/b/1 is from API-Bank's calls",
+    ]
 
 
 def test_what_is_said_in_api_bank_with_other_values_and_the_same_tools(tmp_path: Path) -> None:

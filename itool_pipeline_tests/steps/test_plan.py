@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from itool_pipeline.config import Experiment
+from itool_pipeline.benchmarks.bfcl.benchmark import BfclBenchmark
+from itool_pipeline.benchmarks.registry import BENCHMARKS
+from itool_pipeline.config import BenchmarkConfig, EvaluationConfig, Experiment
 from itool_pipeline.steps import plan as plan_module
 from itool_pipeline.steps.plan import (
-    api_bank_content,
+    ALL,
     assets_of,
     checkpoints,
+    code_version,
     data_content,
     inputs_of,
-    kind,
+    local_content,
     plan,
     policy_before,
+    step_kind,
 )
 from itool_pipeline_tests.steps.by_hand import experiment
-
-BY_HAND = Path(__file__).parents[1] / "data" / "api_bank"
 
 FRONT = ["base_model", "examples", "splits"]
 WARMUP = ["warmup/easy", "warmup/medium", "warmup/hard"]
 FIRST = ["iteration_1/replay_buffer", "iteration_1/trees", "iteration_1/pairs", "iteration_1/policy"]
 SECOND = ["iteration_2/replay_buffer", "iteration_2/trees", "iteration_2/pairs", "iteration_2/policy"]
 SCORES = ["bfcl/base", "bfcl/warmup", "bfcl/iteration_1", "bfcl/iteration_2"]
-TWO_ITERATIONS = [*FRONT, *WARMUP, *FIRST, *SECOND, *SCORES, "report"]
+BFCL = ["bfcl_cases", *SCORES]
+TWO_ITERATIONS = [*FRONT, *WARMUP, *FIRST, *SECOND, *BFCL, "report"]
 
 
 API_BANK = ["api_bank_cases", *(name.replace("bfcl", "api_bank") for name in SCORES)]
@@ -38,22 +40,37 @@ ASKED: dict[str, Any] = {"evaluation": {"api_bank": {}}}
 
 
 def test_all_assets_of_two_iterations() -> None:
-    assert sorted(assets_of(2, api_bank=False)) == sorted(TWO_ITERATIONS)
-    assert sorted(assets_of(2)) == sorted([*TWO_ITERATIONS, *API_BANK])
-    assert list(plan(experiment(iterations=2))) == list(assets_of(2, api_bank=False))
-    assert list(plan(experiment(iterations=2, **ASKED))) == list(assets_of(2))
+    assert sorted(assets_of(2, ["bfcl"])) == sorted(TWO_ITERATIONS)
+    assert sorted(assets_of(2, ["bfcl", "api_bank"])) == sorted([*TWO_ITERATIONS, *API_BANK])
+    assert list(plan(experiment(iterations=2))) == list(assets_of(2, ["bfcl"]))
+    assert list(plan(experiment(iterations=2, **ASKED))) == list(assets_of(2, ["bfcl", "api_bank"]))
+    assert sorted(plan(experiment(iterations=2, evaluation={"bfcl": None}))) == sorted(set(TWO_ITERATIONS) - set(BFCL))
 
 
-@pytest.mark.parametrize("api_bank", [False, True])
+@pytest.mark.parametrize("benchmarks", [(), ALL[:1], ALL[1:], ALL])
 @pytest.mark.parametrize("iterations", [0, 1, 2, 3])
-def test_every_input_precedes(iterations: int, api_bank: bool) -> None:
+def test_every_input_precedes(iterations: int, benchmarks: tuple[str, ...]) -> None:
     seen: set[str] = set()
-    for asset in assets_of(iterations, api_bank):
-        inputs = inputs_of(asset, iterations, api_bank)
+    for asset in assets_of(iterations, benchmarks):
+        inputs = inputs_of(asset, iterations, benchmarks)
         assert set(inputs) <= seen, asset
         assert len(set(inputs)) == len(inputs)
         seen.add(asset)
-    assert len(seen) == 8 + 5 * iterations + 1 + api_bank * (1 + 2 + iterations)
+    assert len(seen) == 6 + 4 * iterations + 1 + len(benchmarks) * (1 + 2 + iterations)
+
+
+def test_every_benchmark_has_a_section_of_its_name() -> None:
+    assert tuple(EvaluationConfig.model_fields) == ALL
+    assert len(set(ALL)) == len(ALL)
+    everything = EvaluationConfig().model_dump()
+    for benchmark in BENCHMARKS:
+        asked = benchmark.settings(experiment())
+        assert (asked is None) == (everything[benchmark.name] is None)
+        assert asked is None or isinstance(asked, BenchmarkConfig)
+
+
+def test_a_benchmark_that_is_not_asked_for_changes_nothing_that_is_trained() -> None:
+    assert changed(experiment(iterations=2), experiment(iterations=2, evaluation={"bfcl": None})) == {"report"}
 
 
 def test_scoring_on_api_bank_too_changes_the_report_alone() -> None:
@@ -82,22 +99,6 @@ def test_another_prompt_asks_api_bank_anew_too() -> None:
     assert changed(experiment(iterations=2, **ASKED), other) == {*TWO_ITERATIONS, *API_BANK} - {"base_model"}
 
 
-def test_another_content_of_a_local_copy_is_another_benchmark(tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(BY_HAND, tmp_path / "copy"))
-    asked = experiment(iterations=2, evaluation={"api_bank": {"path": str(copy)}})
-    before, content = plan(asked), api_bank_content(asked)
-    assert len(content) == 64
-    moved = experiment(iterations=2, evaluation={"api_bank": {"path": str(BY_HAND)}})
-    assert {a: p.fingerprint for a, p in plan(moved).items()} == {a: p.fingerprint for a, p in before.items()}
-    (copy / "notes.txt").write_text("not read")
-    assert api_bank_content(asked) == content
-    dialogue = next(copy.rglob("*.jsonl"))
-    dialogue.write_text(dialogue.read_text() + "\n")
-    after = plan(asked)
-    assert {a for a in after if after[a].fingerprint != before[a].fingerprint} == {*API_BANK, "report"}
-    assert api_bank_content(experiment()) == api_bank_content(experiment(**ASKED)) == ""
-
-
 def test_no_two_assets_share_a_fingerprint() -> None:
     planned = plan(experiment(iterations=3))
     assert len({p.fingerprint for p in planned.values()}) == len(planned)
@@ -114,12 +115,12 @@ def test_checkpoints_in_their_order() -> None:
 
 
 def test_kinds_of_steps() -> None:
-    assert {kind(asset) for asset in assets_of(3)} == set(plan_module.CODE_VERSIONS)
-    assert [kind(a) for a in ("warmup/easy", "iteration_2/trees", "bfcl/base", "api_bank/warmup", "report")] == [
+    assert {step_kind(asset) for asset in assets_of(3)} == set(plan_module.CODE_VERSIONS)
+    assert [step_kind(a) for a in ("warmup/easy", "iteration_2/trees", "bfcl/base", "api_bank_cases", "report")] == [
         "warmup",
         "trees",
-        "bfcl",
-        "api_bank",
+        "scores",
+        "cases",
         "report",
     ]
 
@@ -146,7 +147,11 @@ FROM_WARMUP = FROM_SPLITS[1:]
         ({"name": "other"}, ["report"]),
         ({"model": {"type": "hub", "name": "some/model"}}, TWO_ITERATIONS),
         ({"seed": 1}, [a for a in TWO_ITERATIONS if a != "base_model"]),
-        ({"data": {"type": "bfcl_half", "train_limit": 9}}, [a for a in TWO_ITERATIONS if a != "base_model"]),
+        (
+            {"data": {"type": "bfcl_half", "train_limit": 9}},
+            [a for a in TWO_ITERATIONS if a not in ("base_model", "bfcl_cases", "bfcl/base")],
+        ),
+        ({"data": {"type": "toolace"}}, [a for a in TWO_ITERATIONS if a != "base_model"]),
         ({"data": {"type": "bfcl_half", "max_quarantined": 0.5}}, []),
         ({"prompt": {"tools": "system"}}, [a for a in TWO_ITERATIONS if a != "base_model"]),
         ({"split": {"validation_fraction": 0.2}}, FROM_SPLITS),
@@ -218,7 +223,7 @@ def test_experiments_that_differ_later_share_the_warmup() -> None:
     one = plan(experiment(name="one", preference={"loss": {"type": "dpo"}}, search={"width": 2}, iterations=1))
     two = plan(experiment(name="two", pairs={"max_pairs": 7}, iterations=3))
     shared = {asset for asset in one if one[asset].fingerprint == two[asset].fingerprint}
-    assert shared == {*FRONT, *WARMUP, "iteration_1/replay_buffer", "bfcl/base", "bfcl/warmup"}
+    assert shared == {*FRONT, *WARMUP, "iteration_1/replay_buffer", "bfcl_cases", "bfcl/base", "bfcl/warmup"}
 
 
 def test_fewer_iterations_are_the_beginning_of_more() -> None:
@@ -233,7 +238,7 @@ def test_fewer_iterations_are_the_beginning_of_more() -> None:
 
 @pytest.mark.parametrize(
     ("kind_of_step", "first"),
-    [("base_model", "base_model"), ("warmup", "warmup/easy"), ("trees", "iteration_1/trees"), ("bfcl", "bfcl/base")],
+    [("base_model", "base_model"), ("warmup", "warmup/easy"), ("trees", "iteration_1/trees"), ("scores", "bfcl/base")],
 )
 def test_a_new_code_version_is_a_new_fingerprint(
     monkeypatch: pytest.MonkeyPatch, kind_of_step: str, first: str
@@ -244,6 +249,17 @@ def test_a_new_code_version_is_a_new_fingerprint(
     different = [a for a in after if after[a].fingerprint != before[a].fingerprint]
     assert different[0] == first
     assert different[-1] == "report"
+
+
+@pytest.mark.parametrize(("version", "expected"), [("cases_version", BFCL), ("scores_version", SCORES)])
+def test_a_new_version_of_a_benchmark_makes_its_own_assets_anew(
+    monkeypatch: pytest.MonkeyPatch, version: str, expected: list[str]
+) -> None:
+    before = experiment(iterations=2, **ASKED)
+    old = {asset: p.fingerprint for asset, p in plan(before).items()}
+    monkeypatch.setattr(BfclBenchmark, version, "next")
+    assert {a for a, p in plan(before).items() if p.fingerprint != old[a]} == {*expected, "report"}
+    assert code_version(expected[-1]) == code_version("bfcl/base")
 
 
 def local(path: Path, kind: str = "toolace") -> Experiment:
@@ -260,7 +276,8 @@ def test_another_content_of_a_local_file_is_other_data(tmp_path: Path, kind: str
     assert before["examples"].fingerprint == plan(local(file, kind))["examples"].fingerprint
     file.write_text("[ ]")
     after = plan(local(file, kind))
-    assert {a for a in after if after[a].fingerprint != before[a].fingerprint} == set(TWO_ITERATIONS) - {"base_model"}
+    changed = {a for a in after if after[a].fingerprint != before[a].fingerprint}
+    assert changed == set(TWO_ITERATIONS) - {"base_model", "bfcl_cases", "bfcl/base"}
 
 
 def test_data_that_is_not_local_has_no_content_of_its_own(tmp_path: Path) -> None:
@@ -268,6 +285,16 @@ def test_data_that_is_not_local_has_no_content_of_its_own(tmp_path: Path) -> Non
     assert data_content(experiment(data={"type": "toolace"})) == ""
     assert data_content(experiment(data={"type": "xlam"})) == ""
     assert data_content(local(tmp_path / "absent.json")) == ""
+
+
+def test_local_files_of_benchmarks_count_where_they_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "api_descriptions.json").write_text("[]")
+    asked = experiment(evaluation={"api_bank": {"path": str(tmp_path)}})
+    assert len(local_content(asked)) == 64
+    assert local_content(experiment()) == local_content(experiment(**ASKED)) == ""
+    (tmp_path / "data.json").write_text("[]")
+    both = experiment(evaluation={"api_bank": {"path": str(tmp_path)}}, data=local(tmp_path / "data.json").data)
+    assert local_content(both) == data_content(both) + local_content(asked)
 
 
 def test_inputs_are_recorded_with_their_fingerprints() -> None:

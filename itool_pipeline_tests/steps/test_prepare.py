@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from itool_pipeline.config import BfclConfig
 from itool_pipeline.core.prompts import response_messages
 from itool_pipeline.core.types import Message
 from itool_pipeline.data.sources import TOO_LONG_WITH_ANSWER
@@ -49,9 +48,7 @@ def ws(
     """A storage with the tiny model, the wheels that are there already, and what is made of the file above."""
     folder = tmp_path_factory.mktemp("prepare")
     made = with_file(folder, "".join(json.dumps(r) + "\n" for r in ROWS), tiny_model_dir, downloads_dir)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "POOL", BfclConfig(categories=("parallel",)))
-        prepare.examples(made)
+    prepare.examples(made)
     prepare.splits(made)
     return made
 
@@ -116,15 +113,13 @@ def test_splits_hold_every_example_once(ws: Workspace) -> None:
         ("jsonl_3_1", "medium", 3),
         ("jsonl_4_1", "hard", 4),
     ]
-    assert ask(ws.database, "SELECT count(*) FROM examples WHERE part = 'held_out'") == [(len(prepare.held_out(ws)),)]
     assert checks.splits_are_disjoint(ws).problems == []
-    assert checks.no_question_leaks(ws).problems == []
+    assert checks.nothing_reserved_is_trained_on(ws).problems == []
 
 
 def test_when_nothing_is_left_the_reasons_are_told(
     tmp_path: Path, downloads_dir: Path, bfcl_dir: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare, "POOL", BfclConfig(categories=("parallel",)))
     ws = with_file(tmp_path, '{"messages": []}\n[]\n', tiny_model_dir, downloads_dir)
     told = r"no training example is left\. Of the rows .* 1 of jsonl quarantined: no messages"
     with pytest.raises(StepError, match=told):
@@ -142,7 +137,6 @@ def test_a_prompt_whose_answer_does_not_fit_in_the_context_is_refused(
     spare: int,
 ) -> None:
     """The model has as many positions as the longest of four examples has tokens, or one less."""
-    monkeypatch.setattr(prepare, "POOL", BfclConfig(categories=("parallel",)))
     rows = [
         row("Who?"),
         row("Who is it?", "It is noon, " * 20 + "and it is I."),
@@ -171,7 +165,6 @@ def test_responses_that_join_the_prompt_are_counted(
     tmp_path: Path, downloads_dir: Path, bfcl_dir: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`](` is one token of SmolLM2's, and nothing stands between prompt and answer."""
-    monkeypatch.setattr(prepare, "POOL", BfclConfig(categories=("parallel",)))
     tight = (
         "{%- for m in messages -%}{{ '[' + m.role + ']' if m.role != 'assistant' }}{{ m.content }}"
         "{{ '<|im_end|>' if m.role == 'assistant' else '[/]' }}{%- endfor -%}"

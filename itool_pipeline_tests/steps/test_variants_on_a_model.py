@@ -23,7 +23,7 @@ from itool_pipeline.steps.plan import plan
 from itool_pipeline.steps.replay_buffer import replay_buffer
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.core.fake_policy import call_problem, text_problem
-from itool_pipeline_tests.steps.by_hand import put, workspace, write_held_out, write_train
+from itool_pipeline_tests.steps.by_hand import put, workspace, write_train
 from itool_pipeline_tests.steps.without_model import searched, warm_up
 
 EXAMPLES = [
@@ -49,7 +49,6 @@ def ws(tmp_path: Path, tiny_model_dir: Path) -> Workspace:
 
     def examples(directory: Path) -> None:
         write_train(directory, EXAMPLES)
-        write_held_out(directory, [])
 
     put(ws, "examples", examples)
     prepare.splits(ws)

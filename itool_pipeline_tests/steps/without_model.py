@@ -10,18 +10,22 @@ from typing import Any
 
 import pytest
 
+from itool_pipeline.benchmarks.bfcl import benchmark as bfcl
+from itool_pipeline.benchmarks.bfcl.benchmark import BfclBenchmark
 from itool_pipeline.benchmarks.bfcl.official_checker import CaseVerdict
 from itool_pipeline.config import OptimizerConfig, PreferenceConfig
 from itool_pipeline.core.policy import ScoreRequest
 from itool_pipeline.core.reward import Problem
 from itool_pipeline.core.types import Example
+from itool_pipeline.data.rows import Rows
 from itool_pipeline.data.sources import Chosen, LoadedData
-from itool_pipeline.steps import bfcl, pairs, prepare, replay_buffer, training, trees
+from itool_pipeline.steps import cases, examinee, pairs, prepare, replay_buffer, training, trees
+from itool_pipeline.steps.examinee import ModelExaminee
 from itool_pipeline.steps.models import ADAPTER
 from itool_pipeline.steps.tree_rows import read_nodes
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.core.fake_policy import RandomPolicy, call_problem, text_problem
-from itool_pipeline_tests.steps.by_hand import put, workspace, write_held_out, write_train
+from itool_pipeline_tests.steps.by_hand import put, workspace, write_train
 
 PROBLEMS = {p.example.id: p for i in range(8) for p in (call_problem(f"call{i}"), text_problem(f"text{i}"))}
 """Eight examples that expect a call, eight that expect none."""
@@ -126,15 +130,18 @@ def install_data(monkeypatch: pytest.MonkeyPatch) -> None:
 
     trained = {p.example.id: p.example for p in PROBLEMS.values()}
     train = Chosen(lambda progress: iter(trained.values()), {key: x.group for key, x in trained.items()})
-    loaded = LoadedData("by hand", "", train, tuple(HELD_OUT), (), {"by hand": len(train)}, {})
+    loaded = LoadedData("by hand", "", train, (), len(train), {})
     answers = {HELD_OUT[0].id: HELD_OUT[0].response, HELD_OUT[1].id: "No."}
     monkeypatch.setattr(prepare, "prepare_base_model", base_model)
     monkeypatch.setattr(prepare, "load_data", lambda *args, **rest: loaded)
-    monkeypatch.setattr(prepare, "chat", lambda ws: Template())
+    for module in (prepare, cases, examinee):
+        monkeypatch.setattr(module, "chat", lambda ws: Template())
     monkeypatch.setattr(prepare, "context_tokens", lambda ws: None)
-    monkeypatch.setattr(bfcl, "fetch", lambda wheel, downloads: downloads)
+    monkeypatch.setattr(BfclBenchmark, "load_cases", lambda *_: Rows(HELD_OUT, ()))
+    monkeypatch.setattr(BfclBenchmark, "questions", lambda *_: HELD_OUT)
+    monkeypatch.setattr(bfcl, "fetch_wheel", lambda wheel, downloads: downloads)
     monkeypatch.setattr(bfcl, "OfficialChecker", Checker)
-    monkeypatch.setattr(bfcl, "answers", lambda ws, checkpoint, examples, settings, parts: answers)
+    monkeypatch.setattr(ModelExaminee, "answer_each", lambda self, examples: answers)
 
 
 def prepared(root: Path, **over: Any) -> Workspace:
@@ -145,7 +152,6 @@ def prepared(root: Path, **over: Any) -> Workspace:
 
     def examples(directory: Path) -> None:
         write_train(directory, (p.example for p in PROBLEMS.values()))
-        write_held_out(directory, HELD_OUT)
 
     put(ws, "examples", examples)
     prepare.splits(ws)

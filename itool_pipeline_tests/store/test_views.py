@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store.database import Database
+from itool_pipeline.store.figures import artifact_figures
 from itool_pipeline.store.manifest import Artifact
 from itool_pipeline_tests.store.by_hand import artifact, ask, load, rows
 
@@ -129,9 +131,6 @@ def score(checkpoint: str, of: str, category: str, correct: int, total: int) -> 
         "category": category,
         "correct": correct,
         "total": total,
-        "accuracy": correct / total if total else None,
-        "low": 0.0,
-        "high": 1.0,
     }
 
 
@@ -150,7 +149,6 @@ def load_scores(database: Database) -> None:
         BFCL_WARMUP: [score("warmup", WARMUP, "simple", 7, 8), score("warmup", WARMUP, "multiple", 1, 2)],
         BFCL_POLICY: [score("iteration_1", POLICY, "simple", 8, 8), score("iteration_1", POLICY, "multiple", 2, 2)],
     }
-    loads[BFCL_WARMUP].append(score("warmup", WARMUP, "overall_v3", 0, 1))
     for name, given in loads.items():
         load(database, "scores", name, rows(database, "scores", *given))
 
@@ -173,7 +171,6 @@ def test_leaderboard(database: Database) -> None:
         ("base", "multiple", 0),
         ("base", "simple", 0),
         ("warmup", "multiple", 1),
-        ("warmup", "overall_v3", 0),
         ("warmup", "simple", 7),
         ("iteration_1", "multiple", 2),
         ("iteration_1", "simple", 8),
@@ -183,7 +180,6 @@ def test_leaderboard(database: Database) -> None:
 def test_benchmarks_are_not_summed(database: Database) -> None:
     load_scores(database)
     calls = [score("base", BASE, "level_1", 3, 4), score("base", BASE, "level_2", 1, 2)]
-    calls += [score("base", BASE, "overall_exact_level_1", 2, 4), score("base", BASE, "overall_exact_level_2", 0, 2)]
     load(database, "scores", EASY, rows(database, "scores", *({**c, "benchmark": "api_bank"} for c in calls)))
     record(database, "first", SCORED[2], made("api_bank/base", EASY, base_model=BASE))
     sql = "SELECT benchmark, checkpoint, correct, total FROM leaderboard"
@@ -194,6 +190,55 @@ def test_a_score_over_no_cases_says_nothing(database: Database) -> None:
     load(database, "scores", BFCL_BASE, rows(database, "scores", score("base", BASE, "simple", 0, 0)))
     record(database, "first", SCORED[2])
     assert ask(database, "SELECT total, accuracy, low, high FROM leaderboard") == [(0, None, 0.0, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("correct", "total", "low", "high"),
+    [
+        # (0.1 + 0.19208 ± 1.96 sqrt(0.009 + 0.009604)) / 1.38416
+        (1, 10, 0.017876, 0.404156),
+        # 3.8416 / 13.8416, and what is left of 1; 6 / 9.8416
+        (0, 10, 0.0, 0.277540),
+        (10, 10, 0.722460, 1.0),
+        (6, 6, 0.609657, 1.0),
+        (0, 0, 0.0, 1.0),
+    ],
+)
+def test_wilson_intervals_by_hand(database: Database, correct: int, total: int, low: float, high: float) -> None:
+    ((found_low, found_high),) = ask(
+        database, f"SELECT wilson_low({correct}, {total}), wilson_high({correct}, {total})"
+    )
+    assert (found_low, found_high) == pytest.approx((low, high), abs=1e-6)
+
+
+def test_figures_of_artifacts_need_no_experiment(database: Database) -> None:
+    load_scores(database)
+    wrong = {"checkpoint": "warmup", "benchmark": "bfcl", "category": "simple", "correct": False}
+    given = [
+        {**wrong, "case_id": "c1", "mistake": "tool_name", "function": "book", "parameter": ""},
+        {**wrong, "case_id": "c2", "mistake": "tool_name", "function": "book", "parameter": ""},
+        {**wrong, "case_id": "c3", "category": "multiple", "mistake": "tool_name", "function": ""},
+        {**wrong, "case_id": "c4", "correct": True},
+    ]
+    load(database, "cases", BFCL_WARMUP, rows(database, "cases", *given))
+
+    def told(view: str, *columns: str) -> list[tuple[Any, ...]]:
+        found = artifact_figures(database, view, [BFCL_WARMUP, PAIRS])
+        return sorted(tuple(row[column] for column in columns) for row in found)
+
+    assert told("benchmark_scores", "artifact", "checkpoint", "correct", "total", "accuracy") == [
+        (BFCL_WARMUP, "warmup", 8, 10, 0.8)
+    ]
+    assert told("category_scores", "category", "correct", "accuracy") == [("multiple", 1, 0.5), ("simple", 7, 0.875)]
+    assert told("category_errors", "category", "mistake", "cases") == [
+        ("multiple", "tool_name", 1),
+        ("simple", "tool_name", 2),
+    ]
+    assert told("benchmark_errors", "mistake", "cases") == [("tool_name", 3)]
+    assert told("benchmark_failures", "function", "mistake", "cases") == [("book", "tool_name", 2)]
+    assert told("benchmark_aggregates", "rule") == []
+    with pytest.raises(StorageError, match="no view 'cases' of artifacts' figures"):
+        artifact_figures(database, "cases", [BFCL_WARMUP])
 
 
 def test_learning_curve(database: Database) -> None:
@@ -261,14 +306,18 @@ def test_aggregates_say_what_is_missing(database: Database) -> None:
         of = {"checkpoint": "warmup", "checkpoint_artifact": WARMUP, "benchmark": "bfcl", "rule": "v3"}
         return {**of, "part": part, "accuracy": accuracy, "missing": missing}
 
-    given = (aggregate("overall", None, "multi_turn"), aggregate("non_live", 0.5, ""))
+    counted = {**aggregate("plain", 0.1, ""), "correct": 1, "total": 10}
+    given = (aggregate("overall", None, "multi_turn"), aggregate("non_live", 0.5, ""), counted)
     load(database, "aggregate_scores", BFCL_WARMUP, rows(database, "aggregate_scores", *given))
     record(database, "first", *SCORED)
     sql = "SELECT experiment, sequence, checkpoint, rule, part, accuracy, missing, stale FROM aggregates"
     assert ask(database, sql) == [
         ("first", 3, "warmup", "v3", "non_live", 0.5, "", False),
         ("first", 3, "warmup", "v3", "overall", None, "multi_turn", False),
+        ("first", 3, "warmup", "v3", "plain", 0.1, "", False),
     ]
+    intervals = ask(database, "SELECT part, round(low, 4), round(high, 4) FROM aggregates ORDER BY part")
+    assert intervals == [("non_live", None, None), ("overall", None, None), ("plain", 0.0179, 0.4042)]
 
 
 def test_comparisons_come_in_order_with_the_whole_way_last(database: Database) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from itool_pipeline.benchmarks.api_bank.dialogues import SEARCH
 from itool_pipeline.calls.python_values import literal_value
-from itool_pipeline.data.api_bank import SEARCH
 
 Rule = Callable[[Any, Any], bool]
 """(given, expected) → whether the given value is right. Both are of one type."""

@@ -16,8 +16,8 @@ parts that are there in the rule's own proportions; it compares with no publishe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from itool_pipeline.benchmarks.types import Aggregate
 from itool_pipeline.config import BFCL_CATEGORIES, BFCL_MULTI_TURN, BfclKind
 
 Counts = Mapping[str, tuple[int, int]]
@@ -40,17 +40,7 @@ _V3_WEIGHTS = {"non_live": 1, "live": 1, "multi_turn": 1}
 _V4_WEIGHTS = {"non_live": 10, "live": 10, "irrelevance": 10, "multi_turn": 30, "agentic": 40}
 
 
-@dataclass(frozen=True, slots=True)
-class Aggregate:
-    """One number of one rule. `accuracy` is in [0, 1], or None; `missing` names what was not evaluated."""
-
-    rule: str
-    part: str
-    accuracy: float | None
-    missing: tuple[str, ...] = ()
-
-
-def aggregates(counts: Counts, sizes: Sizes) -> list[Aggregate]:
+def bfcl_aggregates(counts: Counts, sizes: Sizes) -> list[Aggregate]:
     """All aggregates of both rules, with relevance and irrelevance beside them. `sizes` of the live categories."""
     relevance = _category(counts, "live_relevance", "relevance")
     irrelevance = _mean("", "irrelevance", [_category(counts, c) for c in ("irrelevance", "live_irrelevance")])

@@ -26,8 +26,8 @@ from itool_pipeline.benchmarks.bfcl.conversations import CHECKER_STOPPED, Result
 from itool_pipeline.benchmarks.bfcl.official_checker import CHECKER_RAISED, DECODER_REFUSED
 from itool_pipeline.benchmarks.bfcl.official_code import OfficialMultiTurn
 from itool_pipeline.calls.arithmetic import CodeRefused
-from itool_pipeline.data.bfcl import FILE_PREFIX, LANGUAGES, questions_file
-from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN
+from itool_pipeline.config import BFCL_CATEGORIES, BFCL_MULTI_TURN
+from itool_pipeline.data.bfcl import FILE_PREFIX, questions_file
 from itool_pipeline.data.streams import json_rows
 from itool_pipeline.errors import ActionableError
 from itool_pipeline.files.hashes import joined_sha256
@@ -91,7 +91,7 @@ def conformance(
     reasons = {case.id: _not_compared(case, official) for case in cases}
     given = [case for case in cases if not reasons[case.id]]
     verdicts = official_verdicts(given, bfcl_dir, command, folder) if given else {}
-    order = [category for category in (*LANGUAGES, *MULTI_TURN) if category in {case.category for case in cases}]
+    order = [category for category in BFCL_CATEGORIES if category in {case.category for case in cases}]
     return [
         _compared(category, [case for case in cases if case.category == category], verdicts, reasons)
         for category in order
@@ -155,7 +155,7 @@ def _error_type(row: Mapping[str, Any]) -> str:
 
 
 def _file(folder: Path, category: str, kind: str) -> Path:
-    group = "multi_turn" if category in MULTI_TURN else "live" if category.startswith("live_") else "non_live"
+    group = "multi_turn" if category in BFCL_MULTI_TURN else "live" if category.startswith("live_") else "non_live"
     return folder / kind / MODEL.replace("/", "_") / group / f"{FILE_PREFIX}{category}_{kind}.json"
 
 

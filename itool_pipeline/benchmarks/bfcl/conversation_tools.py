@@ -18,10 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from itool_pipeline.benchmarks.bfcl.multi_turn_cases import TOOL_FILES
 from itool_pipeline.benchmarks.bfcl.official_code import OfficialMultiTurn, official_multi_turn
 from itool_pipeline.calls.arithmetic import arithmetic_value
 from itool_pipeline.calls.python_values import parsed_expression
-from itool_pipeline.data.bfcl_multi_turn import TOOL_FILES
 
 MODEL_NAME = "itool"
 _FORBIDDEN = ("kill", "exit", "quit", "remove", "unlink", "popen", "Popen", "run")

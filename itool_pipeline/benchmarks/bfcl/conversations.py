@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from itool_pipeline.benchmarks.bfcl import conversation_tools as bfcl_multi_turn_tools
+from itool_pipeline.benchmarks.bfcl.multi_turn_cases import MultiTurnCase
 from itool_pipeline.benchmarks.bfcl.official_checker import CaseVerdict
 from itool_pipeline.benchmarks.bfcl.official_code import OfficialMultiTurn, official_multi_turn
 from itool_pipeline.benchmarks.sandbox.sandbox import DEFAULT_LIMITS, Answer, Limits, Sandbox
 from itool_pipeline.core.types import Example, Message
-from itool_pipeline.data.bfcl_multi_turn import MultiTurnCase
 
 Result = list[list[str]] | str
 """The answers of each turn, step by step; or what ended the conversation: the benchmark's own layout of results."""

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from itool_pipeline.benchmarks.api_bank.comparisons import OPTIONAL, RULES, agrees
+from itool_pipeline.benchmarks.api_bank.dialogues import load_api_bank
 from itool_pipeline.benchmarks.api_bank.verdicts import decide
 from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.calls.types import Call, GoldCall
 from itool_pipeline.core.types import Example, Message
-from itool_pipeline.data.api_bank import load_api_bank
 from itool_pipeline.judges.mistakes import ErrorType
 
-BY_HAND = Path(__file__).parents[2] / "data" / "api_bank"
+BY_HAND = Path(__file__).parent / "by_hand"
 REAL = Path(__file__).parents[3] / "../shared/data/api_bank"
 SOURCES = [pytest.param(BY_HAND, id="by hand"), pytest.param(REAL, id="real")]
 

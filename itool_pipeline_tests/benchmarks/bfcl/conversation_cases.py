@@ -6,10 +6,10 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 
 from itool_pipeline.benchmarks.bfcl.conversations import Conversation
+from itool_pipeline.benchmarks.bfcl.multi_turn_cases import MultiTurnCase
 from itool_pipeline.calls.reading import parse_calls
 from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.calls.tool_schema import bind_positional
-from itool_pipeline.data.bfcl_multi_turn import MultiTurnCase
 
 Script = Sequence[Sequence[str]]
 """The answers of each turn, step by step."""

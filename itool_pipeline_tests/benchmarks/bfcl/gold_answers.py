@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from itool_pipeline.benchmarks.bfcl.multi_turn_cases import MultiTurnCase, load_multi_turn
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import load_bfcl
-from itool_pipeline.data.bfcl_multi_turn import MultiTurnCase, load_multi_turn
 from itool_pipeline.data.wheels import BFCL, fetch_wheel
 from itool_pipeline.store.paths import storage_paths
 from itool_pipeline_tests.benchmarks.bfcl.conversation_cases import gold_script, mutated_script

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from itool_pipeline.benchmarks.bfcl.aggregates import aggregates
+from itool_pipeline.benchmarks.bfcl.aggregates import bfcl_aggregates
 from itool_pipeline.config import BFCL_MULTI_TURN, BFCL_SINGLE_TURN
 
 COUNTS = {
@@ -32,7 +32,7 @@ SIZES = {name: total for name, (_, total) in COUNTS.items()}
 
 
 def by_name(counts: dict[str, tuple[int, int]]) -> dict[tuple[str, str], tuple[float | None, tuple[str, ...]]]:
-    return {(one.rule, one.part): (one.accuracy, one.missing) for one in aggregates(counts, SIZES)}
+    return {(one.rule, one.part): (one.accuracy, one.missing) for one in bfcl_aggregates(counts, SIZES)}
 
 
 def test_worked_out_by_hand() -> None:

@@ -13,10 +13,10 @@ import pytest
 from itool_pipeline.benchmarks.bfcl import conversations as mt
 from itool_pipeline.benchmarks.bfcl.conversation_tools import World
 from itool_pipeline.benchmarks.bfcl.conversations import Conversation, MultiTurnBenchmark, hold, tools_sandbox
+from itool_pipeline.benchmarks.bfcl.multi_turn_cases import MultiTurnCase, load_multi_turn
 from itool_pipeline.benchmarks.bfcl.official_code import OfficialMultiTurn, official_multi_turn
 from itool_pipeline.benchmarks.sandbox.sandbox import Limits
 from itool_pipeline.core.types import Message
-from itool_pipeline.data.bfcl_multi_turn import MultiTurnCase, load_multi_turn
 from itool_pipeline_tests.benchmarks.bfcl.conversation_cases import gold_script, mutated_script, responding
 
 MORE_STEPS_THAN_ALLOWED = {"multi_turn_long_context_38", "multi_turn_long_context_46"}

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
+from itool_pipeline.benchmarks.api_bank.dialogues import DESCRIPTIONS, DIALOGUES, FOLDERS, load_api_bank, source_files
+from itool_pipeline.benchmarks.api_bank.hub_rows import load_api_bank_rows
 from itool_pipeline.core.types import Example, Message
-from itool_pipeline.data.api_bank import DESCRIPTIONS, DIALOGUES, FOLDERS, load_api_bank, source_files
-from itool_pipeline.data.api_bank_hub import load_api_bank_rows
 from itool_pipeline.data.rows import Rows
 from itool_pipeline.data.streams import UnreadableFile
 from itool_pipeline.data.wheels import FetchError
 
-BY_HAND = Path(__file__).parent / "api_bank"
-REAL = Path(__file__).parents[2] / "../shared/data/api_bank"
+BY_HAND = Path(__file__).parent / "by_hand"
+REAL = Path(__file__).parents[3] / "../shared/data/api_bank"
 
 LEVEL_1, LEVEL_2 = (Path(DIALOGUES) / folder for folder in FOLDERS.values())
 

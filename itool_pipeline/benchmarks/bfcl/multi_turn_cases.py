@@ -16,9 +16,6 @@ from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.bfcl import DATA_FOLDER, SOURCE, answers_file, questions_file
 from itool_pipeline.data.streams import json_rows
 
-MULTI_TURN = BFCL_MULTI_TURN
-"""The multi-turn categories, 200 conversations each."""
-
 TOOL_FILES: Mapping[str, str] = {
     "GorillaFileSystem": "gorilla_file_system.json",
     "MathAPI": "math_api.json",
@@ -57,14 +54,14 @@ class MultiTurnCase:
             yield Example(self.id, SOURCE, self.category, (message,), self.tools, response="", gold=(), group=self.id)
 
 
-def load_multi_turn(bfcl_dir: Path, categories: Iterable[str] = MULTI_TURN) -> tuple[MultiTurnCase, ...]:
+def load_multi_turn(bfcl_dir: Path, categories: Iterable[str] = BFCL_MULTI_TURN) -> tuple[MultiTurnCase, ...]:
     """The conversations of the categories, in their order and the files'.
 
     Raises ValueError for an unknown category, OSError when the wheel lacks a file.
     """
     wanted = tuple(categories)
-    if unknown := sorted(set(wanted) - set(MULTI_TURN)):
-        raise ValueError(f"unknown multi-turn categories {unknown}; known are {list(MULTI_TURN)}")
+    if unknown := sorted(set(wanted) - set(BFCL_MULTI_TURN)):
+        raise ValueError(f"unknown multi-turn categories {unknown}; known are {list(BFCL_MULTI_TURN)}")
     folder = bfcl_dir / DATA_FOLDER / "multi_turn_func_doc"
     tools = {name: tuple(json_rows(folder / file)) for name, file in TOOL_FILES.items()}
     return tuple(case for category in wanted for case in _cases(bfcl_dir, category, tools))

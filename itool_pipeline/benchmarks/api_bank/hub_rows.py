@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.calls.python_values import literal_value
-from itool_pipeline.data.api_bank import (
+from itool_pipeline.benchmarks.api_bank.dialogues import (
     SOURCE,
     Called,
     Description,
@@ -26,6 +25,7 @@ from itool_pipeline.data.api_bank import (
     check_description,
     found_in,
 )
+from itool_pipeline.calls.python_values import literal_value
 from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect
 from itool_pipeline.data.streams import json_array
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from itool_pipeline.benchmarks.bfcl.multi_turn_cases import MULTI_TURN, load_multi_turn
 from itool_pipeline.benchmarks.bfcl.official_code import official_multi_turn
 from itool_pipeline.data.bfcl import DATA_FOLDER, answers_file, questions_file
-from itool_pipeline.data.bfcl_multi_turn import MULTI_TURN, load_multi_turn
 
 
 @pytest.mark.parametrize("category", MULTI_TURN)

@@ -1,0 +1,110 @@
+"""<benchmark>/<checkpoint>: one checkpoint examined on a benchmark, with a row for each case and each category."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from itool_pipeline.benchmarks.types import Aggregate, Benchmark, Decided
+from itool_pipeline.core.statistics import summarise
+from itool_pipeline.steps.artifact_files import AGGREGATES_FILE, CASES_FILE, SCORES_FILE
+from itool_pipeline.steps.cases import drawn_cases, read_pool
+from itool_pipeline.steps.display import table
+from itool_pipeline.steps.examinee import ModelExaminee
+from itool_pipeline.steps.plan import checkpoints
+from itool_pipeline.steps.workspace import Produced, Workspace
+from itool_pipeline.store.artifacts import Step
+from itool_pipeline.store.manifest import Artifact
+from itool_pipeline.store.rows import Rows
+from itool_pipeline.store.table_files import write_table_file
+from itool_pipeline.store.tables import AGGREGATE_SCORES, CASES, SCORES
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Which checkpoint was asked on which benchmark: the first columns of every row."""
+
+    checkpoint: str
+    checkpoint_artifact: str
+    benchmark: str
+
+
+def score_checkpoint(ws: Workspace, benchmark: Benchmark[Any], checkpoint: str) -> Produced:
+    """Examine the model at the checkpoint on every case that the experiment asks for."""
+
+    def make(step: Step) -> dict[str, Any]:
+        settings = benchmark.settings(ws.experiment)
+        assert settings is not None
+        pool = read_pool(ws, benchmark)
+        drawn = drawn_cases(ws, benchmark, pool)
+        examinee = ModelExaminee.of(ws, checkpoint, benchmark.name, settings, step.parts)
+        decided = list(benchmark.examine(ws.experiment, drawn.cases, examinee, ws.paths.downloads))
+        scored = Scored(checkpoint, ws.planned[checkpoints()[checkpoint]].fingerprint, benchmark.name)
+        shown = write_rows(step, scored, decided, benchmark.categories, benchmark.aggregates(decided, pool.sizes()))
+        unfit = sorted(drawn.unfit.items())
+        left_out = table({"reason": reason, "cases": count} for reason, count in unfit)
+        return {**shown, "left_out": drawn.unfit.total(), "left_out_by_reason": left_out}
+
+    return ws.produce(f"{benchmark.name}/{checkpoint}", make, score_tables)
+
+
+def write_rows(
+    step: Step,
+    scored: Scored,
+    decided: Sequence[Decided[Any]],
+    categories: Sequence[str],
+    aggregates: Sequence[Aggregate],
+) -> dict[str, Any]:
+    """Write the rows of `cases`, `scores` and `aggregate_scores`; returns what the UI shows of them."""
+    rows = [case_row(scored, one) for one in decided]
+    counts = [asdict(score) for score in summarise(((r["category"], r["correct"]) for r in rows), categories)]
+    overall = [{**asdict(one), "missing": ", ".join(one.missing)} for one in aggregates]
+    write_table_file(step.work / CASES_FILE, CASES, rows)
+    write_table_file(step.work / SCORES_FILE, SCORES, ({**asdict(scored), **row} for row in counts))
+    write_table_file(step.work / AGGREGATES_FILE, AGGREGATE_SCORES, ({**asdict(scored), **row} for row in overall))
+    correct = sum(row["correct"] for row in rows)
+    return {
+        "cases": len(rows),
+        "correct": correct,
+        "accuracy": correct / len(rows),
+        "by_category": table(counts),
+        "aggregates": table({k: row[k] for k in ("rule", "part", "accuracy", "missing")} for row in overall),
+        "some_errors": table([_shown(row) for row in rows if not row["correct"]][:10]),
+    }
+
+
+def case_row(scored: Scored, decided: Decided[Any]) -> dict[str, Any]:
+    """A row of the table `cases`."""
+    decision, mistake = decided.decision, decided.decision.mistake
+    return {
+        **asdict(scored),
+        "category": decided.case.category,
+        "case_id": decided.case.id,
+        "output": decided.output,
+        "correct": decision.correct,
+        "error_type": decision.error_type,
+        "error": decision.error,
+        "mistake": str(mistake.type) if mistake else None,
+        "function": mistake.function if mistake else None,
+        "parameter": mistake.parameter if mistake else None,
+        "expected": mistake.expected if mistake else None,
+        "got": mistake.got if mistake else None,
+    }
+
+
+def score_tables(artifact: Artifact) -> dict[str, Rows]:
+    """What a scoring's artifact loads into the database."""
+    files = {SCORES.name: SCORES_FILE, CASES.name: CASES_FILE, AGGREGATE_SCORES.name: AGGREGATES_FILE}
+    return {name: [artifact.file(file)] for name, file in files.items()}
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "case": row["case_id"],
+        "mistake": row["mistake"],
+        "parameter": row["parameter"],
+        "expected": row["expected"],
+        "got": row["got"],
+        "output": row["output"],
+    }
