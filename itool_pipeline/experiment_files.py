@@ -83,12 +83,16 @@ def read_content(path: Path, asked_by: Path | None = None) -> dict[str, Any]:
     return content
 
 
+def _differ_in_type(base: dict[str, Any], over: dict[str, Any]) -> bool:
+    return "type" in base and "type" in over and base["type"] != over["type"]
+
+
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` wins; mappings are merged. A mapping that names another `type` replaces the whole mapping."""
+    """`over` wins; mappings are merged. Of two mappings that name different types, `over` replaces the whole one."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        if isinstance(old, dict) and isinstance(value, dict) and value.get("type", old.get("type")) == old.get("type"):
+        if isinstance(old, dict) and isinstance(value, dict) and not _differ_in_type(old, value):
             merged[key] = _merge(old, value)
         else:
             merged[key] = value

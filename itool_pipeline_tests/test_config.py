@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from itool_pipeline.config import BFCL_TRAINING, BfclHalfData, Experiment, HubModel, SimpoLoss, ToolAceData, WheelModel
+from itool_pipeline.config import (
+    BFCL_TRAINING,
+    BfclHalfData,
+    ExactGrades,
+    Experiment,
+    HubModel,
+    MctsConfig,
+    SampledGrades,
+    SamplingConfig,
+    SimpoLoss,
+    ToolAceData,
+    WheelModel,
+)
 from itool_pipeline.experiment_files import SHIPPED, ConfigError, experiment_names, load_experiment
 
 BASE = """\
@@ -69,7 +81,8 @@ def test_the_papers_settings_are_the_main_experiments() -> None:
         "perplexity",
     )
     assert (e.pairs.max_similarity, e.pairs.min_q_difference, e.pairs.min_chosen_q) == (0.95, 0.1, 0.3)
-    assert e.search.self_evaluation.weights == (1.0, 0.1, -1.0, -2.0)
+    assert isinstance(e.search, MctsConfig)
+    assert e.search.self_evaluation == ExactGrades(weights=(1.0, 0.1, -1.0, -2.0))
     assert (e.preference.quantization, e.split.validation_fraction) == ("nf4", 0.1)
     assert e.warmup.optimizer.batch_size == e.preference.optimizer.batch_size == 1 * 8 * 8
     assert (e.preference.optimizer.learning_rate, e.preference.optimizer.epochs) == (1e-6, 2)
@@ -103,6 +116,29 @@ def test_extends_merges_key_by_key(folder: Path) -> None:
     middle = load_experiment("middle")
     assert (middle.description, middle.scheduled, middle.search.c) == ("", False, 1.0)
     assert load_experiment("top").scheduled
+
+
+def test_a_search_names_its_type_or_is_the_papers(folder: Path) -> None:
+    _write(folder, "plain", BASE + "search: {depth: 5}\n")
+    _write(folder, "drawn", BASE + "search: {type: sampling, responses: 2, self_evaluation: {type: sampled}}\n")
+    plain, drawn = load_experiment("plain").search, load_experiment("drawn").search
+    assert plain == MctsConfig(depth=5)
+    assert isinstance(drawn, SamplingConfig)
+    assert (drawn.responses, drawn.self_evaluation) == (2, SampledGrades(type="sampled", samples=4))
+
+
+def test_a_section_without_a_type_takes_that_of_the_file_it_extends(folder: Path) -> None:
+    """And one that names a type goes on where none was named: what does not fit it is refused, not forgotten."""
+    _write(folder, "top", BASE + "search: {type: sampling, temperature: 1.1}\n")
+    _write(folder, "same", "extends: top\nsearch: {responses: 3}\n")
+    search = load_experiment("same").search
+    assert isinstance(search, SamplingConfig)
+    assert (search.responses, search.temperature) == (3, 1.1)
+    _write(folder, "unnamed", BASE + "search: {depth: 2, temperature: 1.1}\n")
+    _write(folder, "deeper", "extends: unnamed\nsearch: {type: mcts, width: 2}\n")
+    assert load_experiment("deeper").search == MctsConfig(depth=2, width=2, temperature=1.1)
+    _write(folder, "other", "extends: unnamed\nsearch: {type: sampling}\n")
+    assert "search.sampling.depth: Extra inputs are not permitted" in _refused("other")
 
 
 def test_another_type_replaces_the_section(folder: Path) -> None:
@@ -143,30 +179,51 @@ def test_names_that_look_like_numbers_stay_names(folder: Path) -> None:
     [
         # unknown keys
         ("serch: {depth: 3}", "serch", "Extra inputs are not permitted"),
-        ("search: {deep: 3}", "search.deep", "Extra inputs are not permitted"),
-        ("search: {outcome: {right: 1}}", "search.outcome.right", "Extra inputs are not permitted"),
+        ("search: {deep: 3}", "search.mcts.deep", "Extra inputs are not permitted"),
+        ("search: {outcome: {right: 1}}", "search.mcts.outcome.right", "Extra inputs are not permitted"),
         # wrong types: nothing is converted
-        ("search: {depth: '3'}", "search.depth", "valid integer"),
-        ("search: {depth: 3.0}", "search.depth", "valid integer"),
-        ("search: {depth: true}", "search.depth", "valid integer"),
-        ("search: {c: high}", "search.c", "valid number"),
+        ("search: {depth: '3'}", "search.mcts.depth", "valid integer"),
+        ("search: {depth: 3.0}", "search.mcts.depth", "valid integer"),
+        ("search: {depth: true}", "search.mcts.depth", "valid integer"),
+        ("search: {c: high}", "search.mcts.c", "valid number"),
         ("search: [1]", "search", "valid dictionary"),
         ("scheduled: 1", "scheduled", "valid boolean"),
-        ("search: {self_evaluation: {weights: [1, 2, 3]}}", "search.self_evaluation.weights", "required"),
+        ("search: {self_evaluation: {weights: [1, 2, 3]}}", "search.mcts.self_evaluation.exact.weights", "required"),
         # out of range
-        ("search: {depth: 0}", "search.depth", "greater than or equal to 1"),
-        ("search: {gamma: 1.5}", "search.gamma", "less than or equal to 1"),
-        ("search: {simulation: -1}", "search.simulation", "greater than or equal to 0"),
-        ("search: {temperature: 0}", "search.temperature", "greater than 0"),
-        ("search: {terminators: ''}", "search.terminators", "at least 1 character"),
-        ("search: {prior: mean}", "search.prior", "'geometric_mean' or 'product'"),
-        ("search: {width: 5, samples: 4}", "search", "samples (4) must be at least width (5)"),
-        ("search: {method: beam}", "search.method", "'mcts' or 'sampling'"),
-        ("search: {responses: 1}", "search.responses", "greater than or equal to 2"),
-        ("search: {self_evaluation: {form: mean}}", "search.self_evaluation.form", "'exact' or 'sampled'"),
-        ("search: {self_evaluation: {samples: 0}}", "search.self_evaluation.samples", "greater than or equal to 1"),
+        ("search: {depth: 0}", "search.mcts.depth", "greater than or equal to 1"),
+        ("search: {gamma: 1.5}", "search.mcts.gamma", "less than or equal to 1"),
+        ("search: {simulation: -1}", "search.mcts.simulation", "greater than or equal to 0"),
+        ("search: {temperature: 0}", "search.mcts.temperature", "greater than 0"),
+        ("search: {terminators: ''}", "search.mcts.terminators", "at least 1 character"),
+        ("search: {prior: mean}", "search.mcts.prior", "'geometric_mean' or 'product'"),
+        ("search: {width: 5, samples: 4}", "search.mcts", "samples (4) must be at least width (5)"),
+        ("search: {type: beam}", "search", "'mcts', 'sampling'"),
+        ("search: {method: sampling}", "search", "the key method is called type now: {type: sampling}"),
+        ("search: {type: sampling, responses: 1}", "search.sampling.responses", "greater than or equal to 2"),
+        ("search: {self_evaluation: {type: mean}}", "search.mcts.self_evaluation", "'exact', 'sampled', 'none'"),
+        ("search: {self_evaluation: {form: exact}}", "search.mcts.self_evaluation", "called type now: {type: exact}"),
+        (
+            "search: {self_evaluation: {type: sampled, samples: 0}}",
+            "search.mcts.self_evaluation.sampled.samples",
+            "greater than or equal to 1",
+        ),
+        # keys that mean nothing to what was chosen
+        ("search: {type: sampling, depth: 3}", "search.sampling.depth", "Extra inputs are not permitted"),
+        ("search: {responses: 4}", "search.mcts.responses", "Extra inputs are not permitted"),
+        ("search: {self_evaluation: {samples: 4}}", "search.mcts.self_evaluation.exact.samples", "Extra inputs"),
+        (
+            "search: {self_evaluation: {type: none, weights: [1.0, 0.1, -1.0, -2.0]}}",
+            "search.mcts.self_evaluation.none.weights",
+            "Extra inputs",
+        ),
         ("pairs: {per_node: some}", "pairs.per_node", "'extremes' or 'all'"),
-        ("search: {method: sampling}\npairs: {per_node: all}", "experiment", "sampling does not; say extremes"),
+        (
+            "search: {type: sampling}\npairs: {per_node: all}",
+            "experiment",
+            "pairs.per_node compares by Q",
+        ),
+        ("search: {type: sampling}\npairs: {min_chosen_q: 0.0}", "experiment", "pairs.min_chosen_q compares by Q"),
+        ("search: {type: sampling}\npairs: {min_q_difference: 0.2}", "experiment", "pairs.min_q_difference compares"),
         ("replay_buffer: {balance: by_tool}", "replay_buffer.balance", "'none' or 'by_call'"),
         (
             "warmup: {curriculum: hard_to_easy}",
@@ -285,5 +342,5 @@ def test_infinite_numbers_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("ITOOL_EXPERIMENTS", str(tmp_path))
     text = f"model: {{type: smollm2_wheel}}\ndata: {{type: bfcl_half}}\nsearch: {{c: {value}}}\n"
     (tmp_path / "odd.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=r"search\.c"):
+    with pytest.raises(ConfigError, match=r"search\.mcts\.c"):
         load_experiment("odd")

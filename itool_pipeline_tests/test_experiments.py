@@ -12,7 +12,15 @@ import dagster as dg
 import pytest
 import yaml
 
-from itool_pipeline.config import BFCL_MULTI_TURN, BFCL_SINGLE_TURN, ReferenceLoss
+from itool_pipeline.config import (
+    BFCL_MULTI_TURN,
+    BFCL_SINGLE_TURN,
+    NoGrades,
+    ReferenceLoss,
+    SampledGrades,
+    SamplingConfig,
+    SearchBase,
+)
 from itool_pipeline.defs.automation import weekly
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.experiment_files import SHIPPED, experiment_names, load_experiment
@@ -102,15 +110,19 @@ def test_the_ablations_are_what_their_names_say() -> None:
     assert stages == ["easy", "easy_to_medium", "easy_to_hard"]
     base_sft = e["sft_entire"]
     assert (base_sft.split.validation_fraction, base_sft.warmup.curriculum, base_sft.iterations) == (0.0, "mixed", 0)
-    assert (e["without_mcts"].search.method, e["without_mcts"].search.responses) == ("sampling", 4)
+    drawn, half = e["without_mcts"].search, load_experiment("bfcl_half").search
+    assert isinstance(drawn, SamplingConfig)
+    assert drawn.responses == 4
+    assert {key: getattr(drawn, key) for key in SearchBase.model_fields} == {
+        key: getattr(half, key) for key in SearchBase.model_fields
+    }
     assert e["random_selection"].replay_buffer.select_by == "random"
     assert [e[name].preference.loss.type for name in LOSSES] == list(LOSSES)
     with_reference = [e[name].preference.loss for name in ("dpo", "ipo")]
     assert {loss.reference for loss in with_reference if isinstance(loss, ReferenceLoss)} == {"start"}
     assert {e[name].preference.loss.beta for name in LOSSES} == {0.1}
-    assert not e["self_evaluation_off"].search.self_evaluation.enabled
-    sampled = e["self_evaluation_sampled"].search.self_evaluation
-    assert (sampled.enabled, sampled.form, sampled.samples) == (True, "sampled", 4)
+    assert isinstance(e["self_evaluation_off"].search.self_evaluation, NoGrades)
+    assert e["self_evaluation_sampled"].search.self_evaluation == SampledGrades(type="sampled", samples=4)
 
 
 def test_every_file_is_a_partition() -> None:

@@ -118,6 +118,8 @@ def test_every_key_of_the_method_is_in_the_table() -> None:
     linked = {text for text, target in LINKS if target.endswith("/config")}
     method = {key for key in KEYS if key.split(".")[0] in METHOD_SECTIONS and not key.endswith(".type")}
     shared = {f"preference.optimizer.{key}" for key in ONCE_FOR_BOTH}
+    # What both ways to search have is explained for MCTS.
+    shared |= {key for key in method if key.replace("search.sampling", "search.mcts") in method & linked} - linked
     assert method - linked == shared
 
 

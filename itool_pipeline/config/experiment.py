@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from itool_pipeline.config.data import DataConfig, PromptConfig, SplitConfig
 from itool_pipeline.config.evaluation import EvaluationConfig
-from itool_pipeline.config.fields import Count, Section
+from itool_pipeline.config.fields import Count, Section, default_type
 from itool_pipeline.config.model import ComputeConfig, HubModel, WheelModel
-from itool_pipeline.config.search import PairsConfig, ReplayBufferConfig, SearchConfig
+from itool_pipeline.config.search import MctsConfig, PairsConfig, ReplayBufferConfig, SamplingConfig, SearchConfig
 from itool_pipeline.config.training import PreferenceConfig, WarmupConfig
 
 MAX_ITERATIONS = 3
@@ -32,13 +32,15 @@ class Experiment(Section):
     warmup: WarmupConfig = WarmupConfig()
     iterations: Annotated[int, Field(ge=0, le=MAX_ITERATIONS)] = 3
     replay_buffer: ReplayBufferConfig = ReplayBufferConfig()
-    search: SearchConfig = SearchConfig()
+    search: Annotated[SearchConfig, Field(discriminator="type"), default_type("mcts", "method")] = MctsConfig()
     pairs: PairsConfig = PairsConfig()
     preference: PreferenceConfig = PreferenceConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="after")
     def _pairs_need_action_values(self) -> Experiment:
-        if self.search.method == "sampling" and self.pairs.per_node == "all":
-            raise ValueError("pairs.per_node: all compares by Q, which search.method: sampling does not; say extremes")
+        usual = PairsConfig()
+        for key in ("per_node", "min_q_difference", "min_chosen_q") if isinstance(self.search, SamplingConfig) else ():
+            if getattr(self.pairs, key) != getattr(usual, key):
+                raise ValueError(f"pairs.{key} compares by Q, which search.type: sampling does not; leave it out")
         return self

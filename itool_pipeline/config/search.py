@@ -1,4 +1,7 @@
-"""The replay buffer, the search and its rewards, and which pairs come of it (Section 3.2, App. B.1)."""
+"""The replay buffer, the search and its rewards, and which pairs come of it (Section 3.2, App. B.1).
+
+These sections are also the settings of the method: core is handed them as they are.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from itool_pipeline.config.fields import AtLeastOne, Count, Fraction, Positive, Section, Share
+from itool_pipeline.config.fields import AtLeastOne, Count, Fraction, Positive, Section, Share, default_type
 
 
 class ReplayBufferConfig(Section):
@@ -33,49 +36,82 @@ class OutcomeConfig(Section):
     )
 
 
-class SelfEvaluationConfig(Section):
-    """Self-evaluation C of Eq. 7: option probabilities, weighted (App. B.1)."""
+OptionWeights = tuple[float, float, float, float]
+"""Of A, B, C and D (App. B.1)."""
 
-    enabled: bool = True
-    form: Literal["exact", "sampled"] = Field(
-        "exact", description="expectation over the options, or the mean of answers that are drawn (App. B.1)"
+_WEIGHTS: OptionWeights = (1.0, 0.1, -1.0, -2.0)
+
+
+class ExactGrades(Section):
+    """Self-evaluation C of Eq. 7: the exact expectation of the options' weights."""
+
+    type: Literal["exact"] = "exact"
+    weights: OptionWeights = _WEIGHTS
+
+
+class SampledGrades(Section):
+    """Self-evaluation C as App. B.1 estimates it: the mean weight of options that are drawn."""
+
+    type: Literal["sampled"]
+    samples: AtLeastOne = Field(4, description="answers drawn for each state")
+    weights: OptionWeights = _WEIGHTS
+
+
+class NoGrades(Section):
+    """No self-evaluation: the reward is the outcome alone."""
+
+    type: Literal["none"]
+
+
+SelfEvaluationConfig = ExactGrades | SampledGrades | NoGrades
+"""Told apart by `type`."""
+
+
+class SearchBase(Section):
+    """What a search and the sampling of whole responses share: how text is drawn, and how it is rewarded."""
+
+    temperature: Positive = Field(1.5, description="of sampled fragments; priors are always at temperature 1")
+    top_k: AtLeastOne = Field(50, description="fragments are drawn from the so many likeliest tokens")
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    terminators: str = Field(",.)", min_length=1, description="characters that end a fragment")
+    max_fragment_tokens: AtLeastOne = 32
+    max_response_tokens: AtLeastOne = 256
+    prior: Literal["geometric_mean", "product"] = "geometric_mean"
+    outcome: OutcomeConfig = OutcomeConfig()
+    self_evaluation: Annotated[SelfEvaluationConfig, Field(discriminator="type"), default_type("exact", "form")] = (
+        ExactGrades()
     )
-    samples: AtLeastOne = Field(4, description="answers drawn for each state in the sampled form")
-    weights: tuple[float, float, float, float] = (1.0, 0.1, -1.0, -2.0)
+    shard_size: AtLeastOne = Field(16, description="trees searched together by one op")
 
 
-class SearchConfig(Section):
-    """Step-wise MCTS (Sec. 3.2; limits of App. B.1), or whole responses in its place (w/o MCTS, Sec. 4.3.2)."""
+class MctsConfig(SearchBase):
+    """Step-wise MCTS (Sec. 3.2; limits of App. B.1)."""
 
-    method: Literal["mcts", "sampling"] = Field(
-        "mcts",
-        description="sampling: `responses` whole ones are drawn and the likeliest is preferred to the least likely; "
-        "the limits of the tree do not matter then",
-    )
-    responses: Annotated[int, Field(ge=2, le=64)] = Field(4, description="drawn for each example by `sampling`")
+    type: Literal["mcts"] = "mcts"
     depth: AtLeastOne = Field(3, description="fragments from the root to the deepest node")
     width: Annotated[int, Field(ge=1, le=64)] = Field(3, description="children per node")
     iterations: AtLeastOne = Field(5, description="select-expand-backup rounds per tree")
     simulation: Count = Field(2, description="roll-out steps after each expansion")
     c: Annotated[float, Field(ge=0.0)] = Field(1.0, description="exploration constant of Eq. 5")
     gamma: Fraction = Field(1.0, description="discount of Eq. 9")
-    temperature: Positive = Field(1.5, description="of sampled fragments; priors are always at temperature 1")
-    top_k: AtLeastOne = Field(50, description="fragments are drawn from the so many likeliest tokens")
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     samples: AtLeastOne = Field(4, description="fragments sampled per expansion; the first `width` distinct are kept")
-    terminators: str = Field(",.)", min_length=1, description="characters that end a fragment")
-    max_fragment_tokens: AtLeastOne = 32
-    max_response_tokens: AtLeastOne = 256
-    prior: Literal["geometric_mean", "product"] = "geometric_mean"
-    outcome: OutcomeConfig = OutcomeConfig()
-    self_evaluation: SelfEvaluationConfig = SelfEvaluationConfig()
-    shard_size: AtLeastOne = Field(16, description="trees searched together by one op")
 
     @model_validator(mode="after")
-    def _enough_samples(self) -> SearchConfig:
+    def _enough_samples(self) -> MctsConfig:
         if self.samples < self.width:
             raise ValueError(f"samples ({self.samples}) must be at least width ({self.width})")
         return self
+
+
+class SamplingConfig(SearchBase):
+    """Whole responses in place of a search, the likeliest preferred to the least likely (w/o MCTS, Sec. 4.3.2)."""
+
+    type: Literal["sampling"]
+    responses: Annotated[int, Field(ge=2, le=64)] = Field(4, description="drawn for each example")
+
+
+SearchConfig = MctsConfig | SamplingConfig
+"""Told apart by `type`; a key that means nothing to the chosen one is refused."""
 
 
 class PairsConfig(Section):

@@ -12,6 +12,8 @@ from difflib import SequenceMatcher
 from enum import StrEnum
 from itertools import combinations
 
+from itool_pipeline.config import PairsConfig
+
 
 class Verdict(StrEnum):
     """Why a pair was kept or refused. The filters are tried in this order, and the first that refuses is named."""
@@ -21,15 +23,6 @@ class Verdict(StrEnum):
     LOW = "low"
     OVER_LIMIT = "over_limit"
     KEPT = "kept"
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """max_similarity: of the two texts; min_q_difference, min_chosen_q: in units of Q."""
-
-    max_similarity: float = 0.95
-    min_q_difference: float = 0.1
-    min_chosen_q: float = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +58,7 @@ def similarity(a: str, b: str) -> float:
     return SequenceMatcher(None, a, b, autojunk=False).ratio()
 
 
-def judge(pair_similarity: float, chosen_q: float, rejected_q: float, filters: Filters) -> Verdict:
+def judge(pair_similarity: float, chosen_q: float, rejected_q: float, filters: PairsConfig) -> Verdict:
     """Apply the three exclusions of App. B.1: too similar, too close in Q, accepted step too low in Q."""
     if pair_similarity > filters.max_similarity:
         return Verdict.SIMILAR
@@ -76,7 +69,7 @@ def judge(pair_similarity: float, chosen_q: float, rejected_q: float, filters: F
     return Verdict.KEPT
 
 
-def pair_of(tree_id: str, node: int, children: Sequence[Candidate], filters: Filters) -> Pair | None:
+def pair_of(tree_id: str, node: int, children: Sequence[Candidate], filters: PairsConfig) -> Pair | None:
     """The pair of one node, kept or refused; None when it has fewer than two children.
 
     Of children with equal Q the first is the best and the last is the worst.
@@ -87,7 +80,7 @@ def pair_of(tree_id: str, node: int, children: Sequence[Candidate], filters: Fil
     return _pair(tree_id, node, ranked[0], ranked[-1], filters)
 
 
-def all_pairs(tree_id: str, node: int, children: Sequence[Candidate], filters: Filters) -> list[Pair]:
+def all_pairs(tree_id: str, node: int, children: Sequence[Candidate], filters: PairsConfig) -> list[Pair]:
     """Every two children of one node, the one with the higher Q chosen, each pair kept or refused; best first.
 
     Of children with equal Q the first is taken for the better.
@@ -111,7 +104,7 @@ def pair_by_probability(tree_id: str, node: int, children: Sequence[Candidate], 
     return Pair(tree_id, node, best.node, worst.node, best.q, worst.q, margin, alike, verdict)
 
 
-def _pair(tree_id: str, node: int, better: Candidate, worse: Candidate, filters: Filters) -> Pair:
+def _pair(tree_id: str, node: int, better: Candidate, worse: Candidate, filters: PairsConfig) -> Pair:
     alike = similarity(better.text, worse.text)
     verdict = judge(alike, better.q, worse.q, filters)
     return Pair(tree_id, node, better.node, worse.node, better.q, worse.q, better.q - worse.q, alike, verdict)

@@ -10,22 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from itool_pipeline.config import SamplingConfig
 from itool_pipeline.core.judge import Judge
 from itool_pipeline.core.policy import Fragment, Policy, SampleRequest
-from itool_pipeline.core.reward import Problem, RewardSettings, State, rewards
+from itool_pipeline.core.reward import Problem, State, rewards
 from itool_pipeline.core.search import distinct, prior, step
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.tree import Tree
 from itool_pipeline.core.types import Progress, no_progress
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseSettings:
-    """`responses` are drawn for each problem; one that reaches `max_response_tokens` ends there."""
-
-    responses: int
-    max_response_tokens: int
-    prior: str = "geometric_mean"
 
 
 @dataclass(slots=True)
@@ -59,7 +51,7 @@ class Draft:
 def draw_responses(
     problems: Sequence[Problem],
     policy: Policy,
-    settings: ResponseSettings,
+    settings: SamplingConfig,
     *,
     seed: int,
     progress: Progress = no_progress,
@@ -82,8 +74,7 @@ def sample_responses(
     problems: Sequence[Problem],
     policy: Policy,
     judge: Judge,
-    settings: ResponseSettings,
-    reward_settings: RewardSettings,
+    settings: SamplingConfig,
     *,
     seed: int,
     progress: Progress = no_progress,
@@ -96,7 +87,7 @@ def sample_responses(
         for problem, group in zip(problems, kept, strict=True)
         for r in group
     ]
-    found = iter(rewards([*map(State, problems), *states], policy, judge, reward_settings, seed=seed))
+    found = iter(rewards([*map(State, problems), *states], policy, judge, settings, seed=seed))
     trees = [Tree.rooted(problem, next(found)) for problem in problems]
     left = iter(states)
     for tree, responses, group in zip(trees, drawn, kept, strict=True):

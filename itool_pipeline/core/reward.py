@@ -7,6 +7,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from itool_pipeline.config import (
+    ExactGrades,
+    NoGrades,
+    OutcomeConfig,
+    SampledGrades,
+    SearchBase,
+    SelfEvaluationConfig,
+)
 from itool_pipeline.core.judge import Judge, is_plain_text
 from itool_pipeline.core.policy import Policy, ScoreRequest
 from itool_pipeline.core.seeds import derive_seed
@@ -60,22 +68,7 @@ class Reward:
         return self.outcome + self.self_evaluation
 
 
-@dataclass(frozen=True, slots=True)
-class RewardSettings:
-    """`correct`, `wrong`: O of terminal states. `progress`: scale of O before them. `weights`: of A, B, C, D.
-
-    grade_samples  C is the mean of so many drawn options (App. B.1); None: the exact expectation
-    """
-
-    correct: float = 1.0
-    wrong: float = -1.0
-    progress: float = 0.5
-    weights: tuple[float, float, float, float] = (1.0, 0.1, -1.0, -2.0)
-    self_evaluation: bool = True
-    grade_samples: int | None = None
-
-
-def outcome(state: State, judge: Judge, settings: RewardSettings) -> tuple[float, bool | None]:
+def outcome(state: State, judge: Judge, settings: OutcomeConfig) -> tuple[float, bool | None]:
     """O(s): the judge's verdict at a terminal state; before it, a potential that follows the gold answer.
 
     Two things are stricter than a benchmark's verdict, because the policy learns from them. A truncated response is
@@ -112,13 +105,13 @@ def _masses(logprobs: Sequence[float]) -> list[float]:
 
 
 def self_evaluations(
-    states: Sequence[State], policy: Policy, settings: RewardSettings, *, seed: int = 0
+    states: Sequence[State], policy: Policy, settings: SelfEvaluationConfig, *, seed: int = 0
 ) -> list[float]:
     """C of each state (Eq. 7). States of one problem travel in one request and share its prompt.
 
     What is drawn for a state depends on `seed`, its problem and its tokens alone, not on the states beside it.
     """
-    if not settings.self_evaluation:
+    if isinstance(settings, NoGrades):
         return [0.0] * len(states)
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, state in enumerate(states):
@@ -134,11 +127,11 @@ def self_evaluations(
     return grades
 
 
-def _grade(state: State, logprobs: Sequence[float], settings: RewardSettings, seed: int) -> float:
-    if settings.grade_samples is None:
+def _grade(state: State, logprobs: Sequence[float], settings: ExactGrades | SampledGrades, seed: int) -> float:
+    if isinstance(settings, ExactGrades):
         return expected_grade(logprobs, settings.weights)
     own_seed = derive_seed(seed, "grade", state.problem.example.id, *state.token_ids)
-    return sampled_grade(logprobs, settings.weights, settings.grade_samples, own_seed)
+    return sampled_grade(logprobs, settings.weights, settings.samples, own_seed)
 
 
 def _graded(state: State) -> list[tuple[int, ...]]:
@@ -149,9 +142,9 @@ def _graded(state: State) -> list[tuple[int, ...]]:
 
 
 def rewards(
-    states: Sequence[State], policy: Policy, judge: Judge, settings: RewardSettings, *, seed: int = 0
+    states: Sequence[State], policy: Policy, judge: Judge, settings: SearchBase, *, seed: int = 0
 ) -> list[Reward]:
     """R of each state, in their order (Eq. 6). `seed` matters to sampled grades only."""
-    grades = self_evaluations(states, policy, settings, seed=seed)
-    outcomes = [outcome(state, judge, settings) for state in states]
+    grades = self_evaluations(states, policy, settings.self_evaluation, seed=seed)
+    outcomes = [outcome(state, judge, settings.outcome) for state in states]
     return [Reward(value, grade, correct) for (value, correct), grade in zip(outcomes, grades, strict=True)]

@@ -11,27 +11,13 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
+from itool_pipeline.config import MctsConfig
 from itool_pipeline.core.judge import Judge
 from itool_pipeline.core.policy import Fragment, Policy, SampleRequest
-from itool_pipeline.core.reward import Problem, Reward, RewardSettings, State, rewards
+from itool_pipeline.core.reward import Problem, Reward, State, rewards
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.tree import Tree
 from itool_pipeline.core.types import Progress, no_progress
-
-
-@dataclass(frozen=True, slots=True)
-class SearchSettings:
-    """The four limits of App. B.1 and the constants of Eq. 5 and 9; the same names as in the config."""
-
-    depth: int
-    width: int
-    iterations: int
-    simulation: int
-    c: float
-    gamma: float
-    samples: int
-    max_response_tokens: int
-    prior: str = "geometric_mean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +42,7 @@ def prior(logprobs: Sequence[float], form: str) -> float:
     return min(1.0, math.exp(total / len(logprobs) if form == "geometric_mean" else total))
 
 
-def grow(tree: Tree, settings: SearchSettings) -> Generator[Expansion, list[Child], None]:
+def grow(tree: Tree, settings: MctsConfig) -> Generator[Expansion, list[Child], None]:
     """Search one tree in place: select, expand, roll out, back up, `settings.iterations` times.
 
     A roll-out follows selection and expansion from the new leaf until a terminal state, the depth limit or
@@ -99,8 +85,7 @@ def search(
     problems: Sequence[Problem],
     policy: Policy,
     judge: Judge,
-    settings: SearchSettings,
-    reward_settings: RewardSettings,
+    settings: MctsConfig,
     *,
     seed: int,
     progress: Progress = no_progress,
@@ -109,14 +94,14 @@ def search(
 
     `progress` counts rounds of expansion; there are at most iterations · (1 + simulation).
     """
-    roots = rewards([State(problem) for problem in problems], policy, judge, reward_settings, seed=seed)
+    roots = rewards([State(problem) for problem in problems], policy, judge, settings, seed=seed)
     trees = [Tree.rooted(problem, root) for problem, root in zip(problems, roots, strict=True)]
     growing = [(tree, grow(tree, settings)) for tree in trees]
     asked = [(tree, growth, next(growth, None)) for tree, growth in growing]
     rounds, done = settings.iterations * (1 + settings.simulation), 0
     while waiting := [(tree, growth, wish) for tree, growth, wish in asked if wish is not None]:
         leaves = [(tree, wish.node) for tree, _, wish in waiting]
-        children = expand(leaves, policy, judge, settings, reward_settings, seed)
+        children = expand(leaves, policy, judge, settings, seed)
         asked = [
             (tree, growth, _answer(growth, found)) for (tree, growth, _), found in zip(waiting, children, strict=True)
         ]
@@ -138,8 +123,7 @@ def expand(
     leaves: Sequence[tuple[Tree, int]],
     policy: Policy,
     judge: Judge,
-    settings: SearchSettings,
-    reward_settings: RewardSettings,
+    settings: MctsConfig,
     seed: int,
 ) -> list[list[Child]]:
     """Distinct children of each leaf with their rewards: one sampling and one scoring batch for all trees."""
@@ -149,7 +133,7 @@ def expand(
         [step(tree.nodes[node].state, fragment, settings.max_response_tokens) for fragment in fragments]
         for (tree, node), fragments in zip(leaves, kept, strict=True)
     ]
-    scored = iter(rewards([state for group in states for state in group], policy, judge, reward_settings, seed=seed))
+    scored = iter(rewards([state for group in states for state in group], policy, judge, settings, seed=seed))
     return [
         [Child(fragment, state, next(scored)) for fragment, state in zip(fragments, group, strict=True)]
         for fragments, group in zip(kept, states, strict=True)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.benchmarks.types import Benchmark, RowCheck
+from itool_pipeline.config import MctsConfig
 from itool_pipeline.core.types import Example
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.account import QUARANTINED, quarantined_shares
@@ -110,7 +111,7 @@ def quarantine_is_small(ws: Workspace) -> Finding:
 def pairs_respect_filters(ws: Workspace, k: int) -> Finding:
     """Every kept pair passes the three exclusions of App. B.1, and prefers the higher Q; without MCTS, the first."""
     rows, bounds = pq.read_table(ws.input(f"iteration_{k}/pairs").file(PAIRS_FILE)).to_pylist(), ws.experiment.pairs
-    by_q = ws.experiment.search.method == "mcts"
+    by_q = isinstance(ws.experiment.search, MctsConfig)
     kept = [row for row in rows if row["kept"]]
     problems = [
         f"pair {row['pair_id']}: similarity {row['similarity']:.3f}, Q {row['chosen_q']:.3f}, {row['rejected_q']:.3f}"

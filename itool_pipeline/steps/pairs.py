@@ -6,10 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from itool_pipeline.config import PairsConfig
+from itool_pipeline.config import MctsConfig, PairsConfig
 from itool_pipeline.core.preference_pairs import (
     Candidate,
-    Filters,
     Pair,
     Verdict,
     all_pairs,
@@ -39,7 +38,7 @@ def pairs(ws: Workspace, k: int) -> Produced:
 
     def make(step: Step) -> dict[str, Any]:
         nodes: Nodes = {(row.tree_id, row.node_id): row for row in read_nodes(ws, k)}
-        config, searched = ws.experiment.pairs, ws.experiment.search.method == "mcts"
+        config, searched = ws.experiment.pairs, isinstance(ws.experiment.search, MctsConfig)
         found = limit(_candidates(nodes, config, by_q=searched), config.max_pairs)
         write_table_file(step.work / PAIRS_FILE, PAIRS, (_pair_row(pair, nodes) for pair in found))
         kept = [pair for pair in found if pair.verdict is Verdict.KEPT]
@@ -61,7 +60,6 @@ def pairs(ws: Workspace, k: int) -> Produced:
 
 def _candidates(nodes: Nodes, config: PairsConfig, *, by_q: bool) -> list[Pair]:
     """Every pair that comes into question, node by node, kept or refused."""
-    filters = Filters(config.max_similarity, config.min_q_difference, config.min_chosen_q)
     children: dict[tuple[str, int], list[Candidate]] = defaultdict(list)
     for (tree_id, node_id), row in nodes.items():
         if row.parent_id is not None:
@@ -70,11 +68,11 @@ def _candidates(nodes: Nodes, config: PairsConfig, *, by_q: bool) -> list[Pair]:
     found: list[Pair | None] = []
     for (tree_id, node), below in children.items():
         if not by_q:
-            found.append(pair_by_probability(tree_id, node, below, filters.max_similarity))
+            found.append(pair_by_probability(tree_id, node, below, config.max_similarity))
         elif config.per_node == "all":
-            found += all_pairs(tree_id, node, below, filters)
+            found += all_pairs(tree_id, node, below, config)
         else:
-            found.append(pair_of(tree_id, node, below, filters))
+            found.append(pair_of(tree_id, node, below, config))
     return [pair for pair in found if pair is not None]
 
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from itool_pipeline.benchmarks.registry import BENCHMARKS
-from itool_pipeline.config import Experiment
-from itool_pipeline.core.difficulty import Thresholds, difficulty
+from itool_pipeline.config import DifficultyConfig, Experiment
+from itool_pipeline.core.difficulty import difficulty
 from itool_pipeline.core.replay_buffer import draw_buffer
 from itool_pipeline.core.splits import validation_ids
 from itool_pipeline.core.types import Example
@@ -109,7 +109,7 @@ def splits(ws: Workspace) -> Produced:
 
     def make(step: Step) -> dict[str, Any]:
         data, e = ws.input("examples"), ws.experiment
-        bounds = Thresholds(**e.split.difficulty.model_dump())
+        bounds = e.split.difficulty
         measures = ["example_id", "group_id", "tool_count", "tool_chars", "call_count"]
         found = {row["example_id"]: row for row in read_rows(data.file(TRAIN), measures)}
         held_back = validation_ids({k: r["group_id"] for k, r in found.items()}, e.split.validation_fraction, e.seed)
@@ -142,7 +142,7 @@ def splits(ws: Workspace) -> Produced:
 
 
 def _divided(
-    data: Artifact, rows: Mapping[str, Mapping[str, Any]], bounds: Thresholds
+    data: Artifact, rows: Mapping[str, Mapping[str, Any]], bounds: DifficultyConfig
 ) -> Iterator[tuple[Example, Mapping[str, Any]]]:
     """Every example with its columns of SPLIT_SCHEMA."""
     for example in read_examples(data.file(TRAIN)):

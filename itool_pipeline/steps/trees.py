@@ -1,6 +1,6 @@
 """iteration_k/trees: one search tree for each selected example, in shards that can run side by side.
 
-Without MCTS (`search.method: sampling`) a tree has depth 1 and its nodes are whole responses.
+Without MCTS (`search.type: sampling`) a tree has depth 1 and its nodes are whole responses.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from itool_pipeline.config import SearchConfig
-from itool_pipeline.core.response_sampling import ResponseSettings, sample_responses
-from itool_pipeline.core.reward import RewardSettings
-from itool_pipeline.core.search import SearchSettings, search
+from itool_pipeline.config import NoGrades, SamplingConfig
+from itool_pipeline.core.response_sampling import sample_responses
+from itool_pipeline.core.search import search
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.tree import Tree
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, nodes_file, trees_file
@@ -61,9 +60,10 @@ def _check_context(ws: Workspace, ids: Collection[str]) -> None:
     if context_tokens(ws) is None:
         return
     template, s, longest = chat(ws), ws.experiment.search, 0
+    graded = not isinstance(s.self_evaluation, NoGrades)
     for problem in map(template.problem, each_training_example(ws, ids)):
-        graded = len(problem.grade.before) + len(problem.grade.after) if s.self_evaluation.enabled else 0
-        longest = max(longest, len(problem.prompt), graded)
+        grading = len(problem.grade.before) + len(problem.grade.after) if graded else 0
+        longest = max(longest, len(problem.prompt), grading)
     # The fragment that reaches the limit may pass it.
     wanted = longest + s.max_response_tokens + s.max_fragment_tokens
     require_context(ws, wanted, "the search", "search.max_response_tokens or max_fragment_tokens")
@@ -121,44 +121,15 @@ def gather(ws: Workspace, k: int) -> Produced:
     return ws.produce(asset, make, tables, force=False)
 
 
-def search_settings(config: SearchConfig) -> SearchSettings:
-    """The part of the config that the search core knows."""
-    return SearchSettings(
-        depth=config.depth,
-        width=config.width,
-        iterations=config.iterations,
-        simulation=config.simulation,
-        c=config.c,
-        gamma=config.gamma,
-        samples=config.samples,
-        max_response_tokens=config.max_response_tokens,
-        prior=config.prior,
-    )
-
-
-def response_settings(config: SearchConfig) -> ResponseSettings:
-    """What is drawn in place of a search."""
-    return ResponseSettings(config.responses, config.max_response_tokens, config.prior)
-
-
-def reward_settings(config: SearchConfig) -> RewardSettings:
-    """The part of the config that the reward knows."""
-    o, s = config.outcome, config.self_evaluation
-    drawn = s.samples if s.form == "sampled" else None
-    return RewardSettings(o.correct, o.wrong, o.progress, s.weights, s.enabled, drawn)
-
-
 def _search(ws: Workspace, k: int, ids: Sequence[str]) -> list[Tree]:
     engine, template = search_engine(ws, policy_before(k))
     examples, config = training_examples(ws, set(ids)), ws.experiment.search
     problems = [template.problem(examples[key]) for key in ids]
     judge, seed = search_judge(ws), derive_seed(ws.experiment.seed, f"iteration_{k}/trees")
-    if config.method == "sampling":
-        own, counted = response_settings(config), ws.progress("responses")
-        return sample_responses(problems, engine, judge, own, reward_settings(config), seed=seed, progress=counted)
+    if isinstance(config, SamplingConfig):
+        return sample_responses(problems, engine, judge, config, seed=seed, progress=ws.progress("responses"))
     progress = ws.progress(f"rounds of expansion, {len(ids)} trees side by side")
-    limits, rewards = search_settings(config), reward_settings(config)
-    return search(problems, engine, judge, limits, rewards, seed=seed, progress=progress)
+    return search(problems, engine, judge, config, seed=seed, progress=progress)
 
 
 def _shown(node: NodeRow) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itool_pipeline.calls.types import GoldCall
-from itool_pipeline.core.difficulty import Difficulty, Size, Thresholds, by_difficulty, difficulty, size
+from itool_pipeline.config import DifficultyConfig
+from itool_pipeline.core.difficulty import Difficulty, Size, difficulty, size
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline_tests.core.fake_policy import call_problem, text_problem
 
+BOUNDS = DifficultyConfig()
 EASY, MEDIUM, HARD = Difficulty.EASY, Difficulty.MEDIUM, Difficulty.HARD
 
 
@@ -33,11 +35,11 @@ EASY, MEDIUM, HARD = Difficulty.EASY, Difficulty.MEDIUM, Difficulty.HARD
     ],
 )
 def test_the_papers_thresholds(a: int, b: int, c: int, level: Difficulty) -> None:
-    assert difficulty(Size(a, b, c), Thresholds()) is level
+    assert difficulty(Size(a, b, c), BOUNDS) is level
 
 
 def test_easy_is_asked_before_hard() -> None:
-    bounds = Thresholds(easy_max_tools=5, hard_min_tools=4)
+    bounds = DifficultyConfig(easy_max_tools=5, hard_min_tools=4)
     assert difficulty(Size(5, 10, 1), bounds) is EASY
     assert difficulty(Size(5, 1000, 1), bounds) is HARD
 
@@ -46,7 +48,7 @@ def test_easy_is_asked_before_hard() -> None:
 def test_more_is_never_easier(a: int, b: int, c: int, more: tuple[int, int, int]) -> None:
     order = [EASY, MEDIUM, HARD]
     larger = Size(a + more[0], b + more[1], c + more[2])
-    assert order.index(difficulty(Size(a, b, c), Thresholds())) <= order.index(difficulty(larger, Thresholds()))
+    assert order.index(difficulty(Size(a, b, c), BOUNDS)) <= order.index(difficulty(larger, BOUNDS))
 
 
 def _example(tools: tuple[dict[str, str], ...], calls: int) -> Example:
@@ -60,12 +62,9 @@ def test_size_by_hand() -> None:
     assert size(_example(({"name": "f"}, {"a": "b"}), 3)) == Size(2, 24, 3)  # [{"name":"f"},{"a":"b"}]
 
 
-def test_stages_are_a_partition_in_the_given_order() -> None:
-    easy, none = call_problem("e").example, text_problem("n").example
-    hard = replace(easy, tools=easy.tools * 4)
-    medium = replace(easy, tools=easy.tools * 2)
-    examples = {"h2": hard, "e": easy, "m": medium, "h1": hard, "n": none}
-    stages = by_difficulty(examples, Thresholds())
-    assert stages == {EASY: ("e", "n"), MEDIUM: ("m",), HARD: ("h2", "h1")}
-    assert list(stages) == [EASY, MEDIUM, HARD]
-    assert by_difficulty({}, Thresholds()) == {EASY: (), MEDIUM: (), HARD: ()}
+def test_each_example_is_in_one_part() -> None:
+    """More copies of one tool: one is easy, two are medium, four are hard."""
+    easy = call_problem().example
+    examples = [replace(easy, tools=easy.tools * count) for count in (1, 2, 4)]
+    assert [difficulty(size(example), BOUNDS) for example in examples] == [EASY, MEDIUM, HARD]
+    assert difficulty(size(text_problem().example), BOUNDS) is EASY

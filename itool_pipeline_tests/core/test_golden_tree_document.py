@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from itool_pipeline.core.preference_pairs import Candidate, Filters, pair_of
-from itool_pipeline.core.reward import RewardSettings
+from itool_pipeline.config import PairsConfig
+from itool_pipeline.core.preference_pairs import Candidate, pair_of
 from itool_pipeline.core.search import search
 from itool_pipeline.core.tree import Tree
 from itool_pipeline_tests.core.fake_policy import call_problem
@@ -22,7 +22,7 @@ C, SIMULATION = 16.0, 2
 
 def tree_after(iterations: int) -> Tree:
     settings = limits(iterations, simulation=SIMULATION, c=C)
-    (tree,) = search([call_problem()], call_policy(), JUDGE, settings, RewardSettings(), seed=0)
+    (tree,) = search([call_problem()], call_policy(), JUDGE, settings, seed=0)
     return tree
 
 
@@ -110,7 +110,7 @@ def test_the_pairs() -> None:
     tree = tree_after(4)
     pairs = [
         pair_of(
-            "t", i, [Candidate(c, tree.nodes[c].text, tree.nodes[c].action_value) for c in node.children], Filters()
+            "t", i, [Candidate(c, tree.nodes[c].text, tree.nodes[c].action_value) for c in node.children], PairsConfig()
         )
         for i, node in enumerate(tree.nodes)
     ]

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from itool_pipeline.config import PairsConfig
 from itool_pipeline.core.preference_pairs import (
     Candidate,
-    Filters,
     Pair,
     Verdict,
     all_pairs,
@@ -21,7 +21,7 @@ from itool_pipeline.core.preference_pairs import (
     similarity,
 )
 
-FILTERS = Filters()
+FILTERS = PairsConfig()
 
 
 def _children(*qs: float) -> list[Candidate]:
@@ -29,7 +29,7 @@ def _children(*qs: float) -> list[Candidate]:
 
 
 def test_the_shipped_thresholds_are_the_papers() -> None:
-    assert Filters() == Filters(max_similarity=0.95, min_q_difference=0.1, min_chosen_q=0.3)
+    assert PairsConfig() == PairsConfig(max_similarity=0.95, min_q_difference=0.1, min_chosen_q=0.3)
 
 
 @pytest.mark.parametrize("qs", [(), (1.0,)])
@@ -94,7 +94,7 @@ def test_filters_in_order_by_hand(alike: float, chosen: float, rejected: float, 
 
 
 def test_a_difference_at_the_threshold_is_kept() -> None:
-    filters = Filters(min_q_difference=0.125)
+    filters = PairsConfig(min_q_difference=0.125)
     assert judge(0.0, 1.0, 0.875, filters) is Verdict.KEPT
     assert judge(0.0, 1.0, 0.876, filters) is Verdict.CLOSE
 
@@ -104,7 +104,7 @@ def test_a_pair_of_near_copies_is_refused() -> None:
     pair = pair_of("t", 0, same, FILTERS)
     assert pair is not None
     assert (pair.similarity, pair.verdict) == (1.0, Verdict.SIMILAR)
-    kept = pair_of("t", 0, same, Filters(max_similarity=1.0))
+    kept = pair_of("t", 0, same, PairsConfig(max_similarity=1.0))
     assert kept is not None
     assert kept.verdict is Verdict.KEPT
 
@@ -150,7 +150,7 @@ def test_all_pairs_are_those_of_a_brute_force_over_children(
     rows: list[tuple[float, str]], margin: float, lowest: float
 ) -> None:
     children = [Candidate(i, text, q) for i, (q, text) in enumerate(rows)]
-    filters = Filters(0.8, margin, lowest)
+    filters = PairsConfig(max_similarity=0.8, min_q_difference=margin, min_chosen_q=lowest)
     found = all_pairs("t", 0, children, filters)
     kept = {(p.chosen, p.rejected) for p in found if p.verdict is Verdict.KEPT}
     expected = set()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from itool_pipeline.config import SamplingConfig
 from itool_pipeline.core.policy import Fragment, SampleRequest
-from itool_pipeline.core.response_sampling import ResponseSettings, draw_responses, sample_responses
-from itool_pipeline.core.reward import Problem, RewardSettings
+from itool_pipeline.core.response_sampling import draw_responses, sample_responses
+from itool_pipeline.core.reward import Problem
 from itool_pipeline.core.tree import Tree
 from itool_pipeline_tests.core.fake_policy import (
     Move,
@@ -23,9 +25,15 @@ from itool_pipeline_tests.core.fake_policy import (
     move,
     text_problem,
 )
+from itool_pipeline_tests.core.settings import DRAWN_GRADES, ONLY_OUTCOME
 from itool_pipeline_tests.judges.by_source import JUDGE
 
-FOUR = ResponseSettings(responses=4, max_response_tokens=40)
+
+def drawing(responses: int, most: int, **over: Any) -> SamplingConfig:
+    return SamplingConfig(type="sampling", responses=responses, max_response_tokens=most, **over)
+
+
+FOUR = drawing(4, 40)
 SEEDS = st.integers(0, 10**6)
 few = settings(max_examples=60)
 
@@ -53,7 +61,7 @@ THIRD = {"": move("[f(", "a=7,", p=0.25), "[f(a=7,": move("b=2)", p=0.25), "[f(a
 
 def by_hand() -> tuple[Tree, Numbered]:
     policy = Numbered([FIRST, SECOND, THIRD, SECOND])
-    (tree,) = sample_responses([call_problem()], policy, JUDGE, FOUR, RewardSettings(self_evaluation=False), seed=5)
+    (tree,) = sample_responses([call_problem()], policy, JUDGE, drawing(4, 40, **ONLY_OUTCOME), seed=5)
     return tree, policy
 
 
@@ -76,14 +84,14 @@ def test_a_tree_of_responses_by_hand() -> None:
 
 def test_the_product_form() -> None:
     policy = Numbered([FIRST, SECOND])
-    settings = ResponseSettings(2, 40, prior="product")
-    (tree,) = sample_responses([call_problem()], policy, JUDGE, settings, RewardSettings(), seed=5)
+    settings = drawing(2, 40, prior="product")
+    (tree,) = sample_responses([call_problem()], policy, JUDGE, settings, seed=5)
     assert [n.prior for n in tree.nodes[1:]] == pytest.approx([0.5 * 0.5 * 0.125 * 0.125, 0.01])
 
 
 def test_a_response_that_gets_too_long_ends_and_is_wrong() -> None:
     policy = Numbered([{"": move("so", "on,", p=0.5), "soon,": move("on", "on,", p=0.5)}, SECOND])
-    (tree,) = sample_responses([text_problem()], policy, JUDGE, ResponseSettings(2, 4), RewardSettings(), seed=0)
+    (tree,) = sample_responses([text_problem()], policy, JUDGE, drawing(2, 4), seed=0)
     long = tree.nodes[1]
     assert (long.text, long.state.truncated, long.state.terminal, long.rewards.correct) == (
         "soon,onon,",
@@ -96,11 +104,11 @@ def test_a_response_that_gets_too_long_ends_and_is_wrong() -> None:
 
 def test_a_policy_that_cannot_go_on() -> None:
     policy = Numbered([{"": move("x,", p=0.5)}, {"": Move((), ())}])
-    (tree,) = sample_responses([text_problem()], policy, JUDGE, ResponseSettings(2, 9), RewardSettings(), seed=0)
+    (tree,) = sample_responses([text_problem()], policy, JUDGE, drawing(2, 9), seed=0)
     assert [(n.text, n.state.truncated) for n in tree.nodes[1:]] == [("x,", True)]
-    silent = sample_responses([text_problem()], TablePolicy({}), JUDGE, FOUR, RewardSettings(), seed=0)
+    silent = sample_responses([text_problem()], TablePolicy({}), JUDGE, FOUR, seed=0)
     assert [len(tree.nodes) for tree in silent] == [1]
-    assert sample_responses([], TablePolicy({}), JUDGE, FOUR, RewardSettings(), seed=0) == []
+    assert sample_responses([], TablePolicy({}), JUDGE, FOUR, seed=0) == []
 
 
 def test_progress_counts_responses() -> None:
@@ -114,8 +122,8 @@ PROBLEMS = [call_problem("a"), text_problem("b"), call_problem("c")]
 
 
 def trees(policy_seed: int, seed: int, problems: list[Problem]) -> list[Tree]:
-    how = RewardSettings(grade_samples=4)
-    return sample_responses(problems, RandomPolicy(policy_seed), JUDGE, FOUR, how, seed=seed)
+    how = drawing(4, 40, **DRAWN_GRADES)
+    return sample_responses(problems, RandomPolicy(policy_seed), JUDGE, how, seed=seed)
 
 
 @few

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from itool_pipeline.config import ExactGrades, MctsConfig
 from itool_pipeline.core.reward import (
     GradePrompt,
     Problem,
     Reward,
-    RewardSettings,
     State,
     expected_grade,
     outcome,
@@ -32,10 +32,12 @@ from itool_pipeline_tests.core.fake_policy import (
     text_problem,
     token,
 )
+from itool_pipeline_tests.core.settings import DRAWN_GRADES, ONLY_OUTCOME, changed
 from itool_pipeline_tests.judges.by_source import JUDGE
 
 WEIGHTS = (1.0, 0.1, -1.0, -2.0)
-SHIPPED = RewardSettings()
+SHIPPED = MctsConfig()
+OUTCOME, GRADES = SHIPPED.outcome, ExactGrades()
 
 
 def _state(problem: Problem, *pieces: str, finished: bool = False, truncated: bool = False) -> State:
@@ -86,7 +88,7 @@ def test_expected_grade_is_a_mean_that_only_ratios_decide(logprobs: list[float],
 def test_outcome_before_the_end_follows_the_gold_answer() -> None:
     # the name f, a = 1, b = 2: three items, half a point for all of them
     def o(text: str) -> float:
-        value, correct = outcome(_state(call_problem(), text), JUDGE, SHIPPED)
+        value, correct = outcome(_state(call_problem(), text), JUDGE, OUTCOME)
         assert correct is None
         return value
 
@@ -100,10 +102,10 @@ def test_outcome_before_the_end_follows_the_gold_answer() -> None:
 
 
 def test_outcome_before_the_end_where_no_call_is_expected() -> None:
-    assert outcome(_state(text_problem(), "Sorry,"), JUDGE, SHIPPED) == (0.5, None)
+    assert outcome(_state(text_problem(), "Sorry,"), JUDGE, OUTCOME) == (0.5, None)
     for text in ("[f(", "[", "`[Vice", "[prepare_food.get_recipe]", "f("):
-        assert outcome(_state(text_problem(), text), JUDGE, SHIPPED) == (-0.5, None)
-    assert outcome(_state(text_problem()), JUDGE, SHIPPED) == (0.0, None)
+        assert outcome(_state(text_problem(), text), JUDGE, OUTCOME) == (-0.5, None)
+    assert outcome(_state(text_problem()), JUDGE, OUTCOME) == (0.0, None)
 
 
 @pytest.mark.parametrize(
@@ -111,16 +113,16 @@ def test_outcome_before_the_end_where_no_call_is_expected() -> None:
     [("[f(a=1,b=2)]", True), ("[f(b=2,a=1)]", True), ("[f(a=1,b=3)]", False), ("[f(a=1)]", False), ("No.", False)],
 )
 def test_outcome_at_the_end_is_the_checkers_verdict(text: str, correct: bool) -> None:
-    settings = replace(SHIPPED, correct=3.0, wrong=-7.0, progress=100.0)
+    settings = changed(OUTCOME, correct=3.0, wrong=-7.0, progress=100.0)
     value, verdict = outcome(_state(call_problem(), text, finished=True), JUDGE, settings)
     assert verdict is correct
     assert value == (3.0 if correct else -7.0)
 
 
 def test_a_truncated_response_is_wrong_even_if_it_would_be_right() -> None:
-    assert outcome(_state(call_problem(), "[f(a=1,b=2)]", truncated=True), JUDGE, SHIPPED) == (-1.0, False)
-    assert outcome(_state(text_problem(), "No tool fits.", truncated=True), JUDGE, SHIPPED) == (-1.0, False)
-    assert outcome(_state(text_problem(), "No tool fits.", finished=True), JUDGE, SHIPPED) == (1.0, True)
+    assert outcome(_state(call_problem(), "[f(a=1,b=2)]", truncated=True), JUDGE, OUTCOME) == (-1.0, False)
+    assert outcome(_state(text_problem(), "No tool fits.", truncated=True), JUDGE, OUTCOME) == (-1.0, False)
+    assert outcome(_state(text_problem(), "No tool fits.", finished=True), JUDGE, OUTCOME) == (1.0, True)
 
 
 @pytest.mark.parametrize(
@@ -139,11 +141,11 @@ def test_a_truncated_response_is_wrong_even_if_it_would_be_right() -> None:
     ],
 )
 def test_only_plain_text_is_right_where_no_call_is(text: str, correct: bool) -> None:
-    assert outcome(_state(text_problem(), text, finished=True), JUDGE, SHIPPED) == (1.0 if correct else -1.0, correct)
+    assert outcome(_state(text_problem(), text, finished=True), JUDGE, OUTCOME) == (1.0 if correct else -1.0, correct)
 
 
 def test_progress_scales_the_potential_only() -> None:
-    settings = replace(SHIPPED, progress=0.2)
+    settings = changed(OUTCOME, progress=0.2)
     assert outcome(_state(call_problem(), "[f(a=1,b=2)"), JUDGE, settings)[0] == pytest.approx(0.2)
     assert outcome(_state(call_problem(), "[f(a=1,b=2)]", finished=True), JUDGE, settings) == (1.0, True)
 
@@ -158,14 +160,14 @@ def test_a_reward_is_the_sum_of_both() -> None:
 
 def test_weights_are_those_of_the_settings() -> None:
     policy = TablePolicy({}, {"x": (0.4, 0.3, 0.2, 0.1)})
-    settings = replace(SHIPPED, weights=(1000.0, 100.0, 10.0, 1.0))
+    settings = changed(GRADES, weights=(1000.0, 100.0, 10.0, 1.0))
     assert self_evaluations([_state(text_problem(), "x")], policy, settings) == [pytest.approx(432.1)]
 
 
 def test_without_self_evaluation_nothing_is_asked() -> None:
     policy = TablePolicy({})
     states = [_state(text_problem(), "No tool fits.", finished=True), _state(call_problem(), "[f(a=1,")]
-    found = rewards(states, policy, JUDGE, replace(SHIPPED, self_evaluation=False))
+    found = rewards(states, policy, JUDGE, changed(SHIPPED, **ONLY_OUTCOME))
     assert [(r.outcome, r.self_evaluation, r.correct) for r in found] == [
         (1.0, 0.0, True),
         (pytest.approx(1 / 3), 0.0, None),
@@ -177,7 +179,7 @@ def test_states_of_one_problem_travel_in_one_request() -> None:
     policy = TablePolicy({}, {"x": (1, 0, 0, 0), "y": (0, 1, 0, 0), "": (0, 0, 1, 0)})
     one, two = text_problem("one"), text_problem("two")
     states = [_state(one, "x"), _state(two, "y"), _state(one), _state(one, "x", finished=True), _state(two, "x")]
-    assert self_evaluations(states, policy, SHIPPED) == pytest.approx([1.0, 0.1, -1.0, 1.0, 1.0])
+    assert self_evaluations(states, policy, GRADES) == pytest.approx([1.0, 0.1, -1.0, 1.0, 1.0])
 
     def four(*ids: int) -> tuple[tuple[int, ...], ...]:
         return tuple((*ids, *AFTER, option) for option in OPTIONS)
@@ -204,7 +206,7 @@ def test_problems_with_equal_beginnings_keep_their_own_endings() -> None:
 
     first = replace(text_problem("a"), grade=GradePrompt((1,), (2,), (11, 12, 13, 14)))
     second = replace(text_problem("b"), grade=GradePrompt((1,), (3, 4), (21, 22, 23, 24)))
-    found = self_evaluations([_state(first), _state(second)], Letters({}), SHIPPED)
+    found = self_evaluations([_state(first), _state(second)], Letters({}), GRADES)
     assert found == [1.0, -2.0]
     assert asked == [(2, o) for o in (11, 12, 13, 14)] + [(3, 4, o) for o in (21, 22, 23, 24)]
 
@@ -217,7 +219,7 @@ def test_the_order_of_states_does_not_matter(seed: int, order: list[int]) -> Non
     assert rewards([states[i] for i in order], RandomPolicy(seed), JUDGE, SHIPPED) == [alone[i] for i in order]
 
 
-SAMPLED = replace(SHIPPED, grade_samples=4)
+SAMPLED = changed(SHIPPED, **DRAWN_GRADES)
 OPTION_MASSES = (0.6, 0.2, 0.1, 0.1)
 """The exact grade is 0.32; one drawn weight has the variance 0.6 · 1 + 0.2 · 0.01 + 0.1 · 1 + 0.1 · 4 - 0.32²."""
 
@@ -245,9 +247,9 @@ def test_sampled_grades_depend_on_seed_and_state() -> None:
     policy = TablePolicy({}, default=OPTION_MASSES)
     problems = [text_problem(str(i)) for i in range(30)]
     states = [_state(problem, *pieces) for problem in problems for pieces in ((), ("x",), ("x", "y"))]
-    first = self_evaluations(states, policy, SAMPLED, seed=1)
-    assert self_evaluations(states, policy, SAMPLED, seed=1) == first
-    assert self_evaluations(states, policy, SAMPLED, seed=2) != first
+    first = self_evaluations(states, policy, SAMPLED.self_evaluation, seed=1)
+    assert self_evaluations(states, policy, SAMPLED.self_evaluation, seed=1) == first
+    assert self_evaluations(states, policy, SAMPLED.self_evaluation, seed=2) != first
     by_state = [first[i::3] for i in range(3)]
     assert by_state[0] != by_state[1] != by_state[2]
     assert all(len(set(values)) > 3 for values in by_state), "every problem draws for itself"

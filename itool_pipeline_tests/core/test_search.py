@@ -7,23 +7,23 @@ from dataclasses import replace
 
 import pytest
 
+from itool_pipeline.config import MctsConfig
 from itool_pipeline.core.judge import Verdict
 from itool_pipeline.core.policy import Fragment
-from itool_pipeline.core.reward import Reward, RewardSettings, State
-from itool_pipeline.core.search import SearchSettings, distinct, grow, prior, search, step
+from itool_pipeline.core.reward import Reward, State
+from itool_pipeline.core.search import distinct, grow, prior, search, step
 from itool_pipeline.core.tree import Tree
 from itool_pipeline.core.types import Example
 from itool_pipeline_tests.core.fake_policy import TablePolicy, call_problem, last, move, text_problem, token
+from itool_pipeline_tests.core.settings import ONLY_OUTCOME, changed
 from itool_pipeline_tests.judges.by_source import JUDGE
 
-SETTINGS = SearchSettings(
-    depth=4, width=3, iterations=3, simulation=2, c=1.0, gamma=1.0, samples=4, max_response_tokens=100
-)
-PLAIN = RewardSettings(self_evaluation=False)
+GRADED = MctsConfig(depth=4, width=3, iterations=3, simulation=2, c=1.0, gamma=1.0, samples=4, max_response_tokens=100)
+PLAIN = changed(GRADED, **ONLY_OUTCOME)
 
 
-def _search(policy: TablePolicy, settings: SearchSettings = SETTINGS, rewards: RewardSettings = PLAIN) -> Tree:
-    (tree,) = search([text_problem()], policy, JUDGE, settings, rewards, seed=0)
+def _search(policy: TablePolicy, settings: MctsConfig = PLAIN) -> Tree:
+    (tree,) = search([text_problem()], policy, JUDGE, settings, seed=0)
     return tree
 
 
@@ -79,7 +79,7 @@ def test_an_empty_answer() -> None:
 
 def test_a_response_that_gets_too_long_is_wrong_and_ends() -> None:
     policy = TablePolicy({"": [move("so", " on,", p=0.5)], "so on,": [move(" and", " on,", p=0.5)]})
-    tree = _search(policy, replace(SETTINGS, max_response_tokens=3))
+    tree = _search(policy, changed(PLAIN, max_response_tokens=3))
     # two tokens, then four: R = 0, 1/2 (no tool called so far), -1
     assert [(n.state.truncated, n.reward, n.visits) for n in tree.nodes] == [
         (False, 0.0, 3),
@@ -106,38 +106,38 @@ def test_a_policy_with_nothing_to_say_leaves_the_root_alone() -> None:
 def test_a_terminal_root_asks_for_nothing() -> None:
     tree = Tree.rooted(text_problem(), Reward(1.0, 0.0, True))
     tree.nodes[0].state = replace(tree.nodes[0].state, finished=True)
-    assert list(grow(tree, SETTINGS)) == []
+    assert list(grow(tree, PLAIN)) == []
     assert (tree.nodes[0].visits, tree.nodes[0].value) == (3, 0.0)
 
 
 def test_without_iterations_there_is_a_root() -> None:
     policy = TablePolicy({"": [move("a,", p=0.5)]})
-    tree = _search(policy, replace(SETTINGS, iterations=0))
+    tree = _search(policy, changed(PLAIN, iterations=0))
     assert (len(tree.nodes), tree.nodes[0].visits, policy.sampled) == (1, 0, [])
 
 
 def test_no_problems_no_trees() -> None:
-    assert search([], TablePolicy({}), JUDGE, SETTINGS, RewardSettings(), seed=0) == []
+    assert search([], TablePolicy({}), JUDGE, GRADED, seed=0) == []
 
 
 @pytest.mark.parametrize(("simulation", "deepest"), [(0, 1), (1, 2), (2, 3), (3, 4), (9, 5)])
 def test_a_roll_out_goes_so_many_steps_beyond_the_expansion(simulation: int, deepest: int) -> None:
     table = {"a" * n: [move("a", p=0.5)] for n in range(9)}
-    tree = _search(TablePolicy(table), replace(SETTINGS, iterations=1, depth=5, simulation=simulation))
+    tree = _search(TablePolicy(table), changed(PLAIN, iterations=1, depth=5, simulation=simulation))
     assert [n.depth for n in tree.nodes] == list(range(deepest + 1))
     assert all(n.visits == 1 for n in tree.nodes)
 
 
 def test_width_keeps_the_first_distinct_samples() -> None:
     table = {"": [move("a", p=0.1), move("a", p=0.1), move("b", p=0.1), move("c", p=0.9)]}
-    tree = _search(TablePolicy(table), replace(SETTINGS, width=2, depth=1))
+    tree = _search(TablePolicy(table), changed(PLAIN, width=2, depth=1))
     assert [n.text for n in tree.nodes[1:]] == ["a", "b"]
 
 
 def test_requests_carry_the_prompt_the_path_and_their_own_seed() -> None:
     policy = TablePolicy({"": [move("a,", p=0.5)], "a,": [last("b.", p=0.5)]})
     problems = [text_problem("one"), text_problem("two")]
-    search(problems, policy, JUDGE, SETTINGS, PLAIN, seed=0)
+    search(problems, policy, JUDGE, PLAIN, seed=0)
     assert [(r.prompt, r.response_text, r.response, r.count) for r in policy.sampled] == [
         (problems[0].prompt, "", (), 4),
         (problems[1].prompt, "", (), 4),
@@ -146,9 +146,9 @@ def test_requests_carry_the_prompt_the_path_and_their_own_seed() -> None:
     ]
     seeds = [r.seed for r in policy.sampled]
     assert len(set(seeds)) == 4
-    search(problems, policy, JUDGE, SETTINGS, PLAIN, seed=0)
+    search(problems, policy, JUDGE, PLAIN, seed=0)
     assert [r.seed for r in policy.sampled[4:]] == seeds
-    search(problems, policy, JUDGE, SETTINGS, PLAIN, seed=1)
+    search(problems, policy, JUDGE, PLAIN, seed=1)
     assert not {*seeds} & {r.seed for r in policy.sampled[8:]}
 
 
@@ -164,7 +164,7 @@ class _Loud:
 
 def test_the_judge_is_handed_in() -> None:
     policy = TablePolicy({"": [move("a!,", p=0.5), last("B", p=0.5), last("b", p=0.5)]})
-    (tree,) = search([call_problem()], policy, _Loud(), SETTINGS, PLAIN, seed=0)
+    (tree,) = search([call_problem()], policy, _Loud(), PLAIN, seed=0)
     # O = 1/2 · 1/4 for one mark of four, 1 for a response in capitals, -1 for another
     assert {n.state.text: n.rewards.outcome for n in tree.nodes} == {"": 0.0, "a!,": 0.125, "B": 1.0, "b": -1.0}
     assert {n.state.text: n.rewards.correct for n in tree.nodes if n.state.terminal} == {"B": True, "b": False}
@@ -183,7 +183,7 @@ class _Batches(TablePolicy):
 def test_all_trees_are_served_in_one_batch_a_round() -> None:
     policy = _Batches({"": [move("a,", p=0.5)], "a,": [move("b,", p=0.5)], "a,b,": [last(p=0.5)]})
     problems = [text_problem(str(i)) for i in range(5)]
-    search(problems, policy, JUDGE, SETTINGS, RewardSettings(), seed=0)
+    search(problems, policy, JUDGE, GRADED, seed=0)
     assert policy.batches == 3
     assert len(policy.sampled) == 15
     # the roots and three rounds; one request for each problem each time
@@ -193,6 +193,6 @@ def test_all_trees_are_served_in_one_batch_a_round() -> None:
 def test_progress_counts_rounds() -> None:
     seen: list[tuple[int, int]] = []
     table = {"": [move("a,", p=0.5)], "a,": [last("b.", p=0.5)]}
-    search([call_problem()], TablePolicy(table), JUDGE, SETTINGS, PLAIN, seed=0, progress=lambda *at: seen.append(at))
+    search([call_problem()], TablePolicy(table), JUDGE, PLAIN, seed=0, progress=lambda *at: seen.append(at))
     # 3 iterations of up to 1 + 2 expansions; two were needed
     assert seen == [(1, 9), (2, 9), (9, 9)]

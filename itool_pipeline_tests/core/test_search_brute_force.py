@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from itool_pipeline.core.reward import Problem, RewardSettings
-from itool_pipeline.core.search import SearchSettings, search
+from itool_pipeline.config import MctsConfig
+from itool_pipeline.core.reward import Problem
+from itool_pipeline.core.search import search
 from itool_pipeline_tests.core.brute_force import BruteForce, Path
 from itool_pipeline_tests.core.fake_policy import Grade, Move, TablePolicy, call_problem, text_problem
+from itool_pipeline_tests.core.settings import ONLY_GRADE, changed
 from itool_pipeline_tests.core.test_search_golden import (
     CALL_REWARDS,
-    ONLY_GRADE,
     REWARDS,
     call_policy,
     grade_for,
@@ -29,9 +30,7 @@ def check_against_brute_force(
     policy: TablePolicy,
     problem: Problem,
     rewards: Mapping[str, float],
-    settings: SearchSettings,
-    *,
-    how: RewardSettings,
+    settings: MctsConfig,
 ) -> BruteForce:
     """The tree after each iteration has the brute force's nodes, visits, V and Q."""
 
@@ -50,8 +49,8 @@ def check_against_brute_force(
     )
     for k in range(1, settings.iterations + 1):
         oracle.iterate()
-        now = limits(k, depth=settings.depth, simulation=settings.simulation, c=settings.c, gamma=settings.gamma)
-        (tree,) = search([problem], policy, JUDGE, now, how, seed=0)
+        now = changed(settings, iterations=k)
+        (tree,) = search([problem], policy, JUDGE, now, seed=0)
         known = {(): 0.0} | {(*path, name): 0.0 for path, below in oracle.opened.items() for name, _ in below}
         assert {path_of(tree, i) for i in range(len(tree.nodes))} == known.keys()
         for index, node in enumerate(tree.nodes):
@@ -68,14 +67,14 @@ def check_against_brute_force(
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_a_call_by_brute_force(simulation: int, c: float, gamma: float, depth: int) -> None:
     settings = limits(12, depth=depth, simulation=simulation, c=c, gamma=gamma)
-    oracle = check_against_brute_force(call_policy(), call_problem(), CALL_REWARDS, settings, how=RewardSettings())
+    oracle = check_against_brute_force(call_policy(), call_problem(), CALL_REWARDS, settings)
     assert oracle.visits[()] == 12
 
 
 @pytest.mark.parametrize(("c", "gamma"), [(1.0, 0.5), (0.0, 0.5), (100.0, 0.5), (2.0, 1.0)])
 def test_two_by_two_by_brute_force(c: float, gamma: float) -> None:
-    settings = limits(20, depth=2, c=c, gamma=gamma)
-    check_against_brute_force(two_by_two(), text_problem(), REWARDS, settings, how=ONLY_GRADE)
+    settings = limits(20, depth=2, c=c, gamma=gamma, **ONLY_GRADE)
+    check_against_brute_force(two_by_two(), text_problem(), REWARDS, settings)
 
 
 def random_table(seed: int, depth: int, names: Sequence[str]) -> tuple[TablePolicy, dict[str, float]]:
@@ -106,7 +105,6 @@ def random_table(seed: int, depth: int, names: Sequence[str]) -> tuple[TablePoli
 def test_random_tables_by_brute_force(seed: int, simulation: int) -> None:
     rng = random.Random(1000 + seed)
     policy, rewards = random_table(seed, depth=4, names="vwxyz"[: 3 + seed % 3])
-    settings = limits(
-        10, depth=4, simulation=simulation, c=rng.choice([0.0, 0.5, 1.0, 8.0]), gamma=rng.choice([1.0, 0.8, 0.3])
-    )
-    check_against_brute_force(policy, text_problem(), rewards, settings, how=ONLY_GRADE)
+    c, gamma = rng.choice([0.0, 0.5, 1.0, 8.0]), rng.choice([1.0, 0.8, 0.3])
+    settings = limits(10, depth=4, simulation=simulation, c=c, gamma=gamma, **ONLY_GRADE)
+    check_against_brute_force(policy, text_problem(), rewards, settings)

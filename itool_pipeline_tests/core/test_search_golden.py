@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
-from itool_pipeline.core.reward import RewardSettings
-from itool_pipeline.core.search import SearchSettings, search
+from itool_pipeline.config import MctsConfig
+from itool_pipeline.core.search import search
 from itool_pipeline.core.tree import Node, Tree
 from itool_pipeline_tests.core.brute_force import Path
 from itool_pipeline_tests.core.fake_policy import Grade, Move, TablePolicy, call_problem, last, move, text_problem
+from itool_pipeline_tests.core.settings import ONLY_GRADE, changed
 from itool_pipeline_tests.judges.by_source import JUDGE
-
-ONLY_GRADE = RewardSettings(correct=0.0, wrong=0.0, progress=0.0, weights=(10.0, 0.0, 0.0, -10.0))
-"""R = C, and any R in [-10, 10] can be had."""
 
 Numbers = tuple[int, float, float]
 """N, Q, V."""
@@ -27,9 +26,10 @@ def grade_for(reward: float) -> Grade:
 
 
 def limits(
-    iterations: int, *, depth: int = 4, simulation: int = 0, c: float = 1.0, gamma: float = 1.0, width: int = 5
-) -> SearchSettings:
-    return SearchSettings(depth, width, iterations, simulation, c, gamma, samples=8, max_response_tokens=100)
+    iterations: int, *, depth: int = 4, simulation: int = 0, c: float = 1.0, gamma: float = 1.0, **over: Any
+) -> MctsConfig:
+    values = {"depth": depth, "width": 5, "simulation": simulation, "c": c, "gamma": gamma, "samples": 8, **over}
+    return changed(MctsConfig(max_response_tokens=100, **values), iterations=iterations)
 
 
 def path_of(tree: Tree, index: int) -> Path:
@@ -133,7 +133,7 @@ def two_by_two() -> TablePolicy:
 
 @pytest.mark.parametrize("iteration", range(1, 8))
 def test_two_by_two_by_hand(iteration: int) -> None:
-    (tree,) = search([text_problem()], two_by_two(), JUDGE, limits(iteration, depth=2, gamma=0.5), ONLY_GRADE, seed=0)
+    (tree,) = search([text_problem()], two_by_two(), JUDGE, limits(iteration, depth=2, gamma=0.5, **ONLY_GRADE), seed=0)
     check_numbers(tree, BY_HAND[iteration - 1])
     found = by_name(tree)
     assert {name: node.rewards.total for name, node in found.items()} == pytest.approx(
@@ -145,8 +145,8 @@ def test_two_by_two_by_hand(iteration: int) -> None:
 
 def test_the_product_form_of_the_prior() -> None:
     # p(a) = 0.25 · 1 = p(b). 2: a 0.2 + 0.25 = 0.45, b 0.4 + 0.125 = 0.525: b this time; then N(b) = 1: ba by 0.74.
-    settings = SearchSettings(2, 5, 2, 0, 1.0, 0.5, 8, 100, prior="product")
-    (tree,) = search([text_problem()], two_by_two(), JUDGE, settings, ONLY_GRADE, seed=0)
+    settings = limits(2, depth=2, gamma=0.5, prior="product", **ONLY_GRADE)
+    (tree,) = search([text_problem()], two_by_two(), JUDGE, settings, seed=0)
     assert by_name(tree)["a"].prior == pytest.approx(0.25)
     check_numbers(
         tree,
@@ -162,7 +162,7 @@ def test_the_product_form_of_the_prior() -> None:
 
 def test_without_exploration_by_hand() -> None:
     # c = 0. 1: b. 2: b 0.4 > a 0.2: b, then ba; Q(b) = 0.4 + 0.1/2 = 0.45. 3 to 9: b, ba, and a is never seen.
-    (tree,) = search([text_problem()], two_by_two(), JUDGE, limits(9, depth=2, gamma=0.5, c=0.0), ONLY_GRADE, seed=0)
+    (tree,) = search([text_problem()], two_by_two(), JUDGE, limits(9, depth=2, gamma=0.5, c=0.0, **ONLY_GRADE), seed=0)
     check_numbers(
         tree,
         {
@@ -186,7 +186,7 @@ def test_with_much_exploration_by_hand() -> None:
     # 5: sqrt 4: U(a) = 25, U(b) = 25, Q(a) = 0.367 < Q(b) = 0.4: b; N(b) = 1: U(ba) = 64, U(bb) = 36: ba.
     #    V(b) = 0.1, Q(b) = 0.45. V(root) = (3·11/30 + 2·0.45)/5 = 0.4.
     policy = two_by_two()
-    (tree,) = search([text_problem()], policy, JUDGE, limits(5, depth=2, gamma=0.5, c=100.0), ONLY_GRADE, seed=0)
+    (tree,) = search([text_problem()], policy, JUDGE, limits(5, depth=2, gamma=0.5, c=100.0, **ONLY_GRADE), seed=0)
     check_numbers(
         tree,
         {
@@ -269,9 +269,7 @@ def test_a_call_with_roll_outs_by_hand(iteration: int) -> None:
             S2 + "b=2)": (1, -2, end),
             S2 + "b=2)]$": (1, end, 0),
         }
-    (tree,) = search(
-        [call_problem()], call_policy(), JUDGE, limits(iteration, simulation=2, c=16.0), RewardSettings(), seed=0
-    )
+    (tree,) = search([call_problem()], call_policy(), JUDGE, limits(iteration, simulation=2, c=16.0), seed=0)
     check_numbers(tree, expected)
     nodes = by_name(tree)
     assert nodes[S1 + "b=2)]$"].prior == pytest.approx(0.9)

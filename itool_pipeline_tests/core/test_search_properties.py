@@ -5,23 +5,25 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itool_pipeline.core.reward import Problem, RewardSettings
-from itool_pipeline.core.search import SearchSettings, search
+from itool_pipeline.config import MctsConfig
+from itool_pipeline.core.reward import Problem
+from itool_pipeline.core.search import search
 from itool_pipeline.core.tree import Tree
 from itool_pipeline_tests.core.brute_force import BruteForce, Path
 from itool_pipeline_tests.core.fake_policy import Move, RandomPolicy, TablePolicy, call_problem, text_problem
-from itool_pipeline_tests.core.test_search_golden import ONLY_GRADE, grade_for
+from itool_pipeline_tests.core.settings import DRAWN_GRADES, ONLY_GRADE, changed
+from itool_pipeline_tests.core.test_search_golden import grade_for
 from itool_pipeline_tests.judges.by_source import JUDGE
 
 SETTINGS = st.builds(
-    SearchSettings,
+    MctsConfig,
     depth=st.integers(1, 6),
     width=st.integers(1, 4),
     iterations=st.integers(1, 6),
@@ -33,24 +35,21 @@ SETTINGS = st.builds(
     prior=st.sampled_from(["geometric_mean", "product"]),
 )
 SEEDS = st.integers(0, 10**6)
-REWARDS = RewardSettings()
 few = settings(max_examples=60)
 
 
-def _search(
-    policy_seed: int, limits: SearchSettings, seed: int, problem: Problem | None = None, how: RewardSettings = REWARDS
-) -> Tree:
-    (tree,) = search([problem or call_problem()], RandomPolicy(policy_seed), JUDGE, limits, how, seed=seed)
+def _search(policy_seed: int, limits: MctsConfig, seed: int, problem: Problem | None = None) -> Tree:
+    (tree,) = search([problem or call_problem()], RandomPolicy(policy_seed), JUDGE, limits, seed=seed)
     return tree
 
 
 @few
 @given(SEEDS, SETTINGS, SEEDS)
 def test_equations_8_and_9_hold_at_every_node_after_every_backup(
-    policy_seed: int, limits: SearchSettings, seed: int
+    policy_seed: int, limits: MctsConfig, seed: int
 ) -> None:
     for k in range(1, limits.iterations + 1):
-        tree = _search(policy_seed, replace(limits, iterations=k), seed)
+        tree = _search(policy_seed, changed(limits, iterations=k), seed)
         for index, node in enumerate(tree.nodes):
             below = [tree.nodes[i] for i in node.children]
             visits = sum(n.visits for n in below)
@@ -73,10 +72,10 @@ def _puct(tree: Tree, before: Tree, index: int, c: float) -> float:
 
 @few
 @given(SEEDS, SETTINGS, SEEDS)
-def test_each_iteration_visits_one_path_of_arg_maxima(policy_seed: int, limits: SearchSettings, seed: int) -> None:
-    before = _search(policy_seed, replace(limits, iterations=0), seed)
+def test_each_iteration_visits_one_path_of_arg_maxima(policy_seed: int, limits: MctsConfig, seed: int) -> None:
+    before = _search(policy_seed, changed(limits, iterations=0), seed)
     for k in range(1, limits.iterations + 1):
-        tree = _search(policy_seed, replace(limits, iterations=k), seed)
+        tree = _search(policy_seed, changed(limits, iterations=k), seed)
         old = [n.visits for n in before.nodes] + [0] * (len(tree.nodes) - len(before.nodes))
         assert [n.fragment for n in tree.nodes[: len(before.nodes)]] == [n.fragment for n in before.nodes]
         gained = [n.visits - was for n, was in zip(tree.nodes, old, strict=True)]
@@ -100,11 +99,11 @@ def test_each_iteration_visits_one_path_of_arg_maxima(policy_seed: int, limits: 
 
 @few
 @given(SEEDS, SETTINGS, SEEDS)
-def test_visits_add_up(policy_seed: int, limits: SearchSettings, seed: int) -> None:
+def test_visits_add_up(policy_seed: int, limits: MctsConfig, seed: int) -> None:
     ended: Counter[int] = Counter()
     old: list[int] = []
     for k in range(limits.iterations + 1):
-        tree = _search(policy_seed, replace(limits, iterations=k), seed)
+        tree = _search(policy_seed, changed(limits, iterations=k), seed)
         visits = [n.visits for n in tree.nodes]
         old += [0] * (len(visits) - len(old))
         if k:
@@ -117,9 +116,9 @@ def test_visits_add_up(policy_seed: int, limits: SearchSettings, seed: int) -> N
 
 @few
 @given(SEEDS, SETTINGS, SEEDS)
-def test_limits_hold(policy_seed: int, limits: SearchSettings, seed: int) -> None:
+def test_limits_hold(policy_seed: int, limits: MctsConfig, seed: int) -> None:
     policy = RandomPolicy(policy_seed)
-    (tree,) = search([text_problem()], policy, JUDGE, limits, REWARDS, seed=seed)
+    (tree,) = search([text_problem()], policy, JUDGE, limits, seed=seed)
     assert len(policy.sampled) <= limits.iterations * (1 + limits.simulation)
     assert tree.nodes[0].visits == limits.iterations
     for index, node in enumerate(tree.nodes):
@@ -142,32 +141,31 @@ def test_limits_hold(policy_seed: int, limits: SearchSettings, seed: int) -> Non
 
 
 @few
-@given(SEEDS, SETTINGS, SEEDS, st.permutations(range(5)), st.sampled_from([None, 4]))
+@given(SEEDS, SETTINGS, SEEDS, st.permutations(range(5)), st.sampled_from([{}, DRAWN_GRADES]))
 def test_many_trees_in_a_batch_are_the_trees_one_at_a_time(
-    policy_seed: int, limits: SearchSettings, seed: int, order: list[int], grade_samples: int | None
+    policy_seed: int, limits: MctsConfig, seed: int, order: list[int], grades: dict[str, Any]
 ) -> None:
     problems = [call_problem("a"), text_problem("b"), call_problem("c"), text_problem("d"), call_problem("e")]
-    how = RewardSettings(grade_samples=grade_samples)
-    together = search([problems[i] for i in order], RandomPolicy(policy_seed), JUDGE, limits, how, seed=seed)
-    assert together == [_search(policy_seed, limits, seed, problems[i], how) for i in order]
+    limits = changed(limits, **grades)
+    together = search([problems[i] for i in order], RandomPolicy(policy_seed), JUDGE, limits, seed=seed)
+    assert together == [_search(policy_seed, limits, seed, problems[i]) for i in order]
 
 
 def test_sampled_grades_are_drawn_from_the_seed_of_the_tree() -> None:
-    policy, limits = RandomPolicy(3), SearchSettings(3, 3, 3, 1, 1.0, 1.0, 4, 50)
-    how = RewardSettings(grade_samples=4)
-    roots = [search([call_problem()], policy, JUDGE, limits, how, seed=s)[0].nodes[0].rewards for s in range(12)]
+    policy, limits = RandomPolicy(3), MctsConfig(iterations=3, simulation=1, max_response_tokens=50, **DRAWN_GRADES)
+    roots = [search([call_problem()], policy, JUDGE, limits, seed=s)[0].nodes[0].rewards for s in range(12)]
     assert len({root.self_evaluation for root in roots}) > 3
     assert len({root.outcome for root in roots}) == 1
 
 
 @few
 @given(SEEDS, SETTINGS, SEEDS)
-def test_the_seed_decides_everything(policy_seed: int, limits: SearchSettings, seed: int) -> None:
+def test_the_seed_decides_everything(policy_seed: int, limits: MctsConfig, seed: int) -> None:
     assert _search(policy_seed, limits, seed) == _search(policy_seed, limits, seed)
 
 
 def test_another_seed_gives_another_tree() -> None:
-    limits = SearchSettings(4, 3, 4, 2, 1.0, 1.0, 4, 50)
+    limits = MctsConfig(depth=4, iterations=4, max_response_tokens=50)
     texts = [[n.text for n in _search(5, limits, seed).nodes] for seed in range(4)]
     assert len({*map(tuple, texts)}) > 1
 
@@ -232,8 +230,9 @@ def test_converges_to_the_best_path(depth: int) -> None:
         best, path = oracle.optimal()
         errors = []
         for iterations in (30, 3000):
-            limits = SearchSettings(depth, 3, iterations, 1, oracle.c, oracle.gamma, 3, 100)
-            (tree,) = search([text_problem()], policy, JUDGE, limits, ONLY_GRADE, seed=0)
+            kept = {"width": 3, "samples": 3, "c": oracle.c, "gamma": oracle.gamma, "max_response_tokens": 100}
+            limits = MctsConfig(depth=depth, iterations=iterations, simulation=1, **kept, **ONLY_GRADE)
+            (tree,) = search([text_problem()], policy, JUDGE, limits, seed=0)
             errors.append(abs(tree.nodes[0].value - best))
         assert _greedy(tree) == path
         assert errors[1] < 0.2

@@ -229,7 +229,7 @@ def test_the_bounds_are_those_of_the_experiment(tmp_path: Path) -> None:
 
 
 def test_without_a_search_only_similarity_is_checked(tmp_path: Path) -> None:
-    sampled = workspace(tmp_path, iterations=1, search={"method": "sampling"})
+    sampled = workspace(tmp_path, iterations=1, search={"type": "sampling"})
     against_q = pair(chosen_q=-2.0, rejected_q=1.0)
     found = pairs_checked(sampled, against_q, pair(pair_id="t2/0/1-2", similarity=0.96))
     assert found.problems == ["pair t2/0/1-2: similarity 0.960, Q 0.300, 0.200"]

@@ -1,4 +1,4 @@
-"""Every key of the search's config reaches what the code works with: none can be changed without effect."""
+"""Every key of the search's config reaches the engine or the method: none can be changed without effect."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from itool_pipeline.config import OutcomeConfig, SearchConfig, SelfEvaluationConfig
+from itool_pipeline.config import MctsConfig, SamplingConfig
 from itool_pipeline.engines import transformers_engine
 from itool_pipeline.steps import models, trees
 from itool_pipeline.steps.replay_buffer import replay_buffer
@@ -15,30 +15,22 @@ from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.steps.by_hand import workspace
 from itool_pipeline_tests.steps.without_model import install, prepared, warm_up
 
-SEARCH: dict[str, Any] = {
-    "depth": 5,
-    "width": 4,
-    "iterations": 7,
-    "simulation": 0,
-    "c": 0.25,
-    "gamma": 0.5,
+ENGINE: dict[str, Any] = {
     "temperature": 0.7,
     "top_k": 7,
     "top_p": 0.9,
-    "samples": 6,
     "terminators": ",;",
     "max_fragment_tokens": 9,
-    "max_response_tokens": 33,
-    "prior": "product",
-    "method": "sampling",
-    "responses": 3,
-    "shard_size": 5,
 }
-"""Another value than the default for each key."""
+"""Keys that the engine is made with, and another value than the default for each."""
 
-OUTCOME: dict[str, Any] = {"correct": 2.0, "wrong": -3.0, "progress": 0.25}
-"""The judge is another part of the search: see test_judging."""
-SELF_EVALUATION: dict[str, Any] = {"weights": (2.0, 1.0, 0.0, -1.0), "enabled": False, "form": "sampled", "samples": 9}
+METHOD = {"depth", "width", "iterations", "simulation", "c", "gamma", "samples", "responses"} | {
+    "max_response_tokens",
+    "prior",
+    "outcome",
+    "self_evaluation",
+}
+"""Keys that core reads in the section itself, which it is handed as it is; the tests of core hold each of them."""
 
 
 class Recorder:
@@ -66,67 +58,27 @@ def engine_of(ws: Workspace) -> tuple[Any, Any]:
     return engine.rule, engine.sampling
 
 
-def reached(ws: Workspace) -> dict[str, Any]:
-    """Everything that is made from the section `search`."""
-    config = ws.experiment.search
-    return {
-        "search": trees.search_settings(config),
-        "responses": trees.response_settings(config),
-        "rewards": trees.reward_settings(config),
-        "engine": engine_of(ws),
-    }
+def test_every_key_is_somebodys() -> None:
+    keys = {*MctsConfig.model_fields, *SamplingConfig.model_fields}
+    assert {*ENGINE, *METHOD, "type", "shard_size"} == keys
 
 
-def test_the_tables_name_every_key() -> None:
-    assert {*SEARCH, "outcome", "self_evaluation"} == set(SearchConfig.model_fields)
-    assert {*OUTCOME, "judge"} == set(OutcomeConfig.model_fields)
-    assert set(SELF_EVALUATION) == set(SelfEvaluationConfig.model_fields)
+@pytest.mark.parametrize("search", ["mcts", "sampling"])
+@pytest.mark.parametrize("key", ENGINE)
+def test_a_key_of_the_search_reaches_the_engine(tmp_path: Path, key: str, search: str) -> None:
+    before = engine_of(workspace(tmp_path, search={"type": search}))
+    after = engine_of(workspace(tmp_path, search={"type": search, key: ENGINE[key]}))
+    assert before != after
+    assert [getattr(part, key) for part in after if hasattr(part, key)] == [ENGINE[key]]
 
 
-WHERE = {
-    **dict.fromkeys(("depth", "width", "iterations", "simulation", "c", "gamma", "samples"), "search"),
-    **dict.fromkeys(("max_response_tokens", "prior"), "search responses"),
-    **dict.fromkeys(("temperature", "top_k", "top_p", "max_fragment_tokens", "terminators"), "engine"),
-    "responses": "responses",
-}
-
-
-@pytest.mark.parametrize("key", WHERE)
-def test_a_key_of_the_search_changes_what_it_should(tmp_path: Path, key: str) -> None:
-    room = {"samples": 8} if key == "width" else {}
-    before = reached(workspace(tmp_path, search=room))
-    after = reached(workspace(tmp_path, search={**room, key: SEARCH[key]}))
-    assert {name for name in before if before[name] != after[name]} == set(WHERE[key].split())
-    parts = (after["search"], after["responses"], *after["engine"])
-    values = [getattr(part, key) for part in parts if hasattr(part, key)]
-    assert values
-    assert all(value == SEARCH[key] for value in values)
-
-
-@pytest.mark.parametrize(
-    ("section", "key"),
-    [*(("outcome", key) for key in OUTCOME), *(("self_evaluation", key) for key in ("weights", "enabled", "form"))],
-)
-def test_a_key_of_the_reward_changes_the_reward(tmp_path: Path, section: str, key: str) -> None:
-    over = {"outcome": OUTCOME, "self_evaluation": SELF_EVALUATION}[section][key]
-    before, after = reached(workspace(tmp_path)), reached(workspace(tmp_path, search={section: {key: over}}))
-    assert {name for name in before if before[name] != after[name]} == {"rewards"}
-
-
-def test_sampled_grades_have_their_number(tmp_path: Path) -> None:
-    sampled = workspace(tmp_path, search={"self_evaluation": {"form": "sampled"}})
-    more = workspace(tmp_path, search={"self_evaluation": {"form": "sampled", "samples": 9}})
-    numbers = [reached(ws)["rewards"].grade_samples for ws in (workspace(tmp_path), sampled, more)]
-    assert numbers == [None, 4, 9]
-
-
-def test_method_and_shard_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_section_is_handed_over_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch)
-    called: list[tuple[str, int]] = []
+    called: list[tuple[str, int, Any]] = []
 
     def search(name: str) -> Any:
-        def run(problems: Any, *args: Any, **rest: Any) -> list[Any]:
-            called.append((name, len(problems)))
+        def run(problems: Any, policy: Any, judge: Any, settings: Any, **rest: Any) -> list[Any]:
+            called.append((name, len(problems), settings))
             return []
 
         return run
@@ -134,9 +86,9 @@ def test_method_and_shard_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(trees, "search", search("mcts"))
     monkeypatch.setattr(trees, "sample_responses", search("sampling"))
     for method in ("mcts", "sampling"):
-        ws = prepared(tmp_path, search={"method": method, "shard_size": 5}, split={"validation_fraction": 0.0})
+        ws = prepared(tmp_path, search={"type": method, "shard_size": 5}, split={"validation_fraction": 0.0})
         warm_up(ws)
         replay_buffer(ws, 1)
         for index in trees.plan_shards(ws, 1):
             trees.search_shard(ws, 1, index)
-        assert called[-4:] == [(method, size) for size in (5, 5, 5, 1)]
+        assert called[-4:] == [(method, size, ws.experiment.search) for size in (5, 5, 5, 1)]

@@ -112,7 +112,7 @@ def test_extremes_are_among_all_pairs(tmp_path: Path, trainings: Trainings) -> N
 
 def test_whole_responses_in_place_of_a_search(tmp_path: Path, trainings: Trainings) -> None:
     """w/o MCTS: the oracle is the likeliest and the least likely response of each example, Q or not."""
-    ws = prepared(tmp_path, search={"method": "sampling", "shard_size": 5}, split={"validation_fraction": 0.0})
+    ws = prepared(tmp_path, search={"type": "sampling", "shard_size": 5}, split={"validation_fraction": 0.0})
     warm_up(ws)
     nodes = searched(ws)
     assert {n["depth"] for n in nodes} == {0, 1}
@@ -138,7 +138,7 @@ def test_whole_responses_in_place_of_a_search(tmp_path: Path, trainings: Trainin
 
 
 def test_sampled_pairs_lead_back_and_train(tmp_path: Path, trainings: Trainings) -> None:
-    ws = prepared(tmp_path, search={"method": "sampling"}, split={"validation_fraction": 0.0})
+    ws = prepared(tmp_path, search={"type": "sampling"}, split={"validation_fraction": 0.0})
     warm_up(ws)
     nodes = {(n["tree_id"], n["node_id"]): n for n in searched(ws)}
     lineage = ask(
@@ -158,7 +158,7 @@ def test_sampled_pairs_lead_back_and_train(tmp_path: Path, trainings: Trainings)
 
 
 def test_only_the_likeliest_margins_are_kept_under_a_limit(tmp_path: Path, trainings: Trainings) -> None:
-    ws = prepared(tmp_path, search={"method": "sampling"}, pairs={"max_pairs": 3})
+    ws = prepared(tmp_path, search={"type": "sampling"}, pairs={"max_pairs": 3})
     warm_up(ws)
     nodes = {(n["tree_id"], n["node_id"]): n for n in searched(ws)}
 
@@ -331,7 +331,7 @@ def test_each_loss_reaches_the_training_on_the_same_pairs(tmp_path: Path, traini
 
 @pytest.mark.parametrize("form", ["exact", "sampled"])
 def test_both_forms_of_self_evaluation(tmp_path: Path, trainings: Trainings, form: str) -> None:
-    ws = prepared(tmp_path, search={"self_evaluation": {"form": form, "weights": (1.0, 1.0, 0.0, 0.0)}})
+    ws = prepared(tmp_path, search={"self_evaluation": {"type": form, "weights": (1.0, 1.0, 0.0, 0.0)}})
     warm_up(ws)
     nodes = searched(ws)
     # the mean of four weights of 0 or 1 is a quarter of a whole number, an expectation hardly ever
@@ -340,6 +340,6 @@ def test_both_forms_of_self_evaluation(tmp_path: Path, trainings: Trainings, for
 
 
 def test_without_self_evaluation(tmp_path: Path, trainings: Trainings) -> None:
-    ws = prepared(tmp_path, search={"self_evaluation": {"enabled": False}})
+    ws = prepared(tmp_path, search={"self_evaluation": {"type": "none"}})
     warm_up(ws)
     assert {node["self_evaluation"] for node in searched(ws)} == {0.0}

@@ -41,7 +41,7 @@ def ws(tmp_path: Path, tiny_model_dir: Path) -> Workspace:
         split={"validation_fraction": 0.0},
         warmup={"curriculum": "none", "lora": {"rank": 4}},
         replay_buffer={"fraction": 1.0, "top_fraction": 1.0},
-        search={"method": "sampling", "responses": 3, "max_fragment_tokens": 4, "max_response_tokens": 10},
+        search={"type": "sampling", "responses": 3, "max_fragment_tokens": 4, "max_response_tokens": 10},
         preference={"loss": {"type": "dpo", "beta": 0.5}, "quantization": "nf4", "optimizer": OPTIMIZER},
     )
     source = json.dumps({"path": str(tiny_model_dir)})
