@@ -38,7 +38,7 @@ class Mutant:
 
     @property
     def area(self) -> str:
-        """`core`, `training` or `engines`."""
+        """The folder, such as `core`, or the module beside the folders."""
         return self.file.split("/")[0]
 
     def applied(self, source: str) -> str:
@@ -112,7 +112,8 @@ def main(places: list[str]) -> int:
     """0 when every mutant of these folders or modules (without any: of all) is caught."""
     wanted = [mutant for mutant in mutants() if not places or mutant.file.startswith(tuple(places))]
     if not wanted:
-        raise SystemExit(f"no mutant in {', '.join(places)}; there are some in core, training and engines")
+        areas = sorted({mutant.area for mutant in mutants()})
+        raise SystemExit(f"no mutant in {', '.join(places)}; there are some in {', '.join(areas)}")
     survived = 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

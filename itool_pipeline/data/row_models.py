@@ -82,7 +82,8 @@ def _reason(noun: str, given: Any, error: ErrorDetails) -> str:
     if kind in ("literal_error", "string_unicode"):  # the second: half a character where a known word should stand
         return f"{noun} has an unknown {field}: {shown(error['input'])}"
     subject = f"the {field} of {noun}" if noun else f"the {field}"
-    is_not = f"{'are' if field.endswith('s') else 'is'} not {_WANTED.get(kind, error['msg'])}"
+    wanted = _WANTED.get(kind, f"as it must be ({error['msg']})")
+    is_not = f"{'are' if field.endswith('s') else 'is'} not {wanted}"
     return f"{subject} {is_not}: {named + ' has ' if named else ''}{shown(error['input'])}"
 
 

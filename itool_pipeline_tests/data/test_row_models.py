@@ -57,6 +57,10 @@ PART = {"name": "p", "more": "is not looked at"}
         ({"called": "c", "parts": [{**PART, "sizes": [1]}]}, "the sizes of a part are not an object: 'p' has [1]"),
         ({"called": "c", "parts": [{**PART, "sizes": None}]}, "a part has no sizes: 'p'"),
         ({"called": "c", "parts": [{**PART, "number": 3}]}, "an odd number"),
+        (
+            {"called": "c", "parts": [{**PART, "number": "4"}]},
+            "the number of a part is not as it must be (Input should be a valid integer): 'p' has '4'",
+        ),
         ({"called": 3, "parts": [3]}, "the title is not text: 3"),
     ],
 )
