@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
+from itool_pipeline.config import EvaluationConfig
 from itool_pipeline.definitions import defs
 from itool_pipeline.defs.metadata import shown
 from itool_pipeline.experiment_files import experiment_names
@@ -39,24 +40,23 @@ GRAPH = {
     "iteration_3/trees": "base_model splits iteration_2/policy iteration_3/replay_buffer",
     "iteration_3/pairs": "splits iteration_3/trees",
     "iteration_3/policy": "base_model splits iteration_2/policy iteration_3/pairs",
-    "bfcl_cases": "base_model",
-    "bfcl/base": "base_model bfcl_cases",
-    "bfcl/warmup": "base_model bfcl_cases warmup/hard",
-    "bfcl/iteration_1": "base_model bfcl_cases iteration_1/policy",
-    "bfcl/iteration_2": "base_model bfcl_cases iteration_2/policy",
-    "bfcl/iteration_3": "base_model bfcl_cases iteration_3/policy",
-    "api_bank_cases": "base_model",
-    "api_bank/base": "base_model api_bank_cases",
-    "api_bank/warmup": "base_model api_bank_cases warmup/hard",
-    "api_bank/iteration_1": "base_model api_bank_cases iteration_1/policy",
-    "api_bank/iteration_2": "base_model api_bank_cases iteration_2/policy",
-    "api_bank/iteration_3": "base_model api_bank_cases iteration_3/policy",
-    "report": "bfcl/base bfcl/warmup bfcl/iteration_1 bfcl/iteration_2 bfcl/iteration_3"
-    " api_bank/base api_bank/warmup api_bank/iteration_1 api_bank/iteration_2 api_bank/iteration_3"
-    " iteration_1/pairs iteration_2/pairs iteration_3/pairs",
 }
+BENCHMARKS = tuple(EvaluationConfig.model_fields)
+CHECKPOINTS = {
+    "base": "base_model",
+    "warmup": "warmup/hard",
+    **{f"iteration_{k}": f"iteration_{k}/policy" for k in (1, 2, 3)},
+}
+for _benchmark in BENCHMARKS:
+    GRAPH[f"{_benchmark}_cases"] = "base_model"
+    for _name, _asset in CHECKPOINTS.items():
+        GRAPH[f"{_benchmark}/{_name}"] = f"base_model {_benchmark}_cases {_asset}"
+GRAPH["report"] = " ".join(
+    [f"{benchmark}/{name}" for benchmark in BENCHMARKS for name in CHECKPOINTS]
+    + [f"iteration_{k}/pairs" for k in (1, 2, 3)]
+)
 
-SCORES = ("bfcl/", "api_bank/")
+SCORES = tuple(f"{benchmark}/" for benchmark in BENCHMARKS)
 
 USES_MODEL = {
     name.replace("/", "__")
@@ -64,7 +64,7 @@ USES_MODEL = {
     if name.split("/")[-1] in ("easy", "medium", "hard", "replay_buffer", "policy") or name.startswith(SCORES)
 } | {f"iteration_{k}_{op}" for k in (1, 2, 3) for op in ("search_shard", "gather")}
 
-CASES = ("bfcl_cases", "api_bank_cases")
+CASES = tuple(f"{benchmark}_cases" for benchmark in BENCHMARKS)
 DATA = {"base_model", "examples", "splits", *CASES}
 
 
