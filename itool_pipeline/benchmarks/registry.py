@@ -6,6 +6,7 @@ from typing import Any
 
 from itool_pipeline.benchmarks.api_bank.benchmark import ApiBankBenchmark
 from itool_pipeline.benchmarks.bfcl.benchmark import BfclBenchmark
+from itool_pipeline.benchmarks.own_calls.benchmark import OwnCallsBenchmark
 from itool_pipeline.benchmarks.types import Benchmark
 
-BENCHMARKS: tuple[Benchmark[Any], ...] = (BfclBenchmark(), ApiBankBenchmark())
+BENCHMARKS: tuple[Benchmark[Any], ...] = (BfclBenchmark(), ApiBankBenchmark(), OwnCallsBenchmark())

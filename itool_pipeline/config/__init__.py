@@ -23,7 +23,7 @@ from itool_pipeline.config.data import (
     ToolAceData,
     XlamData,
 )
-from itool_pipeline.config.evaluation import ApiBankConfig, BenchmarkConfig, BfclConfig, EvaluationConfig
+from itool_pipeline.config.evaluation import ApiBankConfig, BenchmarkConfig, BfclConfig, CallsConfig, EvaluationConfig
 from itool_pipeline.config.experiment import MAX_ITERATIONS, Experiment
 from itool_pipeline.config.fields import AtLeastOne, Count, Fraction, Positive, Section, Share
 from itool_pipeline.config.model import ComputeConfig, HubModel, WheelModel
@@ -71,6 +71,7 @@ __all__ = [
     "BfclMultiTurnCategory",
     "BfclSingleTurnCategory",
     "BfclTrainingCategory",
+    "CallsConfig",
     "ComputeConfig",
     "Count",
     "CpoLoss",

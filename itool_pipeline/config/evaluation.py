@@ -58,8 +58,16 @@ class ApiBankConfig(BenchmarkConfig):
     cases_per_level: AtLeastOne | None = Field(None, description="at most so many, drawn by seed")
 
 
+class CallsConfig(BenchmarkConfig):
+    """Your own held-out conversations, in the layout of `data: {type: jsonl}`; see docs/calls.md."""
+
+    path: str = Field(min_length=1, description="the file")
+    cases: AtLeastOne | None = Field(None, description="at most so many, drawn by seed")
+
+
 class EvaluationConfig(Section):
     """A section for each benchmark, named as it is; `null` where it is not asked for."""
 
     bfcl: BfclConfig | None = BfclConfig()
     api_bank: ApiBankConfig | None = Field(None, description="not scored unless asked for: no wheel carries it")
+    calls: CallsConfig | None = Field(None, description="not scored unless a file is named")

@@ -1,0 +1,149 @@
+"""The users' own held-out calls: each assistant turn of their conversations is a case (docs/calls.md).
+
+The file has the layout of `data: {type: jsonl}`. An answer is right when all its calls are, by the rules of the users'
+own training data.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from itool_pipeline.benchmarks.types import Aggregate, Benchmark, Decided, Decision, Drawn, Examinee, Pool, share
+from itool_pipeline.calls.types import Call, ToolCallSyntaxError
+from itool_pipeline.config import CallsConfig, Experiment
+from itool_pipeline.core.types import Example
+from itool_pipeline.data.chat_jsonl import read_chat_jsonl
+from itool_pipeline.data.drawing import draw_ids, quotas, why_unfit
+from itool_pipeline.data.near_duplicates import signatures_of_conversation
+from itool_pipeline.data.rows import Quarantined, Rows
+from itool_pipeline.errors import ActionableError
+from itool_pipeline.files.hashes import file_sha256
+from itool_pipeline.judges.gold_rules import GOLD_RULES
+from itool_pipeline.judges.mismatch import unmatched_calls
+from itool_pipeline.judges.mistakes import classify_mistake
+from itool_pipeline.judges.rules import read_calls
+from itool_pipeline.judges.verdicts import judge_response
+
+SOURCE = "calls"
+
+
+class OwnCallsError(ActionableError):
+    """The file with the held-out calls is not there, or holds no case."""
+
+
+class OwnCallsBenchmark(Benchmark[Example]):
+    """Conversations are no training data's: their ids and groups have a name of their own."""
+
+    name = "calls"
+    title = "your own calls"
+    about = "Every assistant turn of your held-out conversations as a test case; those in quarantine, with reasons."
+    rules = (
+        "`found` is the share of the expected calls that are among the answer's, call by call; `called in vain` that "
+        "of the turns without a call in which one is made, `not called` that of the others in which none is."
+    )
+    categories = ("single_call", "several_calls", "no_call")
+    source_keys = frozenset({"path"})
+    cases_version = "1"
+    scores_version = "1"
+
+    def source(self, experiment: Experiment) -> Mapping[str, Any]:
+        return {"content": self.local_content(experiment)}
+
+    def local_content(self, experiment: Experiment) -> str:
+        """Of the file; empty when it is not there, which reading it says, with what to do."""
+        asked = experiment.evaluation.calls
+        path = None if asked is None else _file(asked)
+        return file_sha256(path) if path is not None and path.is_file() else ""
+
+    def load_cases(self, experiment: Experiment, downloads: Path) -> Rows:
+        """Raises OwnCallsError when the file is missing or without a case."""
+        path = _file(_section(experiment))
+        if not path.is_file():
+            raise OwnCallsError(f"There is no file {path}. Correct evaluation.calls.path in the experiment.")
+        rows = list(read_chat_jsonl(path))
+        cases = tuple(_held_out(row) for row in rows if isinstance(row, Example))
+        quarantined = tuple(replace(row, source=SOURCE) for row in rows if isinstance(row, Quarantined))
+        if not cases:
+            first = "".join(f" The first, {row.position}: {row.reason}." for row in quarantined[:1])
+            raise OwnCallsError(
+                f"{path} (evaluation.calls.path) holds no case: {len(quarantined)} rows cannot be read.{first} Each "
+                'line is one conversation, {"messages": […], "tools": […]}; docs/calls.md has an example.'
+            )
+        return Rows(cases, quarantined)
+
+    def draw_cases(self, experiment: Experiment, pool: Pool, downloads: Path) -> Drawn[Example]:
+        """At most `cases` of all that fit, in the proportions of the categories."""
+        asked, tokens = _section(experiment), pool.tokens
+        unfit = {x.id: why_unfit(x, asked.max_prompt_tokens, lambda case: tokens[case.id]) for x in pool.examples}
+        fit = {x.id: x.category for x in pool.examples if not unfit[x.id]}
+        drawn = draw_ids(fit, quotas(Counter(fit.values()), asked.cases), experiment.seed)
+        return Drawn([x for x in pool.examples if x.id in drawn], Counter(filter(None, unfit.values())))
+
+    def examine(
+        self, experiment: Experiment, cases: Sequence[Example], examinee: Examinee, downloads: Path
+    ) -> Iterator[Decided[Example]]:
+        outputs = examinee.answer_each(cases)
+        for case in cases:
+            yield Decided(case, outputs[case.id], decide_call(case, outputs[case.id]))
+
+    def aggregates(self, decided: Sequence[Decided[Example]], sizes: Mapping[str, int]) -> Sequence[Aggregate]:
+        gold = [(len(one.case.gold), len(_missing(one.case, one.output))) for one in decided if one.case.gold]
+        made = {
+            expected: [bool(_calls(one.case, one.output)) for one in decided if bool(one.case.gold) is expected]
+            for expected in (True, False)
+        }
+        return [
+            share("calls", "found", sum(wanted - missing for wanted, missing in gold), sum(w for w, _ in gold)),
+            share("calls", "not called", made[True].count(False), len(made[True])),
+            share("calls", "called in vain", made[False].count(True), len(made[False])),
+        ]
+
+    def case_signatures(self, case: Example) -> Collection[bytes]:
+        """All that the user says up to the turn: in a conversation a turn like `Yes.` asks nothing by itself."""
+        return signatures_of_conversation(case)
+
+    def training_signatures(self, example: Example) -> Collection[bytes]:
+        return signatures_of_conversation(example)
+
+
+def decide_call(case: Example, output: str) -> Decision:
+    """Whether all calls are right; if not, why, with the paper's type of error."""
+    verdict = judge_response(GOLD_RULES, case, output)
+    mistake = None if verdict.correct else classify_mistake(GOLD_RULES, case, output)
+    return Decision(verdict.correct, str(mistake.type) if mistake else "", verdict.error, mistake)
+
+
+def _calls(case: Example, output: str) -> tuple[Call, ...]:
+    """The calls of an answer; none where it does not read as a list of calls."""
+    try:
+        return read_calls(GOLD_RULES, case, output)
+    except ToolCallSyntaxError:
+        return ()
+
+
+def _missing(case: Example, output: str) -> list[int]:
+    """Which of the expected calls the answer does not make."""
+    unmatched, _ = unmatched_calls(GOLD_RULES, case, _calls(case, output))
+    return unmatched
+
+
+def _held_out(example: Example) -> Example:
+    """The case: one with the same place in a file of training data is another example."""
+    named = (f"{SOURCE}_{name.partition('_')[2]}" for name in (example.id, example.group))
+    identity, group = named
+    return replace(example, id=identity, source=SOURCE, group=group)
+
+
+def _section(experiment: Experiment) -> CallsConfig:
+    asked = experiment.evaluation.calls
+    if asked is None:
+        raise ValueError(f"experiment {experiment.name} has no evaluation.calls")
+    return asked
+
+
+def _file(asked: CallsConfig) -> Path:
+    return Path(asked.path).expanduser()
