@@ -17,9 +17,10 @@ ROOT = Path(itool_pipeline.__file__).parent
 
 OUTSIDE = frozenset({"data", "benchmarks", "engines", "training"})
 ERRORS = frozenset({"errors"})
-FLOOR = frozenset({"files", "calls", "core", "config", "judges"}) | ERRORS
+FLOOR = frozenset({"files", "calls", "core", "config", "judges", "statistics"}) | ERRORS
 BELOW: dict[str, frozenset[str]] = {
     "errors": frozenset(),
+    "statistics": frozenset(),
     "files": ERRORS,
     "calls": ERRORS,
     "config": ERRORS,
@@ -79,7 +80,7 @@ PURE = frozenset(
         "numpy.typing",
     }
 )
-"""All that calls, core and judges may import from outside: no file, clock, network or other process is read."""
+"""All that the pure layers may import from outside: no file, clock, network or other process is read."""
 
 ONLY_IN: dict[str, frozenset[str]] = {
     "dagster": frozenset({"defs", "definitions", "__main__"}),
@@ -182,12 +183,12 @@ def test_each_library_has_its_layer(path: Path) -> None:
     assert {library for library in libraries & ONLY_IN.keys() if layer not in ONLY_IN[library]} == set()
 
 
-CORE = [path for path in FILES if layer_of(module_name(path)) in ("calls", "core", "judges")]
+CORE = [path for path in FILES if layer_of(module_name(path)) in ("calls", "core", "judges", "statistics")]
 
 
 @pytest.mark.parametrize("path", CORE, ids=name_of)
 def test_core_is_pure(path: Path) -> None:
-    layers = ("errors", "calls", "config", "core", "judges")
+    layers = ("errors", "calls", "config", "core", "judges", "statistics")
     own = (PACKAGE, *(f"{PACKAGE}.{layer}" for layer in layers))
     foreign = {m for m in imports_of(path) if not m.startswith(own[1:]) and m not in own}
     assert foreign <= PURE

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from itool_pipeline.core.statistics import mcnemar_exact, paired_bootstrap
+from itool_pipeline.statistics import mcnemar_exact, paired_bootstrap
 from itool_pipeline.steps.artifact_files import CASES_FILE
 from itool_pipeline.steps.workspace import StepError, Workspace
 

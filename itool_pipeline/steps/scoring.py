@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from itool_pipeline.benchmarks.types import Aggregate, Benchmark, Decided
-from itool_pipeline.core.statistics import summarise
+from itool_pipeline.statistics import summarise
 from itool_pipeline.steps.artifact_files import AGGREGATES_FILE, CASES_FILE, SCORES_FILE
 from itool_pipeline.steps.cases import drawn_cases, read_pool
 from itool_pipeline.steps.display import table

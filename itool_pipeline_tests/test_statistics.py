@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from itool_pipeline.core.statistics import mcnemar_exact, paired_bootstrap, summarise
+from itool_pipeline.statistics import mcnemar_exact, paired_bootstrap, summarise
 
 
 def test_scores_by_hand() -> None:
