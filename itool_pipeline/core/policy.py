@@ -1,4 +1,4 @@
-"""What the search asks of a language model: sample fragments, and score continuations, in batches."""
+"""What the search asks of the policy π (Section 3.2): sample fragments, and score continuations, in batches."""
 
 from __future__ import annotations
 

@@ -94,12 +94,14 @@ def sampled_grade(logprobs: Sequence[float], weights: Sequence[float], samples: 
 
     That is the distribution of the model's answers once all that are no option are rejected.
     """
+    # The four log-probabilities tell the whole distribution, so nothing is sampled from the model itself.
     drawn = random.Random(seed).choices(weights, _masses(logprobs), k=samples)
     return math.fsum(drawn) / samples
 
 
 def _masses(logprobs: Sequence[float]) -> list[float]:
     """Probabilities of the options up to a common factor, the largest 1."""
+    # Options may be unlikely beside all other tokens (e^-1000): their ratios survive, their probabilities would not.
     top = max(logprobs)
     return [math.exp(p - top) for p in logprobs]
 
@@ -136,6 +138,7 @@ def _grade(state: State, logprobs: Sequence[float], settings: ExactGrades | Samp
 
 def _graded(state: State) -> list[tuple[int, ...]]:
     """The four continuations of the evaluation prompt: the candidate, the closing words, one option."""
+    # The end-of-turn token would end the evaluation prompt too.
     grade = state.problem.grade
     candidate = state.token_ids[:-1] if state.finished else state.token_ids
     return [(*candidate, *grade.after, option) for option in grade.options]

@@ -49,6 +49,7 @@ def grow(tree: Tree, settings: MctsConfig) -> Generator[Expansion, list[Child], 
     `settings.simulation` further expansions. Its nodes stay in the tree, so nothing sampled is thrown away.
     """
     for _ in range(settings.iterations):
+        # Selection stops at a node without children: its first expansion and the roll-out are the same thing.
         index = tree.select_leaf(settings.c)
         for _ in range(1 + settings.simulation):
             node = tree.nodes[index]
@@ -97,6 +98,7 @@ def search(
     roots = rewards([State(problem) for problem in problems], policy, judge, settings, seed=seed)
     trees = [Tree.rooted(problem, root) for problem, root in zip(problems, roots, strict=True)]
     growing = [(tree, grow(tree, settings)) for tree in trees]
+    # A tree's generator waits for its children; all that wait are served by one batch, and then go on together.
     asked = [(tree, growth, next(growth, None)) for tree, growth in growing]
     rounds, done = settings.iterations * (1 + settings.simulation), 0
     while waiting := [(tree, growth, wish) for tree, growth, wish in asked if wish is not None]:

@@ -1,4 +1,4 @@
-"""Seeds that depend on names, not on the order in which work happens to be done."""
+"""Seeds for all that Section 3 draws: they depend on names, not on the order in which work happens to be done."""
 
 from __future__ import annotations
 

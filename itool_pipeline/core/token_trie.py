@@ -58,6 +58,7 @@ def pack(prompt: Sequence[int], continuations: Sequence[Sequence[int]], position
         last = len(prompt) - 1
         span = []
         for token in map(int, continuation):
+            # The same token after the same one is the same node: continuations part where they differ first.
             index = children.setdefault((last, token), len(tokens))
             if index == len(tokens):
                 tokens.append(token)
@@ -79,6 +80,7 @@ def ancestor_mask(parents: IntArray) -> BoolArray:
         raise ValueError("every parent must stand before its child")
     mask = np.eye(size, dtype=np.bool_)
     for index in range(size):
+        # A parent stands before its child, so its row is complete: a token sees what its parent sees, and itself.
         parent = parents[index]
         if parent >= 0:
             mask[index, : parent + 1] = mask[parent, : parent + 1]

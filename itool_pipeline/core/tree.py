@@ -66,6 +66,7 @@ class Tree:
 
     def select_child(self, index: int, c: float) -> int:
         """The child that maximises Q + c · p · sqrt(N(s)) / (1 + N(s')) (Eq. 5); the first of equals."""
+        # At the first visit N(s) = 0: without the second term the first choice is by Q alone.
         node = self.nodes[index]
         scale = c * math.sqrt(node.visits)
 
@@ -89,6 +90,8 @@ class Tree:
             node.visits += 1
             children = [self.nodes[child] for child in node.children]
             visits = sum(child.visits for child in children)
+            # The visits of the children are N(s) less those that ended here. A child that nobody visited has the
+            # weight 0, whatever its Q; where that is all of them, V stays 0.
             if visits:
                 node.value = math.fsum(child.visits * child.action_value for child in children) / visits
             if node.parent >= 0:
