@@ -94,14 +94,14 @@ def test_wrong_links_are_seen() -> None:
     wrong = [
         ("x", "nowhere.md"),
         ("search.width.x", "../itool_pipeline/config"),
-        ("Tree.grow", "../itool_pipeline/core/tree.py"),
+        ("SearchTree.grow", "../itool_pipeline/core/tree.py"),
         ("test_absent", "../itool_pipeline_tests/core/test_tree.py"),
         ("PROBLEM", "../itool_pipeline_tests/core/test_tree.py"),
         ("dpo", "../itool_pipeline/experiments/ipo.yaml"),
         ("costs", "../itool_pipeline/store/views.sql"),
     ]
     assert all(problem(text, target) for text, target in wrong)
-    assert problem("Tree.backup", "../itool_pipeline/core/tree.py") == ""
+    assert problem("SearchTree.backup", "../itool_pipeline/core/tree.py") == ""
 
 
 def test_every_row_has_a_test_or_says_that_it_has_none() -> None:

@@ -21,7 +21,7 @@ class Difficulty(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class ExampleSize:
     """What difficulty looks at: a = `tools`, b = `chars`, c = `calls`."""
 
     tools: int
@@ -29,12 +29,12 @@ class Size:
     calls: int
 
 
-def size(example: Example) -> Size:
+def measure_size(example: Example) -> ExampleSize:
     """The three measures of Section 3.1. Characters are those of the tool list as the prompt shows it."""
-    return Size(len(example.tools), len(tool_list_text(example.tools)), len(example.gold))
+    return ExampleSize(len(example.tools), len(tool_list_text(example.tools)), len(example.gold))
 
 
-def difficulty(measured: Size, bounds: DifficultyConfig) -> Difficulty:
+def difficulty_of(measured: ExampleSize, bounds: DifficultyConfig) -> Difficulty:
     """Which part of D = D_easy ∪ D_medium ∪ D_hard (Eq. 1) an example is in, by the bounds of Section 3.1."""
     a, b, c = measured.tools, measured.chars, measured.calls
     if a <= bounds.easy_max_tools and b < bounds.easy_below_chars and c <= bounds.easy_max_calls:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 
-def perplexity(logprobs: Sequence[float]) -> float:
+def response_perplexity(logprobs: Sequence[float]) -> float:
     """h = (1 / P(y | q, T)) ** (1 / n) for the n natural log-probabilities of the response's tokens.
 
     Raises ValueError for an empty response, whose perplexity is undefined.

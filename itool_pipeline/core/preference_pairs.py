@@ -15,7 +15,7 @@ from itertools import combinations
 from itool_pipeline.config import PairsConfig
 
 
-class Verdict(StrEnum):
+class PairVerdict(StrEnum):
     """Why a pair was kept or refused. The filters are tried in this order, and the first that refuses is named."""
 
     SIMILAR = "similar"
@@ -36,7 +36,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PreferencePair:
     """Two children of one node of one tree. `node`, `chosen`, `rejected` are node indices.
 
     margin  by how much `chosen` is ahead in what chose it: Q, or the probability where there was no search
@@ -50,26 +50,26 @@ class Pair:
     rejected_q: float
     margin: float
     similarity: float
-    verdict: Verdict
+    verdict: PairVerdict
 
 
-def similarity(a: str, b: str) -> float:
+def text_similarity(a: str, b: str) -> float:
     """Ratio of matching characters in both texts, 1 for equal ones."""
     return SequenceMatcher(None, a, b, autojunk=False).ratio()
 
 
-def judge(pair_similarity: float, chosen_q: float, rejected_q: float, filters: PairsConfig) -> Verdict:
+def judge_pair(pair_similarity: float, chosen_q: float, rejected_q: float, filters: PairsConfig) -> PairVerdict:
     """Apply the three exclusions of App. B.1: too similar, too close in Q, accepted step too low in Q."""
     if pair_similarity > filters.max_similarity:
-        return Verdict.SIMILAR
+        return PairVerdict.SIMILAR
     if chosen_q - rejected_q < filters.min_q_difference:
-        return Verdict.CLOSE
+        return PairVerdict.CLOSE
     if chosen_q < filters.min_chosen_q:
-        return Verdict.LOW
-    return Verdict.KEPT
+        return PairVerdict.LOW
+    return PairVerdict.KEPT
 
 
-def pair_of(tree_id: str, node: int, children: Sequence[Candidate], filters: PairsConfig) -> Pair | None:
+def extreme_pair(tree_id: str, node: int, children: Sequence[Candidate], filters: PairsConfig) -> PreferencePair | None:
     """The pair of one node, kept or refused; None when it has fewer than two children.
 
     Of children with equal Q the first is the best and the last is the worst.
@@ -80,7 +80,7 @@ def pair_of(tree_id: str, node: int, children: Sequence[Candidate], filters: Pai
     return _pair(tree_id, node, ranked[0], ranked[-1], filters)
 
 
-def all_pairs(tree_id: str, node: int, children: Sequence[Candidate], filters: PairsConfig) -> list[Pair]:
+def all_pairs(tree_id: str, node: int, children: Sequence[Candidate], filters: PairsConfig) -> list[PreferencePair]:
     """Every two children of one node, the one with the higher Q chosen, each pair kept or refused; best first.
 
     Of children with equal Q the first is taken for the better.
@@ -89,7 +89,9 @@ def all_pairs(tree_id: str, node: int, children: Sequence[Candidate], filters: P
     return [_pair(tree_id, node, better, worse, filters) for better, worse in combinations(ranked, 2)]
 
 
-def pair_by_probability(tree_id: str, node: int, children: Sequence[Candidate], max_similarity: float) -> Pair | None:
+def pair_by_probability(
+    tree_id: str, node: int, children: Sequence[Candidate], max_similarity: float
+) -> PreferencePair | None:
     """The likeliest child chosen, the least likely rejected (w/o MCTS, Section 4.3.2); None for fewer than two.
 
     The two filters on Q do not apply: here the policy prefers, and no reward. Pairs that are too similar are refused;
@@ -99,23 +101,23 @@ def pair_by_probability(tree_id: str, node: int, children: Sequence[Candidate], 
         return None
     ranked = sorted(children, key=lambda child: -child.p)
     best, worst = ranked[0], ranked[-1]
-    alike, margin = similarity(best.text, worst.text), best.p - worst.p
-    verdict = Verdict.SIMILAR if alike > max_similarity else Verdict.KEPT if margin > 0 else Verdict.CLOSE
-    return Pair(tree_id, node, best.node, worst.node, best.q, worst.q, margin, alike, verdict)
+    alike, margin = text_similarity(best.text, worst.text), best.p - worst.p
+    verdict = PairVerdict.SIMILAR if alike > max_similarity else PairVerdict.KEPT if margin > 0 else PairVerdict.CLOSE
+    return PreferencePair(tree_id, node, best.node, worst.node, best.q, worst.q, margin, alike, verdict)
 
 
-def _pair(tree_id: str, node: int, better: Candidate, worse: Candidate, filters: PairsConfig) -> Pair:
-    alike = similarity(better.text, worse.text)
-    verdict = judge(alike, better.q, worse.q, filters)
-    return Pair(tree_id, node, better.node, worse.node, better.q, worse.q, better.q - worse.q, alike, verdict)
+def _pair(tree_id: str, node: int, better: Candidate, worse: Candidate, filters: PairsConfig) -> PreferencePair:
+    alike = text_similarity(better.text, worse.text)
+    verdict = judge_pair(alike, better.q, worse.q, filters)
+    return PreferencePair(tree_id, node, better.node, worse.node, better.q, worse.q, better.q - worse.q, alike, verdict)
 
 
-def limit(pairs: Iterable[Pair], max_pairs: int | None) -> list[Pair]:
+def limit_pairs(pairs: Iterable[PreferencePair], max_pairs: int | None) -> list[PreferencePair]:
     """Keep at most `max_pairs` of the kept pairs, those with the largest margin; the rest are marked."""
     pairs = list(pairs)
     if max_pairs is None:
         return pairs
-    kept = [i for i, pair in enumerate(pairs) if pair.verdict is Verdict.KEPT]
+    kept = [i for i, pair in enumerate(pairs) if pair.verdict is PairVerdict.KEPT]
     kept.sort(key=lambda i: (-pairs[i].margin, pairs[i].tree_id, pairs[i].chosen, pairs[i].rejected))
     over = set(kept[max_pairs:])
-    return [replace(pair, verdict=Verdict.OVER_LIMIT) if i in over else pair for i, pair in enumerate(pairs)]
+    return [replace(pair, verdict=PairVerdict.OVER_LIMIT) if i in over else pair for i, pair in enumerate(pairs)]

@@ -12,7 +12,7 @@ from itool_pipeline.core.seeds import derive_seed
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
+class RankedExample:
     """One buffered example: its complexity c = h (Eq. 4), its rank (0 is hardest) and whether it is searched."""
 
     example_id: str
@@ -34,14 +34,14 @@ def draw_buffer(ids: Sequence[str], fraction: float, seed: int) -> tuple[str, ..
     return tuple(ids[i] for i in sorted(chosen))
 
 
-def select(
+def select_hardest(
     perplexities: Mapping[str, float],
     top_fraction: float,
     *,
     by: str,
     seed: int,
     groups: Mapping[str, str] | None = None,
-) -> tuple[Ranked, ...]:
+) -> tuple[RankedExample, ...]:
     """Rank the buffer and mark the top `top_fraction` (at least one) as selected, hardest first.
 
     by      `perplexity` (Section 3.2), or `random` for comparison: then the marks are drawn at random
@@ -58,4 +58,4 @@ def select(
         if by == "random":
             keys = [keys[i] for i in np.random.default_rng(derive_seed(seed, "select", group)).permutation(len(keys))]
         chosen.update(keys[: max(1, _share(top_fraction, len(keys))) if top_fraction > 0 else 0])
-    return tuple(Ranked(key, perplexities[key], rank, key in chosen) for rank, key in enumerate(order))
+    return tuple(RankedExample(key, perplexities[key], rank, key in chosen) for rank, key in enumerate(order))

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from itool_pipeline.config import SamplingConfig
 from itool_pipeline.core.judge import Judge
 from itool_pipeline.core.policy import Fragment, Policy, SampleRequest
-from itool_pipeline.core.reward import Problem, State, rewards
-from itool_pipeline.core.search import distinct, prior, step
+from itool_pipeline.core.reward import ResponseState, SearchProblem, rewards_of
+from itool_pipeline.core.search import distinct_fragments, fragment_prior, next_state
 from itool_pipeline.core.seeds import derive_seed
-from itool_pipeline.core.tree import Tree
+from itool_pipeline.core.tree import SearchTree
 from itool_pipeline.core.types import Progress, no_progress
 
 
@@ -25,7 +25,7 @@ class Draft:
     """A response in the making: what is there of it, and the log-probability of each of its tokens."""
 
     number: int
-    state: State
+    state: ResponseState
     logprobs: tuple[float, ...] = ()
 
     def request(self, seed: int) -> SampleRequest:
@@ -40,7 +40,7 @@ class Draft:
         if fragment is None:
             self.state = replace(self.state, truncated=True)
         else:
-            self.state = step(self.state, fragment, max_tokens)
+            self.state = next_state(self.state, fragment, max_tokens)
             self.logprobs += fragment.logprobs
 
     def whole(self) -> Fragment:
@@ -49,7 +49,7 @@ class Draft:
 
 
 def draw_responses(
-    problems: Sequence[Problem],
+    problems: Sequence[SearchProblem],
     policy: Policy,
     settings: SamplingConfig,
     *,
@@ -60,7 +60,7 @@ def draw_responses(
 
     A response without tokens (the policy had nothing to say) is left out. `progress` counts finished responses.
     """
-    drafts = [[Draft(number, State(problem)) for number in range(settings.responses)] for problem in problems]
+    drafts = [[Draft(number, ResponseState(problem)) for number in range(settings.responses)] for problem in problems]
     everything = [draft for group in drafts for draft in group]
     while going := [draft for draft in everything if not draft.state.terminal]:
         answers = policy.sample([draft.request(seed) for draft in going])
@@ -71,28 +71,28 @@ def draw_responses(
 
 
 def sample_responses(
-    problems: Sequence[Problem],
+    problems: Sequence[SearchProblem],
     policy: Policy,
     judge: Judge,
     settings: SamplingConfig,
     *,
     seed: int,
     progress: Progress = no_progress,
-) -> list[Tree]:
+) -> list[SearchTree]:
     """One tree of depth 1 for each problem. Equal responses are one child that was drawn several times."""
     drawn = draw_responses(problems, policy, settings, seed=seed, progress=progress)
-    kept = [distinct(responses, settings.responses) for responses in drawn]
+    kept = [distinct_fragments(responses, settings.responses) for responses in drawn]
     states = [
-        State(problem, r.token_ids, r.text, r.finished, truncated=not r.finished)
+        ResponseState(problem, r.token_ids, r.text, r.finished, truncated=not r.finished)
         for problem, group in zip(problems, kept, strict=True)
         for r in group
     ]
-    found = iter(rewards([*map(State, problems), *states], policy, judge, settings, seed=seed))
-    trees = [Tree.rooted(problem, next(found)) for problem in problems]
+    found = iter(rewards_of([*map(ResponseState, problems), *states], policy, judge, settings, seed=seed))
+    trees = [SearchTree.rooted(problem, next(found)) for problem in problems]
     left = iter(states)
     for tree, responses, group in zip(trees, drawn, kept, strict=True):
         index = {
-            (r.text, r.finished): tree.add(0, r, next(left), prior(r.logprobs, settings.prior), next(found))
+            (r.text, r.finished): tree.add(0, r, next(left), fragment_prior(r.logprobs, settings.prior), next(found))
             for r in group
         }
         for r in responses:

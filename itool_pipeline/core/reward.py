@@ -31,7 +31,7 @@ class GradePrompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class SearchProblem:
     """One tree to search: an example with its prompts as token ids."""
 
     example: Example
@@ -40,10 +40,10 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ResponseState:
     """A response so far. `finished`: ended by the policy. `truncated`: as long as a response may get."""
 
-    problem: Problem
+    problem: SearchProblem
     token_ids: tuple[int, ...] = ()
     text: str = ""
     finished: bool = False
@@ -68,7 +68,7 @@ class Reward:
         return self.outcome + self.self_evaluation
 
 
-def outcome(state: State, judge: Judge, settings: OutcomeConfig) -> tuple[float, bool | None]:
+def outcome_of(state: ResponseState, judge: Judge, settings: OutcomeConfig) -> tuple[float, bool | None]:
     """O(s): the judge's verdict at a terminal state; before it, a potential that follows the gold answer.
 
     Two things are stricter than a benchmark's verdict, because the policy learns from them. A truncated response is
@@ -107,7 +107,7 @@ def _masses(logprobs: Sequence[float]) -> list[float]:
 
 
 def self_evaluations(
-    states: Sequence[State], policy: Policy, settings: SelfEvaluationConfig, *, seed: int = 0
+    states: Sequence[ResponseState], policy: Policy, settings: SelfEvaluationConfig, *, seed: int = 0
 ) -> list[float]:
     """C of each state (Eq. 7). States of one problem travel in one request and share its prompt.
 
@@ -129,14 +129,14 @@ def self_evaluations(
     return grades
 
 
-def _grade(state: State, logprobs: Sequence[float], settings: ExactGrades | SampledGrades, seed: int) -> float:
+def _grade(state: ResponseState, logprobs: Sequence[float], settings: ExactGrades | SampledGrades, seed: int) -> float:
     if isinstance(settings, ExactGrades):
         return expected_grade(logprobs, settings.weights)
     own_seed = derive_seed(seed, "grade", state.problem.example.id, *state.token_ids)
     return sampled_grade(logprobs, settings.weights, settings.samples, own_seed)
 
 
-def _graded(state: State) -> list[tuple[int, ...]]:
+def _graded(state: ResponseState) -> list[tuple[int, ...]]:
     """The four continuations of the evaluation prompt: the candidate, the closing words, one option."""
     # The end-of-turn token would end the evaluation prompt too.
     grade = state.problem.grade
@@ -144,10 +144,10 @@ def _graded(state: State) -> list[tuple[int, ...]]:
     return [(*candidate, *grade.after, option) for option in grade.options]
 
 
-def rewards(
-    states: Sequence[State], policy: Policy, judge: Judge, settings: SearchBase, *, seed: int = 0
+def rewards_of(
+    states: Sequence[ResponseState], policy: Policy, judge: Judge, settings: SearchBase, *, seed: int = 0
 ) -> list[Reward]:
     """R of each state, in their order (Eq. 6). `seed` matters to sampled grades only."""
     grades = self_evaluations(states, policy, settings.self_evaluation, seed=seed)
-    outcomes = [outcome(state, judge, settings.outcome) for state in states]
+    outcomes = [outcome_of(state, judge, settings.outcome) for state in states]
     return [Reward(value, grade, correct) for (value, correct), grade in zip(outcomes, grades, strict=True)]

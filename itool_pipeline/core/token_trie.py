@@ -43,7 +43,7 @@ class PackedRow:
         return self.parents[self.spans[continuation]]
 
 
-def pack(prompt: Sequence[int], continuations: Sequence[Sequence[int]], position_offset: int = 0) -> PackedRow:
+def pack_row(prompt: Sequence[int], continuations: Sequence[Sequence[int]], position_offset: int = 0) -> PackedRow:
     """`prompt` followed by each of `continuations`; continuations that begin alike share row indices.
 
     With an empty prompt whose keys and values are cached, give its length as `position_offset`: a parent of -1 then

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, field
 
 from itool_pipeline.core.policy import Fragment
-from itool_pipeline.core.reward import Problem, Reward, State
+from itool_pipeline.core.reward import ResponseState, Reward, SearchProblem
 
 
 @dataclass(slots=True)
-class Node:
+class TreeNode:
     """A state s, together with the action a that led to it.
 
     state         the response so far
@@ -26,7 +26,7 @@ class Node:
     children      indices, in the order in which they were sampled
     """
 
-    state: State
+    state: ResponseState
     parent: int
     depth: int
     fragment: Fragment | None
@@ -45,21 +45,21 @@ class Node:
 
 
 @dataclass(slots=True)
-class Tree:
+class SearchTree:
     """Nodes of one tree; index 0 is the root. A child's index is larger than its parent's."""
 
-    problem: Problem
-    nodes: list[Node]
+    problem: SearchProblem
+    nodes: list[TreeNode]
 
     @staticmethod
-    def rooted(problem: Problem, rewards: Reward) -> Tree:
-        return Tree(problem, [Node(State(problem), -1, 0, None, 1.0, rewards)])
+    def rooted(problem: SearchProblem, rewards: Reward) -> SearchTree:
+        return SearchTree(problem, [TreeNode(ResponseState(problem), -1, 0, None, 1.0, rewards)])
 
-    def add(self, parent: int, fragment: Fragment, state: State, prior: float, rewards: Reward) -> int:
+    def add(self, parent: int, fragment: Fragment, state: ResponseState, prior: float, rewards: Reward) -> int:
         """Append a child. Nothing has been seen below it, so V = 0 and Q = r (Eq. 9)."""
         above = self.nodes[parent]
         reward = rewards.total - above.rewards.total
-        node = Node(state, parent, above.depth + 1, fragment, prior, rewards, reward, action_value=reward)
+        node = TreeNode(state, parent, above.depth + 1, fragment, prior, rewards, reward, action_value=reward)
         self.nodes.append(node)
         above.children.append(len(self.nodes) - 1)
         return len(self.nodes) - 1

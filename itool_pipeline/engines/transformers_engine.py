@@ -12,7 +12,7 @@ import torch
 
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import Fragment, SampleRequest, ScoreRequest
-from itool_pipeline.core.token_trie import ancestor_mask, pack
+from itool_pipeline.core.token_trie import ancestor_mask, pack_row
 from itool_pipeline.engines.branches import Branch, draw
 from itool_pipeline.engines.model import LoadedModel
 from itool_pipeline.engines.tree_attention import NAME, PrefillCache, TreeCache
@@ -94,7 +94,7 @@ class TransformersEngine:
 
     def _score(self, requests: Sequence[ScoreRequest]) -> list[list[tuple[float, ...]]]:
         # A continuation's last token predicts nothing that is asked for, so it is not computed.
-        rows = [pack(r.prompt[-1:], [c[:-1] for c in r.continuations], len(r.prompt) - 1) for r in requests]
+        rows = [pack_row(r.prompt[-1:], [c[:-1] for c in r.continuations], len(r.prompt) - 1) for r in requests]
         width = max(len(row) for row in rows)
         tokens, positions = np.zeros((2, len(rows), width), dtype=np.int64)
         mask = np.zeros((len(rows), width, width), dtype=np.bool_)

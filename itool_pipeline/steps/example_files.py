@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from itool_pipeline.core.difficulty import Size, size
+from itool_pipeline.core.difficulty import ExampleSize, measure_size
 from itool_pipeline.core.types import Example
 
 ROW_GROUP = 500
@@ -70,13 +70,13 @@ def read_rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
 
 
-def size_of(row: Mapping[str, Any]) -> Size:
+def size_of(row: Mapping[str, Any]) -> ExampleSize:
     """What the difficulty of the row's example is read from."""
-    return Size(row["tool_count"], row["tool_chars"], row["call_count"])
+    return ExampleSize(row["tool_count"], row["tool_chars"], row["call_count"])
 
 
 def _row(example: Example) -> dict[str, Any]:
-    measured = size(example)
+    measured = measure_size(example)
     return {
         "example_id": example.id,
         "source": example.source,

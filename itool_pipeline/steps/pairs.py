@@ -9,12 +9,12 @@ from typing import Any
 from itool_pipeline.config import MctsConfig, PairsConfig
 from itool_pipeline.core.preference_pairs import (
     Candidate,
-    Pair,
-    Verdict,
+    PairVerdict,
+    PreferencePair,
     all_pairs,
-    limit,
+    extreme_pair,
+    limit_pairs,
     pair_by_probability,
-    pair_of,
 )
 from itool_pipeline.steps.artifact_files import PAIRS_FILE
 from itool_pipeline.steps.display import table
@@ -39,9 +39,9 @@ def pairs(ws: Workspace, k: int) -> Produced:
     def make(step: Step) -> dict[str, Any]:
         nodes: Nodes = {(row.tree_id, row.node_id): row for row in read_nodes(ws, k)}
         config, searched = ws.experiment.pairs, isinstance(ws.experiment.search, MctsConfig)
-        found = limit(_candidates(nodes, config, by_q=searched), config.max_pairs)
+        found = limit_pairs(_candidates(nodes, config, by_q=searched), config.max_pairs)
         write_table_file(step.work / PAIRS_FILE, PAIRS, (_pair_row(pair, nodes) for pair in found))
-        kept = [pair for pair in found if pair.verdict is Verdict.KEPT]
+        kept = [pair for pair in found if pair.verdict is PairVerdict.KEPT]
         counts = Counter(pair.verdict for pair in found)
         top = sorted(kept, key=lambda pair: -pair.margin)[:8]
         questions = {key: x.question for key, x in training_examples(ws, {pair.tree_id for pair in top}).items()}
@@ -49,8 +49,8 @@ def pairs(ws: Workspace, k: int) -> Produced:
             **count_nodes(list(nodes.values())),
             "chosen_by": "Q" if searched else "probability",
             "candidates": len(found),
-            "kept": counts[Verdict.KEPT],
-            **{f"refused_{verdict}": counts[verdict] for verdict in Verdict if verdict is not Verdict.KEPT},
+            "kept": counts[PairVerdict.KEPT],
+            **{f"refused_{verdict}": counts[verdict] for verdict in PairVerdict if verdict is not PairVerdict.KEPT},
             "trees_with_pairs": len({pair.tree_id for pair in kept}),
             "largest_margin": table(_shown(pair, nodes, questions) for pair in top),
         }
@@ -58,28 +58,28 @@ def pairs(ws: Workspace, k: int) -> Produced:
     return ws.produce(f"iteration_{k}/pairs", make, lambda artifact: {"pairs": [artifact.file(PAIRS_FILE)]})
 
 
-def _candidates(nodes: Nodes, config: PairsConfig, *, by_q: bool) -> list[Pair]:
+def _candidates(nodes: Nodes, config: PairsConfig, *, by_q: bool) -> list[PreferencePair]:
     """Every pair that comes into question, node by node, kept or refused."""
     children: dict[tuple[str, int], list[Candidate]] = defaultdict(list)
     for (tree_id, node_id), row in nodes.items():
         if row.parent_id is not None:
             child = Candidate(node_id, row.fragment, row.action_value, row.prior)
             children[tree_id, row.parent_id].append(child)
-    found: list[Pair | None] = []
+    found: list[PreferencePair | None] = []
     for (tree_id, node), below in children.items():
         if not by_q:
             found.append(pair_by_probability(tree_id, node, below, config.max_similarity))
         elif config.per_node == "all":
             found += all_pairs(tree_id, node, below, config)
         else:
-            found.append(pair_of(tree_id, node, below, config))
+            found.append(extreme_pair(tree_id, node, below, config))
     return [pair for pair in found if pair is not None]
 
 
-def _pair_row(pair: Pair, nodes: Nodes) -> dict[str, Any]:
+def _pair_row(pair: PreferencePair, nodes: Nodes) -> dict[str, Any]:
     """A row of the table `pairs`; token ids only of what is trained on."""
     chosen, rejected = nodes[pair.tree_id, pair.chosen], nodes[pair.tree_id, pair.rejected]
-    kept = pair.verdict is Verdict.KEPT
+    kept = pair.verdict is PairVerdict.KEPT
     return {
         "pair_id": f"{pair.tree_id}/{pair.node}/{pair.chosen}-{pair.rejected}",
         "tree_id": pair.tree_id,
@@ -112,7 +112,7 @@ def _ids_to(tree_id: str, node: int, nodes: Nodes) -> list[int]:
     return [token for fragment in reversed(fragments) for token in fragment]
 
 
-def _shown(pair: Pair, nodes: Nodes, questions: Mapping[str, str]) -> dict[str, Any]:
+def _shown(pair: PreferencePair, nodes: Nodes, questions: Mapping[str, str]) -> dict[str, Any]:
     chosen, rejected = nodes[pair.tree_id, pair.chosen], nodes[pair.tree_id, pair.rejected]
     return {
         "question": questions[pair.tree_id],

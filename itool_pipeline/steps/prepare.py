@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.config import DifficultyConfig, Experiment
-from itool_pipeline.core.difficulty import difficulty
+from itool_pipeline.core.difficulty import difficulty_of
 from itool_pipeline.core.replay_buffer import draw_buffer
 from itool_pipeline.core.splits import validation_ids
 from itool_pipeline.core.types import Example
@@ -119,7 +119,7 @@ def splits(ws: Workspace) -> Produced:
                 "example_id": key,
                 "group_id": row["group_id"],
                 "split": "validation" if key in held_back else "train",
-                "difficulty": str(difficulty(size_of(row), bounds)),
+                "difficulty": str(difficulty_of(size_of(row), bounds)),
                 "in_buffer": key in buffer,
             }
             for key, row in found.items()

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from itool_pipeline.core.perplexity import perplexity
+from itool_pipeline.core.perplexity import response_perplexity
 from itool_pipeline.core.policy import Policy, ScoreRequest
-from itool_pipeline.core.replay_buffer import Ranked, select
+from itool_pipeline.core.replay_buffer import RankedExample, select_hardest
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.types import Example, Expectation
 from itool_pipeline.engines.chat import Chat
@@ -41,7 +41,7 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
         scored = _score(each_training_example(ws, buffered), len(buffered), engine, template, progress)
         groups = {x.id: _group(x) for x in each_training_example(ws, buffered)}
         seed = derive_seed(ws.experiment.seed, asset)
-        ranking = select(
+        ranking = select_hardest(
             {key: h for key, (h, _) in scored.items()},
             settings.top_fraction,
             by=settings.select_by,
@@ -88,12 +88,12 @@ def _score(
     scored: dict[str, tuple[float, int]] = {}
     while batch := list(islice(examples, _BATCH)):
         answers = policy.score([ScoreRequest(template.prompt(x), (template.response(x.response),)) for x in batch])
-        scored |= {x.id: (perplexity(row), len(row)) for x, (row,) in zip(batch, answers, strict=True)}
+        scored |= {x.id: (response_perplexity(row), len(row)) for x, (row,) in zip(batch, answers, strict=True)}
         progress(len(scored), total)
     return scored
 
 
-def _shown(ranked: Ranked, example: Example) -> dict[str, Any]:
+def _shown(ranked: RankedExample, example: Example) -> dict[str, Any]:
     return {
         "perplexity": ranked.perplexity,
         "category": example.category,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from itool_pipeline.core.tree import Node, Tree
+from itool_pipeline.core.tree import SearchTree, TreeNode
 from itool_pipeline.steps.artifact_files import nodes_file
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.table_files import read_table_rows
@@ -34,7 +34,7 @@ class NodeRow:
     correct: bool | None
 
 
-def node_rows(tree: Tree) -> Iterator[dict[str, Any]]:
+def node_rows(tree: SearchTree) -> Iterator[dict[str, Any]]:
     """The tree's rows of the table `nodes`, in the tree's order."""
     return (asdict(_node_row(tree, index, node)) for index, node in enumerate(tree.nodes))
 
@@ -46,7 +46,7 @@ def read_nodes(ws: Workspace, k: int) -> list[NodeRow]:
     return [NodeRow(**row) for shard in shards for row in read_table_rows(artifact.file(nodes_file(shard)))]
 
 
-def tree_row(tree: Tree, policy: str) -> dict[str, Any]:
+def tree_row(tree: SearchTree, policy: str) -> dict[str, Any]:
     """The tree's row of the table `trees`. `policy`: fingerprint of the artifact that searched."""
     root = tree.nodes[0]
     return {
@@ -73,7 +73,7 @@ def count_nodes(nodes: Sequence[NodeRow]) -> dict[str, int]:
     }
 
 
-def _node_row(tree: Tree, index: int, node: Node) -> NodeRow:
+def _node_row(tree: SearchTree, index: int, node: TreeNode) -> NodeRow:
     parent = tree.nodes[node.parent] if node.parent >= 0 else None
     return NodeRow(
         tree_id=tree.problem.example.id,

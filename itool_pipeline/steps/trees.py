@@ -12,9 +12,9 @@ from typing import Any
 
 from itool_pipeline.config import NoGrades, SamplingConfig
 from itool_pipeline.core.response_sampling import sample_responses
-from itool_pipeline.core.search import search
+from itool_pipeline.core.search import search_trees
 from itool_pipeline.core.seeds import derive_seed
-from itool_pipeline.core.tree import Tree
+from itool_pipeline.core.tree import SearchTree
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, nodes_file, trees_file
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.judging import search_judge
@@ -121,7 +121,7 @@ def gather(ws: Workspace, k: int) -> Produced:
     return ws.produce(asset, make, tables, force=False)
 
 
-def _search(ws: Workspace, k: int, ids: Sequence[str]) -> list[Tree]:
+def _search(ws: Workspace, k: int, ids: Sequence[str]) -> list[SearchTree]:
     engine, template = search_engine(ws, policy_before(k))
     examples, config = training_examples(ws, set(ids)), ws.experiment.search
     problems = [template.problem(examples[key]) for key in ids]
@@ -129,7 +129,7 @@ def _search(ws: Workspace, k: int, ids: Sequence[str]) -> list[Tree]:
     if isinstance(config, SamplingConfig):
         return sample_responses(problems, engine, judge, config, seed=seed, progress=ws.progress("responses"))
     progress = ws.progress(f"rounds of expansion, {len(ids)} trees side by side")
-    return search(problems, engine, judge, config, seed=seed, progress=progress)
+    return search_trees(problems, engine, judge, config, seed=seed, progress=progress)
 
 
 def _shown(node: NodeRow) -> dict[str, Any]:

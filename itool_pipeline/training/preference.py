@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from itool_pipeline.config import PreferenceConfig, PreferenceLoss, ReferenceLoss
-from itool_pipeline.core.token_trie import IntArray, PackedRow, pack
+from itool_pipeline.core.token_trie import IntArray, PackedRow, pack_row
 from itool_pipeline.core.types import Progress, no_progress
 from itool_pipeline.training.log_probs import prepare_for_training, token_log_probs
 from itool_pipeline.training.losses import PairLogProbs, pair_losses
@@ -62,7 +62,7 @@ class PreferenceRow:
 
     def packed(self) -> PackedRow:
         """The row to compute; continuations 2i and 2i + 1 are path and branch of pair i's chosen and rejected."""
-        return pack(self.prompt, [p.path + branch for p in self.pairs for branch in (p.chosen, p.rejected)])
+        return pack_row(self.prompt, [p.path + branch for p in self.pairs for branch in (p.chosen, p.rejected)])
 
     @property
     def length(self) -> int:

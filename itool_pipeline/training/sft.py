@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from itool_pipeline.config import OptimizerConfig
-from itool_pipeline.core.token_trie import pack
+from itool_pipeline.core.token_trie import pack_row
 from itool_pipeline.core.types import Progress, no_progress
 from itool_pipeline.training.log_probs import prepare_for_training, token_log_probs
 from itool_pipeline.training.trainer import Loss, Objective, TrainingData, TrainingResult, train
@@ -39,7 +39,7 @@ class SftItem:
 
 def sft_loss(model: Any, items: Sequence[SftItem]) -> Loss:
     """Negative log-likelihood of the items' responses, counted in response tokens."""
-    rows = [pack(item.prompt, [item.response]) for item in items]
+    rows = [pack_row(item.prompt, [item.response]) for item in items]
     log_probs = token_log_probs(model, rows, [row.spans[0] for row in rows])
     return Loss(-log_probs.sum(), len(log_probs))
 

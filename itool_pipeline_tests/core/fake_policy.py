@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.core.policy import Fragment, SampleRequest, ScoreRequest
-from itool_pipeline.core.reward import GradePrompt, Problem
+from itool_pipeline.core.reward import GradePrompt, SearchProblem
 from itool_pipeline.core.types import Example, Message
 
 END = 0
@@ -184,18 +184,18 @@ _F = {
 }
 
 
-def call_problem(name: str = "call") -> Problem:
+def call_problem(name: str = "call") -> SearchProblem:
     """The right answer is `[f(a=1,b=2)]`."""
     gold = GoldCall("f", {"a": (1,), "b": (2,)})
     return _problem(name, "simple_python", (gold,), "[f(a=1,b=2)]")
 
 
-def text_problem(name: str = "text") -> Problem:
+def text_problem(name: str = "text") -> SearchProblem:
     """The right answer calls nothing."""
     return _problem(name, "irrelevance", (), "No tool fits.")
 
 
-def _problem(name: str, category: str, gold: tuple[GoldCall, ...], response: str) -> Problem:
+def _problem(name: str, category: str, gold: tuple[GoldCall, ...], response: str) -> SearchProblem:
     example = Example(name, "bfcl", category, (Message("user", name),), (_F,), response, gold, name)
     own = tuple(name.encode())
-    return Problem(example, (-100, *own), GradePrompt((-200, *own), AFTER, OPTIONS))
+    return SearchProblem(example, (-100, *own), GradePrompt((-200, *own), AFTER, OPTIONS))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.config import DifficultyConfig
-from itool_pipeline.core.difficulty import Difficulty, Size, difficulty, size
+from itool_pipeline.core.difficulty import Difficulty, ExampleSize, difficulty_of, measure_size
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline_tests.core.fake_policy import call_problem, text_problem
 
@@ -35,20 +35,20 @@ EASY, MEDIUM, HARD = Difficulty.EASY, Difficulty.MEDIUM, Difficulty.HARD
     ],
 )
 def test_the_papers_thresholds(a: int, b: int, c: int, level: Difficulty) -> None:
-    assert difficulty(Size(a, b, c), BOUNDS) is level
+    assert difficulty_of(ExampleSize(a, b, c), BOUNDS) is level
 
 
 def test_easy_is_asked_before_hard() -> None:
     bounds = DifficultyConfig(easy_max_tools=5, hard_min_tools=4)
-    assert difficulty(Size(5, 10, 1), bounds) is EASY
-    assert difficulty(Size(5, 1000, 1), bounds) is HARD
+    assert difficulty_of(ExampleSize(5, 10, 1), bounds) is EASY
+    assert difficulty_of(ExampleSize(5, 1000, 1), bounds) is HARD
 
 
 @given(st.integers(0, 8), st.integers(0, 4000), st.integers(0, 8), st.sampled_from([(1, 0, 0), (0, 1, 0), (0, 0, 1)]))
 def test_more_is_never_easier(a: int, b: int, c: int, more: tuple[int, int, int]) -> None:
     order = [EASY, MEDIUM, HARD]
-    larger = Size(a + more[0], b + more[1], c + more[2])
-    assert order.index(difficulty(Size(a, b, c), BOUNDS)) <= order.index(difficulty(larger, BOUNDS))
+    larger = ExampleSize(a + more[0], b + more[1], c + more[2])
+    assert order.index(difficulty_of(ExampleSize(a, b, c), BOUNDS)) <= order.index(difficulty_of(larger, BOUNDS))
 
 
 def _example(tools: tuple[dict[str, str], ...], calls: int) -> Example:
@@ -57,14 +57,14 @@ def _example(tools: tuple[dict[str, str], ...], calls: int) -> Example:
 
 
 def test_size_by_hand() -> None:
-    assert size(_example((), 0)) == Size(0, 2, 0)  # []
-    assert size(_example(({"name": "é"},), 1)) == Size(1, 14, 1)  # [{"name":"é"}]
-    assert size(_example(({"name": "f"}, {"a": "b"}), 3)) == Size(2, 24, 3)  # [{"name":"f"},{"a":"b"}]
+    assert measure_size(_example((), 0)) == ExampleSize(0, 2, 0)  # []
+    assert measure_size(_example(({"name": "é"},), 1)) == ExampleSize(1, 14, 1)  # [{"name":"é"}]
+    assert measure_size(_example(({"name": "f"}, {"a": "b"}), 3)) == ExampleSize(2, 24, 3)  # [{"name":"f"},{"a":"b"}]
 
 
 def test_each_example_is_in_one_part() -> None:
     """More copies of one tool: one is easy, two are medium, four are hard."""
     easy = call_problem().example
     examples = [replace(easy, tools=easy.tools * count) for count in (1, 2, 4)]
-    assert [difficulty(size(example), BOUNDS) for example in examples] == [EASY, MEDIUM, HARD]
-    assert difficulty(size(text_problem().example), BOUNDS) is EASY
+    assert [difficulty_of(measure_size(example), BOUNDS) for example in examples] == [EASY, MEDIUM, HARD]
+    assert difficulty_of(measure_size(text_problem().example), BOUNDS) is EASY

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from itool_pipeline.config import PairsConfig
-from itool_pipeline.core.preference_pairs import Candidate, pair_of
-from itool_pipeline.core.search import search
-from itool_pipeline.core.tree import Tree
+from itool_pipeline.core.preference_pairs import Candidate, extreme_pair
+from itool_pipeline.core.search import search_trees
+from itool_pipeline.core.tree import SearchTree
 from itool_pipeline_tests.core.fake_policy import call_problem
 from itool_pipeline_tests.core.test_search_golden import by_name, call_policy, limits, path_of
 from itool_pipeline_tests.judges.by_source import JUDGE
@@ -20,9 +20,9 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "golden_tree.md").read_text()
 C, SIMULATION = 16.0, 2
 
 
-def tree_after(iterations: int) -> Tree:
+def tree_after(iterations: int) -> SearchTree:
     settings = limits(iterations, simulation=SIMULATION, c=C)
-    (tree,) = search([call_problem()], call_policy(), JUDGE, settings, seed=0)
+    (tree,) = search_trees([call_problem()], call_policy(), JUDGE, settings, seed=0)
     return tree
 
 
@@ -45,7 +45,7 @@ def number(value: float) -> str:
     return f"{round(value, 4) + 0.0:.4f}".rstrip("0").rstrip(".")
 
 
-def drawn(tree: Tree, before: Tree) -> str:
+def drawn(tree: SearchTree, before: SearchTree) -> str:
     """The drawing of a tree, with a mark at each node that the iteration visited."""
     lines: list[tuple[str, str]] = []
 
@@ -96,7 +96,7 @@ def test_each_choice_of_an_iteration(iteration: int) -> None:
         assert score.startswith("**") == (child in path), "the choice is set in bold"
 
 
-def visited(before: Tree, after: Tree, index: int) -> bool:
+def visited(before: SearchTree, after: SearchTree, index: int) -> bool:
     return after.nodes[index].visits > (before.nodes[index].visits if index < len(before.nodes) else 0)
 
 
@@ -109,7 +109,7 @@ def test_each_drawing(iteration: int) -> None:
 def test_the_pairs() -> None:
     tree = tree_after(4)
     pairs = [
-        pair_of(
+        extreme_pair(
             "t", i, [Candidate(c, tree.nodes[c].text, tree.nodes[c].action_value) for c in node.children], PairsConfig()
         )
         for i, node in enumerate(tree.nodes)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itool_pipeline.core.perplexity import perplexity
+from itool_pipeline.core.perplexity import response_perplexity
 
 PROBABILITIES = st.lists(st.floats(0.001, 1.0), min_size=1, max_size=12)
 
@@ -26,12 +26,12 @@ PROBABILITIES = st.lists(st.floats(0.001, 1.0), min_size=1, max_size=12)
     ],
 )
 def test_worked_out_by_hand(probabilities: list[float], expected: float) -> None:
-    assert perplexity([math.log(p) for p in probabilities]) == pytest.approx(expected, rel=1e-12)
+    assert response_perplexity([math.log(p) for p in probabilities]) == pytest.approx(expected, rel=1e-12)
 
 
 @given(PROBABILITIES)
 def test_is_the_nth_root_of_one_over_the_product(probabilities: list[float]) -> None:
-    value = perplexity([math.log(p) for p in probabilities])
+    value = response_perplexity([math.log(p) for p in probabilities])
     assert value == pytest.approx((1 / math.prod(probabilities)) ** (1 / len(probabilities)), rel=1e-9)
     assert 1 / max(probabilities) - 1e-9 <= value <= 1 / min(probabilities) * (1 + 1e-9)
 
@@ -39,17 +39,17 @@ def test_is_the_nth_root_of_one_over_the_product(probabilities: list[float]) -> 
 @given(PROBABILITIES, st.integers(2, 4))
 def test_does_not_grow_with_length(probabilities: list[float], times: int) -> None:
     logprobs = [math.log(p) for p in probabilities]
-    assert perplexity(logprobs * times) == pytest.approx(perplexity(logprobs), rel=1e-12)
+    assert response_perplexity(logprobs * times) == pytest.approx(response_perplexity(logprobs), rel=1e-12)
 
 
 def test_takes_an_array() -> None:
-    assert perplexity(np.log(np.array([0.5, 0.5], dtype=np.float32))) == pytest.approx(2.0)  # type: ignore[arg-type]
+    assert response_perplexity(np.log(np.array([0.5, 0.5], dtype=np.float32))) == pytest.approx(2.0)  # type: ignore[arg-type]
 
 
 def test_an_impossible_token_is_infinitely_hard() -> None:
-    assert perplexity([-0.1, -math.inf]) == math.inf
+    assert response_perplexity([-0.1, -math.inf]) == math.inf
 
 
 def test_an_empty_response_is_refused() -> None:
     with pytest.raises(ValueError, match="empty response"):
-        perplexity([])
+        response_perplexity([])

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from itool_pipeline.config import PairsConfig
 from itool_pipeline.core.preference_pairs import (
     Candidate,
-    Pair,
-    Verdict,
+    PairVerdict,
+    PreferencePair,
     all_pairs,
-    judge,
-    limit,
+    extreme_pair,
+    judge_pair,
+    limit_pairs,
     pair_by_probability,
-    pair_of,
-    similarity,
+    text_similarity,
 )
 
 FILTERS = PairsConfig()
@@ -34,21 +34,21 @@ def test_the_shipped_thresholds_are_the_papers() -> None:
 
 @pytest.mark.parametrize("qs", [(), (1.0,)])
 def test_fewer_than_two_children_make_no_pair(qs: tuple[float, ...]) -> None:
-    assert pair_of("t", 3, _children(*qs), FILTERS) is None
+    assert extreme_pair("t", 3, _children(*qs), FILTERS) is None
 
 
 def test_highest_and_lowest_make_the_pair() -> None:
-    pair = pair_of("t", 3, _children(0.5, -1.0, 2.0, 0.0), FILTERS)
-    assert pair == Pair("t", 3, 12, 11, 2.0, -1.0, 3.0, 0.0, Verdict.KEPT)
+    pair = extreme_pair("t", 3, _children(0.5, -1.0, 2.0, 0.0), FILTERS)
+    assert pair == PreferencePair("t", 3, 12, 11, 2.0, -1.0, 3.0, 0.0, PairVerdict.KEPT)
 
 
 def test_of_equals_the_first_is_best_and_the_last_is_worst() -> None:
-    pair = pair_of("t", 0, _children(1.0, 0.5, 1.0, 0.0, 0.0), FILTERS)
+    pair = extreme_pair("t", 0, _children(1.0, 0.5, 1.0, 0.0, 0.0), FILTERS)
     assert pair is not None
     assert (pair.chosen, pair.rejected) == (10, 14)
-    level = pair_of("t", 0, _children(1.0, 1.0, 1.0), FILTERS)
+    level = extreme_pair("t", 0, _children(1.0, 1.0, 1.0), FILTERS)
     assert level is not None
-    assert (level.chosen, level.rejected, level.verdict) == (10, 12, Verdict.CLOSE)
+    assert (level.chosen, level.rejected, level.verdict) == (10, 12, PairVerdict.CLOSE)
 
 
 @pytest.mark.parametrize(
@@ -64,80 +64,80 @@ def test_of_equals_the_first_is_best_and_the_last_is_worst() -> None:
     ],
 )
 def test_similarity_by_hand(a: str, b: str, expected: float) -> None:
-    assert similarity(a, b) == pytest.approx(expected)
+    assert text_similarity(a, b) == pytest.approx(expected)
 
 
 def test_frequent_characters_count_in_long_texts() -> None:
     # difflib's own default calls a character junk that makes up 1% of 200 or more
-    assert similarity("x" + "ab" * 150, "ab" * 150) == pytest.approx(600 / 601)
+    assert text_similarity("x" + "ab" * 150, "ab" * 150) == pytest.approx(600 / 601)
 
 
 @pytest.mark.parametrize(
     ("alike", "chosen", "rejected", "verdict"),
     [
-        (0.0, 1.0, 0.0, Verdict.KEPT),
-        (0.96, 1.0, 0.0, Verdict.SIMILAR),
-        (0.0, 1.0, 0.95, Verdict.CLOSE),
-        (0.0, 0.29, -1.0, Verdict.LOW),
+        (0.0, 1.0, 0.0, PairVerdict.KEPT),
+        (0.96, 1.0, 0.0, PairVerdict.SIMILAR),
+        (0.0, 1.0, 0.95, PairVerdict.CLOSE),
+        (0.0, 0.29, -1.0, PairVerdict.LOW),
         # at the thresholds: similarity above 95%, a difference less than 0.1, an accepted Q below 0.3 are excluded
-        (0.95, 1.0, 0.0, Verdict.KEPT),
-        (0.0, 0.5, 0.375, Verdict.KEPT),
-        (0.0, 0.3, 0.0, Verdict.KEPT),
+        (0.95, 1.0, 0.0, PairVerdict.KEPT),
+        (0.0, 0.5, 0.375, PairVerdict.KEPT),
+        (0.0, 0.3, 0.0, PairVerdict.KEPT),
         # the first filter that refuses is named
-        (0.96, 0.0, 0.0, Verdict.SIMILAR),
-        (0.0, 0.0, 0.0, Verdict.CLOSE),
-        (0.96, 0.0, -1.0, Verdict.SIMILAR),
+        (0.96, 0.0, 0.0, PairVerdict.SIMILAR),
+        (0.0, 0.0, 0.0, PairVerdict.CLOSE),
+        (0.96, 0.0, -1.0, PairVerdict.SIMILAR),
     ],
 )
-def test_filters_in_order_by_hand(alike: float, chosen: float, rejected: float, verdict: Verdict) -> None:
-    assert judge(alike, chosen, rejected, FILTERS) is verdict
+def test_filters_in_order_by_hand(alike: float, chosen: float, rejected: float, verdict: PairVerdict) -> None:
+    assert judge_pair(alike, chosen, rejected, FILTERS) is verdict
 
 
 def test_a_difference_at_the_threshold_is_kept() -> None:
     filters = PairsConfig(min_q_difference=0.125)
-    assert judge(0.0, 1.0, 0.875, filters) is Verdict.KEPT
-    assert judge(0.0, 1.0, 0.876, filters) is Verdict.CLOSE
+    assert judge_pair(0.0, 1.0, 0.875, filters) is PairVerdict.KEPT
+    assert judge_pair(0.0, 1.0, 0.876, filters) is PairVerdict.CLOSE
 
 
 def test_a_pair_of_near_copies_is_refused() -> None:
     same = [Candidate(1, "]", 2.0), Candidate(2, "]", 0.0)]
-    pair = pair_of("t", 0, same, FILTERS)
+    pair = extreme_pair("t", 0, same, FILTERS)
     assert pair is not None
-    assert (pair.similarity, pair.verdict) == (1.0, Verdict.SIMILAR)
-    kept = pair_of("t", 0, same, PairsConfig(max_similarity=1.0))
+    assert (pair.similarity, pair.verdict) == (1.0, PairVerdict.SIMILAR)
+    kept = extreme_pair("t", 0, same, PairsConfig(max_similarity=1.0))
     assert kept is not None
-    assert kept.verdict is Verdict.KEPT
+    assert kept.verdict is PairVerdict.KEPT
 
 
 def test_the_filters_look_at_the_best_and_the_worst_only() -> None:
     # the middle child is a copy of the best one; the worst is not
     children = [Candidate(1, "aaaa", 0.9), Candidate(2, "aaaa", 0.5), Candidate(3, "bbbb", 0.0)]
-    pair = pair_of("t", 0, children, FILTERS)
+    pair = extreme_pair("t", 0, children, FILTERS)
     assert pair is not None
-    assert (pair.chosen, pair.rejected, pair.verdict) == (1, 3, Verdict.KEPT)
+    assert (pair.chosen, pair.rejected, pair.verdict) == (1, 3, PairVerdict.KEPT)
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=8))
 def test_no_child_is_better_than_chosen_or_worse_than_rejected(qs: list[float]) -> None:
-    pair = pair_of("t", 0, _children(*qs), FILTERS)
+    pair = extreme_pair("t", 0, _children(*qs), FILTERS)
     assert pair is not None
     assert (pair.chosen_q, pair.rejected_q) == (max(qs), min(qs))
     assert (qs[pair.chosen - 10], qs[pair.rejected - 10]) == (max(qs), min(qs))
     assert pair.chosen != pair.rejected
     kept = max(qs) - min(qs) >= 0.1 and max(qs) >= 0.3
-    assert (pair.verdict is Verdict.KEPT) == kept
+    assert (pair.verdict is PairVerdict.KEPT) == kept
 
 
 def test_all_pairs_by_hand() -> None:
     # Q 0.5, -1, 0.25, 0.45: 0.5 and 0.45 are too close, and below 0.3 nothing is chosen
     found = all_pairs("t", 3, _children(0.5, -1.0, 0.25, 0.45), FILTERS)
     assert [(p.chosen, p.rejected, p.margin, p.verdict) for p in found] == [
-        (10, 13, pytest.approx(0.05), Verdict.CLOSE),
-        (10, 12, 0.25, Verdict.KEPT),
-        (10, 11, 1.5, Verdict.KEPT),
-        (13, 12, pytest.approx(0.2), Verdict.KEPT),
-        (13, 11, 1.45, Verdict.KEPT),
-        (12, 11, 1.25, Verdict.LOW),
+        (10, 13, pytest.approx(0.05), PairVerdict.CLOSE),
+        (10, 12, 0.25, PairVerdict.KEPT),
+        (10, 11, 1.5, PairVerdict.KEPT),
+        (13, 12, pytest.approx(0.2), PairVerdict.KEPT),
+        (13, 11, 1.45, PairVerdict.KEPT),
+        (12, 11, 1.25, PairVerdict.LOW),
     ]
     assert all((p.tree_id, p.node, p.similarity) == ("t", 3, 0.0) for p in found)
 
@@ -152,17 +152,17 @@ def test_all_pairs_are_those_of_a_brute_force_over_children(
     children = [Candidate(i, text, q) for i, (q, text) in enumerate(rows)]
     filters = PairsConfig(max_similarity=0.8, min_q_difference=margin, min_chosen_q=lowest)
     found = all_pairs("t", 0, children, filters)
-    kept = {(p.chosen, p.rejected) for p in found if p.verdict is Verdict.KEPT}
+    kept = {(p.chosen, p.rejected) for p in found if p.verdict is PairVerdict.KEPT}
     expected = set()
     for i, (q, text) in enumerate(rows):
         for j, (other_q, other) in enumerate(rows):
             better = q > other_q or (q == other_q and i < j)
-            if i != j and better and q - other_q >= margin and q >= lowest and similarity(text, other) <= 0.8:
+            if i != j and better and q - other_q >= margin and q >= lowest and text_similarity(text, other) <= 0.8:
                 expected.add((i, j))
     assert kept == expected
     assert len(found) == len(rows) * (len(rows) - 1) // 2
     assert len({frozenset((p.chosen, p.rejected)) for p in found}) == len(found)
-    extreme = pair_of("t", 0, children, filters)
+    extreme = extreme_pair("t", 0, children, filters)
     assert (extreme in found) if extreme else len(rows) < 2
 
 
@@ -173,21 +173,23 @@ def _likely(*ps: float, q: float = 0.0) -> list[Candidate]:
 def test_without_a_search_the_probability_chooses_whatever_q_says() -> None:
     children = [Candidate(1, "aaaa", 1.0, 0.2), Candidate(2, "bbbb", -1.0, 0.7), Candidate(3, "cccc", 0.0, 0.4)]
     pair = pair_by_probability("t", 0, children, 0.95)
-    assert pair == Pair("t", 0, 2, 1, -1.0, 1.0, pytest.approx(0.5), 0.0, Verdict.KEPT)
-    assert pair_of("t", 0, children, FILTERS) == Pair("t", 0, 1, 2, 1.0, -1.0, 2.0, 0.0, Verdict.KEPT)
+    assert pair == PreferencePair("t", 0, 2, 1, -1.0, 1.0, pytest.approx(0.5), 0.0, PairVerdict.KEPT)
+    assert extreme_pair("t", 0, children, FILTERS) == PreferencePair(
+        "t", 0, 1, 2, 1.0, -1.0, 2.0, 0.0, PairVerdict.KEPT
+    )
 
 
 def test_without_a_search_only_likeness_refuses() -> None:
     assert pair_by_probability("t", 0, _likely(0.5), 0.95) is None
     low = pair_by_probability("t", 0, _likely(0.5, 0.499, q=-9.0), 0.95)
     assert low is not None
-    assert low.verdict is Verdict.KEPT
+    assert low.verdict is PairVerdict.KEPT
     same = pair_by_probability("t", 0, [Candidate(1, "x", 2.0, 0.9), Candidate(2, "x", 0.0, 0.1)], 0.95)
     assert same is not None
-    assert same.verdict is Verdict.SIMILAR
+    assert same.verdict is PairVerdict.SIMILAR
     level = pair_by_probability("t", 0, _likely(0.5, 0.5), 0.95)
     assert level is not None
-    assert level.verdict is Verdict.CLOSE
+    assert level.verdict is PairVerdict.CLOSE
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
@@ -198,43 +200,48 @@ def test_no_response_is_likelier_than_the_chosen_one(ps: list[float]) -> None:
     assert pair.margin == max(ps) - min(ps)
 
 
-def _pair(tree: str, node: int, difference: float, verdict: Verdict = Verdict.KEPT) -> Pair:
-    return Pair(tree, node, 2 * node + 1, 2 * node + 2, 1.0 + difference, 1.0, difference, 0.0, verdict)
+def _pair(tree: str, node: int, difference: float, verdict: PairVerdict = PairVerdict.KEPT) -> PreferencePair:
+    return PreferencePair(tree, node, 2 * node + 1, 2 * node + 2, 1.0 + difference, 1.0, difference, 0.0, verdict)
 
 
 def test_limit_keeps_the_largest_differences_in_their_places() -> None:
-    pairs = [_pair("a", 0, 0.5), _pair("a", 1, 9.0, Verdict.SIMILAR), _pair("b", 0, 2.0), _pair("b", 4, 1.0)]
-    limited = limit(pairs, 2)
-    assert limited == [replace(pairs[0], verdict=Verdict.OVER_LIMIT), *pairs[1:]]
-    assert limit(pairs, 3) == limit(pairs, None) == pairs
-    assert [p.verdict for p in limit(pairs, 1)] == [
-        Verdict.OVER_LIMIT,
-        Verdict.SIMILAR,
-        Verdict.KEPT,
-        Verdict.OVER_LIMIT,
+    pairs = [_pair("a", 0, 0.5), _pair("a", 1, 9.0, PairVerdict.SIMILAR), _pair("b", 0, 2.0), _pair("b", 4, 1.0)]
+    limited = limit_pairs(pairs, 2)
+    assert limited == [replace(pairs[0], verdict=PairVerdict.OVER_LIMIT), *pairs[1:]]
+    assert limit_pairs(pairs, 3) == limit_pairs(pairs, None) == pairs
+    assert [p.verdict for p in limit_pairs(pairs, 1)] == [
+        PairVerdict.OVER_LIMIT,
+        PairVerdict.SIMILAR,
+        PairVerdict.KEPT,
+        PairVerdict.OVER_LIMIT,
     ]
-    assert limit([], 5) == []
+    assert limit_pairs([], 5) == []
 
 
 def test_the_limit_goes_by_the_margin_and_not_by_q() -> None:
     pairs = [replace(_pair("a", 0, 0.1), chosen_q=9.0), replace(_pair("b", 0, 0.2), chosen_q=-9.0)]
-    assert [p.verdict for p in limit(pairs, 1)] == [Verdict.OVER_LIMIT, Verdict.KEPT]
+    assert [p.verdict for p in limit_pairs(pairs, 1)] == [PairVerdict.OVER_LIMIT, PairVerdict.KEPT]
 
 
 def test_of_equal_differences_tree_and_node_decide() -> None:
     pairs = [_pair("b", 1, 1.0), _pair("a", 7, 1.0), _pair("a", 2, 1.0)]
-    assert [p.verdict for p in limit(pairs, 1)] == [Verdict.OVER_LIMIT, Verdict.OVER_LIMIT, Verdict.KEPT]
-    assert limit(iter(pairs), 2)[0].verdict is Verdict.OVER_LIMIT
+    assert [p.verdict for p in limit_pairs(pairs, 1)] == [
+        PairVerdict.OVER_LIMIT,
+        PairVerdict.OVER_LIMIT,
+        PairVerdict.KEPT,
+    ]
+    assert limit_pairs(iter(pairs), 2)[0].verdict is PairVerdict.OVER_LIMIT
 
 
 @given(
-    st.lists(st.tuples(st.floats(0, 4), st.sampled_from([Verdict.KEPT, Verdict.LOW])), max_size=12), st.integers(1, 6)
+    st.lists(st.tuples(st.floats(0, 4), st.sampled_from([PairVerdict.KEPT, PairVerdict.LOW])), max_size=12),
+    st.integers(1, 6),
 )
-def test_nothing_marked_is_larger_than_what_is_kept(rows: list[tuple[float, Verdict]], most: int) -> None:
+def test_nothing_marked_is_larger_than_what_is_kept(rows: list[tuple[float, PairVerdict]], most: int) -> None:
     pairs = [_pair("t", i, difference, verdict) for i, (difference, verdict) in enumerate(rows)]
-    limited = limit(pairs, most)
-    kept = [p.margin for p in limited if p.verdict is Verdict.KEPT]
-    over = [p.margin for p in limited if p.verdict is Verdict.OVER_LIMIT]
-    assert len(kept) == min(most, sum(v is Verdict.KEPT for _, v in rows))
+    limited = limit_pairs(pairs, most)
+    kept = [p.margin for p in limited if p.verdict is PairVerdict.KEPT]
+    over = [p.margin for p in limited if p.verdict is PairVerdict.OVER_LIMIT]
+    assert len(kept) == min(most, sum(v is PairVerdict.KEPT for _, v in rows))
     assert min(kept, default=9) >= max(over, default=0)
-    assert sum(p.verdict is Verdict.LOW for p in limited) == sum(v is Verdict.LOW for _, v in rows)
+    assert sum(p.verdict is PairVerdict.LOW for p in limited) == sum(v is PairVerdict.LOW for _, v in rows)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itool_pipeline.core.replay_buffer import Ranked, draw_buffer, select
+from itool_pipeline.core.replay_buffer import RankedExample, draw_buffer, select_hardest
 
 IDS = tuple(f"x{i}" for i in range(20))
 FRACTIONS = st.integers(0, 100).map(lambda percent: percent / 100)
@@ -46,12 +46,12 @@ def test_every_id_is_drawn_equally_often() -> None:
 def test_hardest_first_by_hand() -> None:
     perplexities = {"a": 1.5, "b": 4.0, "c": 1.0, "d": 4.0, "e": 2.0}
     # 40% of 5 are 2; b and d are level, and go by id
-    assert select(perplexities, 0.4, by="perplexity", seed=0) == (
-        Ranked("b", 4.0, 0, True),
-        Ranked("d", 4.0, 1, True),
-        Ranked("e", 2.0, 2, False),
-        Ranked("a", 1.5, 3, False),
-        Ranked("c", 1.0, 4, False),
+    assert select_hardest(perplexities, 0.4, by="perplexity", seed=0) == (
+        RankedExample("b", 4.0, 0, True),
+        RankedExample("d", 4.0, 1, True),
+        RankedExample("e", 2.0, 2, False),
+        RankedExample("a", 1.5, 3, False),
+        RankedExample("c", 1.0, 4, False),
     )
 
 
@@ -70,7 +70,7 @@ def test_hardest_first_by_hand() -> None:
 )
 @pytest.mark.parametrize("by", ["perplexity", "random"])
 def test_how_many_are_selected(count: int, fraction: float, selected: int, by: str) -> None:
-    ranked = select({f"{i:03d}": 1.0 + i for i in range(count)}, fraction, by=by, seed=3)
+    ranked = select_hardest({f"{i:03d}": 1.0 + i for i in range(count)}, fraction, by=by, seed=3)
     assert len(ranked) == count
     assert sum(r.selected for r in ranked) == selected
 
@@ -81,7 +81,7 @@ def test_how_many_are_selected(count: int, fraction: float, selected: int, by: s
     st.sampled_from(["perplexity", "random"]),
 )
 def test_ranks_follow_perplexity(perplexities: dict[str, float], fraction: float, by: str) -> None:
-    ranked = select(perplexities, fraction, by=by, seed=1)
+    ranked = select_hardest(perplexities, fraction, by=by, seed=1)
     assert {r.example_id: r.perplexity for r in ranked} == perplexities
     assert [r.rank for r in ranked] == list(range(len(perplexities)))
     values = [r.perplexity for r in ranked]
@@ -90,14 +90,14 @@ def test_ranks_follow_perplexity(perplexities: dict[str, float], fraction: float
         marks = [r.selected for r in ranked]
         assert marks == sorted(marks, reverse=True)
     reordered = dict(sorted(perplexities.items(), reverse=True))
-    assert select(reordered, fraction, by=by, seed=1) == ranked
+    assert select_hardest(reordered, fraction, by=by, seed=1) == ranked
 
 
 def test_random_marks_do_not_follow_perplexity() -> None:
     perplexities = {key: float(i) for i, key in enumerate(IDS)}
     counts = dict.fromkeys(IDS, 0)
     for seed in range(400):
-        for r in select(perplexities, 0.5, by="random", seed=seed):
+        for r in select_hardest(perplexities, 0.5, by="random", seed=seed):
             counts[r.example_id] += r.selected
     assert min(counts.values()) > 150
     assert max(counts.values()) < 250
@@ -108,7 +108,7 @@ def test_groups_are_selected_from_separately_by_hand() -> None:
     groups = {**dict.fromkeys("abcde", "call"), **dict.fromkeys("fg", "no_call")}
 
     def marked(fraction: float, of: dict[str, str] | None) -> list[str]:
-        ranked = select(perplexities, fraction, by="perplexity", seed=0, groups=of)
+        ranked = select_hardest(perplexities, fraction, by="perplexity", seed=0, groups=of)
         assert [r.rank for r in ranked] == list(range(7))
         assert [r.example_id for r in ranked] == list("abcdefg")
         return [r.example_id for r in ranked if r.selected]
@@ -130,7 +130,7 @@ def test_groups_are_selected_from_separately_by_hand() -> None:
 )
 def test_each_group_gives_its_share(rows: dict[str, tuple[float, bool]], fraction: float, by: str, seed: int) -> None:
     groups = {key: str(calls) for key, (_, calls) in rows.items()}
-    ranked = select({key: h for key, (h, _) in rows.items()}, fraction, by=by, seed=seed, groups=groups)
+    ranked = select_hardest({key: h for key, (h, _) in rows.items()}, fraction, by=by, seed=seed, groups=groups)
     for group in ("True", "False"):
         own = [r for r in ranked if groups[r.example_id] == group]
         assert sum(r.selected for r in own) == (max(1, _rounded_up(fraction, len(own))) if own else 0)
@@ -141,4 +141,4 @@ def test_each_group_gives_its_share(rows: dict[str, tuple[float, bool]], fractio
 
 def test_an_unknown_rule_is_refused() -> None:
     with pytest.raises(ValueError, match="select_by must be 'perplexity' or 'random', not 'loss'"):
-        select({"a": 1.0}, 0.5, by="loss", seed=0)
+        select_hardest({"a": 1.0}, 0.5, by="loss", seed=0)

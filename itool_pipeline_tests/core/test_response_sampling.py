@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from itool_pipeline.config import SamplingConfig
 from itool_pipeline.core.policy import Fragment, SampleRequest
 from itool_pipeline.core.response_sampling import draw_responses, sample_responses
-from itool_pipeline.core.reward import Problem
-from itool_pipeline.core.tree import Tree
+from itool_pipeline.core.reward import SearchProblem
+from itool_pipeline.core.tree import SearchTree
 from itool_pipeline_tests.core.fake_policy import (
     Move,
     RandomPolicy,
@@ -59,7 +59,7 @@ SECOND = {"": last("No.", p=(0.5, 0.02))}
 THIRD = {"": move("[f(", "a=7,", p=0.25), "[f(a=7,": move("b=2)", p=0.25), "[f(a=7,b=2)": last("]", p=0.25)}
 
 
-def by_hand() -> tuple[Tree, Numbered]:
+def by_hand() -> tuple[SearchTree, Numbered]:
     policy = Numbered([FIRST, SECOND, THIRD, SECOND])
     (tree,) = sample_responses([call_problem()], policy, JUDGE, drawing(4, 40, **ONLY_OUTCOME), seed=5)
     return tree, policy
@@ -121,7 +121,7 @@ def test_progress_counts_responses() -> None:
 PROBLEMS = [call_problem("a"), text_problem("b"), call_problem("c")]
 
 
-def trees(policy_seed: int, seed: int, problems: list[Problem]) -> list[Tree]:
+def trees(policy_seed: int, seed: int, problems: list[SearchProblem]) -> list[SearchTree]:
     how = drawing(4, 40, **DRAWN_GRADES)
     return sample_responses(problems, RandomPolicy(policy_seed), JUDGE, how, seed=seed)
 

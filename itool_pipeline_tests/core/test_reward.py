@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from itool_pipeline.config import ExactGrades, MctsConfig
 from itool_pipeline.core.reward import (
     GradePrompt,
-    Problem,
+    ResponseState,
     Reward,
-    State,
+    SearchProblem,
     expected_grade,
-    outcome,
-    rewards,
+    outcome_of,
+    rewards_of,
     sampled_grade,
     self_evaluations,
 )
@@ -40,9 +40,9 @@ SHIPPED = MctsConfig()
 OUTCOME, GRADES = SHIPPED.outcome, ExactGrades()
 
 
-def _state(problem: Problem, *pieces: str, finished: bool = False, truncated: bool = False) -> State:
+def _state(problem: SearchProblem, *pieces: str, finished: bool = False, truncated: bool = False) -> ResponseState:
     ids = (*map(token, pieces), *((END,) if finished else ()))
-    return State(problem, ids, "".join(pieces), finished, truncated)
+    return ResponseState(problem, ids, "".join(pieces), finished, truncated)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_expected_grade_is_a_mean_that_only_ratios_decide(logprobs: list[float],
 def test_outcome_before_the_end_follows_the_gold_answer() -> None:
     # the name f, a = 1, b = 2: three items, half a point for all of them
     def o(text: str) -> float:
-        value, correct = outcome(_state(call_problem(), text), JUDGE, OUTCOME)
+        value, correct = outcome_of(_state(call_problem(), text), JUDGE, OUTCOME)
         assert correct is None
         return value
 
@@ -102,10 +102,10 @@ def test_outcome_before_the_end_follows_the_gold_answer() -> None:
 
 
 def test_outcome_before_the_end_where_no_call_is_expected() -> None:
-    assert outcome(_state(text_problem(), "Sorry,"), JUDGE, OUTCOME) == (0.5, None)
+    assert outcome_of(_state(text_problem(), "Sorry,"), JUDGE, OUTCOME) == (0.5, None)
     for text in ("[f(", "[", "`[Vice", "[prepare_food.get_recipe]", "f("):
-        assert outcome(_state(text_problem(), text), JUDGE, OUTCOME) == (-0.5, None)
-    assert outcome(_state(text_problem()), JUDGE, OUTCOME) == (0.0, None)
+        assert outcome_of(_state(text_problem(), text), JUDGE, OUTCOME) == (-0.5, None)
+    assert outcome_of(_state(text_problem()), JUDGE, OUTCOME) == (0.0, None)
 
 
 @pytest.mark.parametrize(
@@ -114,15 +114,15 @@ def test_outcome_before_the_end_where_no_call_is_expected() -> None:
 )
 def test_outcome_at_the_end_is_the_checkers_verdict(text: str, correct: bool) -> None:
     settings = changed(OUTCOME, correct=3.0, wrong=-7.0, progress=100.0)
-    value, verdict = outcome(_state(call_problem(), text, finished=True), JUDGE, settings)
+    value, verdict = outcome_of(_state(call_problem(), text, finished=True), JUDGE, settings)
     assert verdict is correct
     assert value == (3.0 if correct else -7.0)
 
 
 def test_a_truncated_response_is_wrong_even_if_it_would_be_right() -> None:
-    assert outcome(_state(call_problem(), "[f(a=1,b=2)]", truncated=True), JUDGE, OUTCOME) == (-1.0, False)
-    assert outcome(_state(text_problem(), "No tool fits.", truncated=True), JUDGE, OUTCOME) == (-1.0, False)
-    assert outcome(_state(text_problem(), "No tool fits.", finished=True), JUDGE, OUTCOME) == (1.0, True)
+    assert outcome_of(_state(call_problem(), "[f(a=1,b=2)]", truncated=True), JUDGE, OUTCOME) == (-1.0, False)
+    assert outcome_of(_state(text_problem(), "No tool fits.", truncated=True), JUDGE, OUTCOME) == (-1.0, False)
+    assert outcome_of(_state(text_problem(), "No tool fits.", finished=True), JUDGE, OUTCOME) == (1.0, True)
 
 
 @pytest.mark.parametrize(
@@ -141,18 +141,21 @@ def test_a_truncated_response_is_wrong_even_if_it_would_be_right() -> None:
     ],
 )
 def test_only_plain_text_is_right_where_no_call_is(text: str, correct: bool) -> None:
-    assert outcome(_state(text_problem(), text, finished=True), JUDGE, OUTCOME) == (1.0 if correct else -1.0, correct)
+    assert outcome_of(_state(text_problem(), text, finished=True), JUDGE, OUTCOME) == (
+        1.0 if correct else -1.0,
+        correct,
+    )
 
 
 def test_progress_scales_the_potential_only() -> None:
     settings = changed(OUTCOME, progress=0.2)
-    assert outcome(_state(call_problem(), "[f(a=1,b=2)"), JUDGE, settings)[0] == pytest.approx(0.2)
-    assert outcome(_state(call_problem(), "[f(a=1,b=2)]", finished=True), JUDGE, settings) == (1.0, True)
+    assert outcome_of(_state(call_problem(), "[f(a=1,b=2)"), JUDGE, settings)[0] == pytest.approx(0.2)
+    assert outcome_of(_state(call_problem(), "[f(a=1,b=2)]", finished=True), JUDGE, settings) == (1.0, True)
 
 
 def test_a_reward_is_the_sum_of_both() -> None:
     policy = TablePolicy({}, {"[f(a=1,": (0.6, 0.2, 0.1, 0.1)})
-    (found,) = rewards([_state(call_problem(), "[f(", "a=1,")], policy, JUDGE, SHIPPED)
+    (found,) = rewards_of([_state(call_problem(), "[f(", "a=1,")], policy, JUDGE, SHIPPED)
     assert [found.outcome, found.self_evaluation] == pytest.approx([1 / 3, 0.32])
     assert found.total == pytest.approx(1 / 3 + 0.32)
     assert Reward(1.0, -2.0, True).total == -1.0
@@ -167,7 +170,7 @@ def test_weights_are_those_of_the_settings() -> None:
 def test_without_self_evaluation_nothing_is_asked() -> None:
     policy = TablePolicy({})
     states = [_state(text_problem(), "No tool fits.", finished=True), _state(call_problem(), "[f(a=1,")]
-    found = rewards(states, policy, JUDGE, changed(SHIPPED, **ONLY_OUTCOME))
+    found = rewards_of(states, policy, JUDGE, changed(SHIPPED, **ONLY_OUTCOME))
     assert [(r.outcome, r.self_evaluation, r.correct) for r in found] == [
         (1.0, 0.0, True),
         (pytest.approx(1 / 3), 0.0, None),
@@ -215,8 +218,8 @@ def test_problems_with_equal_beginnings_keep_their_own_endings() -> None:
 def test_the_order_of_states_does_not_matter(seed: int, order: list[int]) -> None:
     texts = [("[f(", "a=1,"), ("[f(", "a=7,"), ("No.",), ()]
     states = [_state(problem, *pieces) for pieces in texts for problem in (call_problem(), text_problem())]
-    alone = [rewards([state], RandomPolicy(seed), JUDGE, SHIPPED)[0] for state in states]
-    assert rewards([states[i] for i in order], RandomPolicy(seed), JUDGE, SHIPPED) == [alone[i] for i in order]
+    alone = [rewards_of([state], RandomPolicy(seed), JUDGE, SHIPPED)[0] for state in states]
+    assert rewards_of([states[i] for i in order], RandomPolicy(seed), JUDGE, SHIPPED) == [alone[i] for i in order]
 
 
 SAMPLED = changed(SHIPPED, **DRAWN_GRADES)
@@ -259,11 +262,11 @@ def test_sampled_grades_depend_on_seed_and_state() -> None:
 def test_the_order_of_states_does_not_matter_to_sampled_grades(seed: int, order: list[int]) -> None:
     texts = [("[f(", "a=1,"), ("[f(", "a=7,"), ("No.",), ()]
     states = [_state(problem, *pieces) for pieces in texts for problem in (call_problem(), text_problem())]
-    alone = [rewards([state], RandomPolicy(seed), JUDGE, SAMPLED, seed=seed)[0] for state in states]
-    assert rewards([states[i] for i in order], RandomPolicy(seed), JUDGE, SAMPLED, seed=seed) == [
+    alone = [rewards_of([state], RandomPolicy(seed), JUDGE, SAMPLED, seed=seed)[0] for state in states]
+    assert rewards_of([states[i] for i in order], RandomPolicy(seed), JUDGE, SAMPLED, seed=seed) == [
         alone[i] for i in order
     ]
 
 
 def test_no_states_no_rewards() -> None:
-    assert rewards([], TablePolicy({}), JUDGE, SHIPPED) == []
+    assert rewards_of([], TablePolicy({}), JUDGE, SHIPPED) == []

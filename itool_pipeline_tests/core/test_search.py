@@ -10,9 +10,9 @@ import pytest
 from itool_pipeline.config import MctsConfig
 from itool_pipeline.core.judge import Verdict
 from itool_pipeline.core.policy import Fragment
-from itool_pipeline.core.reward import Reward, State
-from itool_pipeline.core.search import distinct, grow, prior, search, step
-from itool_pipeline.core.tree import Tree
+from itool_pipeline.core.reward import ResponseState, Reward
+from itool_pipeline.core.search import distinct_fragments, fragment_prior, grow_tree, next_state, search_trees
+from itool_pipeline.core.tree import SearchTree
 from itool_pipeline.core.types import Example
 from itool_pipeline_tests.core.fake_policy import TablePolicy, call_problem, last, move, text_problem, token
 from itool_pipeline_tests.core.settings import ONLY_OUTCOME, changed
@@ -22,21 +22,21 @@ GRADED = MctsConfig(depth=4, width=3, iterations=3, simulation=2, c=1.0, gamma=1
 PLAIN = changed(GRADED, **ONLY_OUTCOME)
 
 
-def _search(policy: TablePolicy, settings: MctsConfig = PLAIN) -> Tree:
-    (tree,) = search([text_problem()], policy, JUDGE, settings, seed=0)
+def _search(policy: TablePolicy, settings: MctsConfig = PLAIN) -> SearchTree:
+    (tree,) = search_trees([text_problem()], policy, JUDGE, settings, seed=0)
     return tree
 
 
 def test_prior_forms_by_hand() -> None:
     logprobs = [math.log(0.5), math.log(0.25), math.log(0.125)]
-    assert prior(logprobs, "geometric_mean") == pytest.approx(0.25)  # (1/64)^(1/3)
-    assert prior(logprobs, "product") == pytest.approx(1 / 64)
-    assert prior([0.0, -math.inf], "geometric_mean") == 0.0
+    assert fragment_prior(logprobs, "geometric_mean") == pytest.approx(0.25)  # (1/64)^(1/3)
+    assert fragment_prior(logprobs, "product") == pytest.approx(1 / 64)
+    assert fragment_prior([0.0, -math.inf], "geometric_mean") == 0.0
 
 
 @pytest.mark.parametrize("form", ["geometric_mean", "product"])
 def test_prior_is_a_probability_though_engines_round(form: str) -> None:
-    assert prior([1e-6, 1e-7], form) == 1.0
+    assert fragment_prior([1e-6, 1e-7], form) == 1.0
 
 
 def _fragment(text: str, *ids: int, finished: bool = False) -> Fragment:
@@ -46,24 +46,24 @@ def _fragment(text: str, *ids: int, finished: bool = False) -> Fragment:
 def test_distinct_keeps_the_first_of_equals_and_counts_width_after() -> None:
     a, other_a, b, c = _fragment("a", 1), _fragment("a", 2, 3), _fragment("b", 4), _fragment("c", 5)
     nothing = _fragment("")
-    assert distinct([a, other_a, nothing, b, a, c], 2) == [a, b]
-    assert distinct([a, other_a, nothing, b, a, c], 5) == [a, b, c]
-    assert distinct([other_a, c, a], 5) == [other_a, c]
-    assert distinct([nothing, nothing], 3) == []
+    assert distinct_fragments([a, other_a, nothing, b, a, c], 2) == [a, b]
+    assert distinct_fragments([a, other_a, nothing, b, a, c], 5) == [a, b, c]
+    assert distinct_fragments([other_a, c, a], 5) == [other_a, c]
+    assert distinct_fragments([nothing, nothing], 3) == []
 
 
 def test_an_end_is_another_fragment_than_going_on() -> None:
     goes_on, ends = _fragment("]", 1), _fragment("]", 1, 0, finished=True)
-    assert distinct([goes_on, ends, goes_on], 3) == [goes_on, ends]
+    assert distinct_fragments([goes_on, ends, goes_on], 3) == [goes_on, ends]
 
 
 def test_step_appends_and_knows_when_a_response_is_too_long() -> None:
-    state = State(text_problem(), (7, 8), "x,")
-    after = step(state, _fragment(" y,", 9), 4)
+    state = ResponseState(text_problem(), (7, 8), "x,")
+    after = next_state(state, _fragment(" y,", 9), 4)
     assert (after.token_ids, after.text, after.terminal) == ((7, 8, 9), "x, y,", False)
-    assert step(state, _fragment(" y,", 9), 3) == replace(after, truncated=True)
-    assert step(state, _fragment(" y,", 9), 2).truncated
-    ended = step(state, _fragment(" y", 9, 0, finished=True), 2)
+    assert next_state(state, _fragment(" y,", 9), 3) == replace(after, truncated=True)
+    assert next_state(state, _fragment(" y,", 9), 2).truncated
+    ended = next_state(state, _fragment(" y", 9, 0, finished=True), 2)
     assert (ended.finished, ended.truncated, ended.terminal) == (True, False, True)
 
 
@@ -104,9 +104,9 @@ def test_a_policy_with_nothing_to_say_leaves_the_root_alone() -> None:
 
 
 def test_a_terminal_root_asks_for_nothing() -> None:
-    tree = Tree.rooted(text_problem(), Reward(1.0, 0.0, True))
+    tree = SearchTree.rooted(text_problem(), Reward(1.0, 0.0, True))
     tree.nodes[0].state = replace(tree.nodes[0].state, finished=True)
-    assert list(grow(tree, PLAIN)) == []
+    assert list(grow_tree(tree, PLAIN)) == []
     assert (tree.nodes[0].visits, tree.nodes[0].value) == (3, 0.0)
 
 
@@ -117,7 +117,7 @@ def test_without_iterations_there_is_a_root() -> None:
 
 
 def test_no_problems_no_trees() -> None:
-    assert search([], TablePolicy({}), JUDGE, GRADED, seed=0) == []
+    assert search_trees([], TablePolicy({}), JUDGE, GRADED, seed=0) == []
 
 
 @pytest.mark.parametrize(("simulation", "deepest"), [(0, 1), (1, 2), (2, 3), (3, 4), (9, 5)])
@@ -137,7 +137,7 @@ def test_width_keeps_the_first_distinct_samples() -> None:
 def test_requests_carry_the_prompt_the_path_and_their_own_seed() -> None:
     policy = TablePolicy({"": [move("a,", p=0.5)], "a,": [last("b.", p=0.5)]})
     problems = [text_problem("one"), text_problem("two")]
-    search(problems, policy, JUDGE, PLAIN, seed=0)
+    search_trees(problems, policy, JUDGE, PLAIN, seed=0)
     assert [(r.prompt, r.response_text, r.response, r.count) for r in policy.sampled] == [
         (problems[0].prompt, "", (), 4),
         (problems[1].prompt, "", (), 4),
@@ -146,9 +146,9 @@ def test_requests_carry_the_prompt_the_path_and_their_own_seed() -> None:
     ]
     seeds = [r.seed for r in policy.sampled]
     assert len(set(seeds)) == 4
-    search(problems, policy, JUDGE, PLAIN, seed=0)
+    search_trees(problems, policy, JUDGE, PLAIN, seed=0)
     assert [r.seed for r in policy.sampled[4:]] == seeds
-    search(problems, policy, JUDGE, PLAIN, seed=1)
+    search_trees(problems, policy, JUDGE, PLAIN, seed=1)
     assert not {*seeds} & {r.seed for r in policy.sampled[8:]}
 
 
@@ -164,7 +164,7 @@ class _Loud:
 
 def test_the_judge_is_handed_in() -> None:
     policy = TablePolicy({"": [move("a!,", p=0.5), last("B", p=0.5), last("b", p=0.5)]})
-    (tree,) = search([call_problem()], policy, _Loud(), PLAIN, seed=0)
+    (tree,) = search_trees([call_problem()], policy, _Loud(), PLAIN, seed=0)
     # O = 1/2 · 1/4 for one mark of four, 1 for a response in capitals, -1 for another
     assert {n.state.text: n.rewards.outcome for n in tree.nodes} == {"": 0.0, "a!,": 0.125, "B": 1.0, "b": -1.0}
     assert {n.state.text: n.rewards.correct for n in tree.nodes if n.state.terminal} == {"B": True, "b": False}
@@ -183,7 +183,7 @@ class _Batches(TablePolicy):
 def test_all_trees_are_served_in_one_batch_a_round() -> None:
     policy = _Batches({"": [move("a,", p=0.5)], "a,": [move("b,", p=0.5)], "a,b,": [last(p=0.5)]})
     problems = [text_problem(str(i)) for i in range(5)]
-    search(problems, policy, JUDGE, GRADED, seed=0)
+    search_trees(problems, policy, JUDGE, GRADED, seed=0)
     assert policy.batches == 3
     assert len(policy.sampled) == 15
     # the roots and three rounds; one request for each problem each time
@@ -193,6 +193,6 @@ def test_all_trees_are_served_in_one_batch_a_round() -> None:
 def test_progress_counts_rounds() -> None:
     seen: list[tuple[int, int]] = []
     table = {"": [move("a,", p=0.5)], "a,": [last("b.", p=0.5)]}
-    search([call_problem()], TablePolicy(table), JUDGE, PLAIN, seed=0, progress=lambda *at: seen.append(at))
+    search_trees([call_problem()], TablePolicy(table), JUDGE, PLAIN, seed=0, progress=lambda *at: seen.append(at))
     # 3 iterations of up to 1 + 2 expansions; two were needed
     assert seen == [(1, 9), (2, 9), (9, 9)]

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from itool_pipeline.config import MctsConfig
-from itool_pipeline.core.reward import Problem
-from itool_pipeline.core.search import search
+from itool_pipeline.core.reward import SearchProblem
+from itool_pipeline.core.search import search_trees
 from itool_pipeline_tests.core.brute_force import BruteForce, Path
 from itool_pipeline_tests.core.fake_policy import Grade, Move, TablePolicy, call_problem, text_problem
 from itool_pipeline_tests.core.settings import ONLY_GRADE, changed
@@ -28,7 +28,7 @@ from itool_pipeline_tests.judges.by_source import JUDGE
 
 def check_against_brute_force(
     policy: TablePolicy,
-    problem: Problem,
+    problem: SearchProblem,
     rewards: Mapping[str, float],
     settings: MctsConfig,
 ) -> BruteForce:
@@ -50,7 +50,7 @@ def check_against_brute_force(
     for k in range(1, settings.iterations + 1):
         oracle.iterate()
         now = changed(settings, iterations=k)
-        (tree,) = search([problem], policy, JUDGE, now, seed=0)
+        (tree,) = search_trees([problem], policy, JUDGE, now, seed=0)
         known = {(): 0.0} | {(*path, name): 0.0 for path, below in oracle.opened.items() for name, _ in below}
         assert {path_of(tree, i) for i in range(len(tree.nodes))} == known.keys()
         for index, node in enumerate(tree.nodes):

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from itool_pipeline.config import MctsConfig
-from itool_pipeline.core.search import search
-from itool_pipeline.core.tree import Node, Tree
+from itool_pipeline.core.search import search_trees
+from itool_pipeline.core.tree import SearchTree, TreeNode
 from itool_pipeline_tests.core.brute_force import Path
 from itool_pipeline_tests.core.fake_policy import Grade, Move, TablePolicy, call_problem, last, move, text_problem
 from itool_pipeline_tests.core.settings import ONLY_GRADE, changed
@@ -32,23 +32,23 @@ def limits(
     return changed(MctsConfig(max_response_tokens=100, **values), iterations=iterations)
 
 
-def path_of(tree: Tree, index: int) -> Path:
+def path_of(tree: SearchTree, index: int) -> Path:
     node = tree.nodes[index]
     if node.parent < 0:
         return ()
     return (*path_of(tree, node.parent), node.text + "$" * node.state.finished)
 
 
-def by_name(tree: Tree) -> dict[str, Node]:
+def by_name(tree: SearchTree) -> dict[str, TreeNode]:
     """Nodes by the names of their path run together: "" is the root."""
     return {"".join(path_of(tree, i)): node for i, node in enumerate(tree.nodes)}
 
 
-def numbers(tree: Tree) -> dict[str, Numbers]:
+def numbers(tree: SearchTree) -> dict[str, Numbers]:
     return {name: (n.visits, n.action_value, n.value) for name, n in by_name(tree).items()}
 
 
-def check_numbers(tree: Tree, expected: Mapping[str, Numbers]) -> None:
+def check_numbers(tree: SearchTree, expected: Mapping[str, Numbers]) -> None:
     found = numbers(tree)
     assert found.keys() == expected.keys()
     for name, values in expected.items():
@@ -133,7 +133,9 @@ def two_by_two() -> TablePolicy:
 
 @pytest.mark.parametrize("iteration", range(1, 8))
 def test_two_by_two_by_hand(iteration: int) -> None:
-    (tree,) = search([text_problem()], two_by_two(), JUDGE, limits(iteration, depth=2, gamma=0.5, **ONLY_GRADE), seed=0)
+    (tree,) = search_trees(
+        [text_problem()], two_by_two(), JUDGE, limits(iteration, depth=2, gamma=0.5, **ONLY_GRADE), seed=0
+    )
     check_numbers(tree, BY_HAND[iteration - 1])
     found = by_name(tree)
     assert {name: node.rewards.total for name, node in found.items()} == pytest.approx(
@@ -146,7 +148,7 @@ def test_two_by_two_by_hand(iteration: int) -> None:
 def test_the_product_form_of_the_prior() -> None:
     # p(a) = 0.25 · 1 = p(b). 2: a 0.2 + 0.25 = 0.45, b 0.4 + 0.125 = 0.525: b this time; then N(b) = 1: ba by 0.74.
     settings = limits(2, depth=2, gamma=0.5, prior="product", **ONLY_GRADE)
-    (tree,) = search([text_problem()], two_by_two(), JUDGE, settings, seed=0)
+    (tree,) = search_trees([text_problem()], two_by_two(), JUDGE, settings, seed=0)
     assert by_name(tree)["a"].prior == pytest.approx(0.25)
     check_numbers(
         tree,
@@ -162,7 +164,9 @@ def test_the_product_form_of_the_prior() -> None:
 
 def test_without_exploration_by_hand() -> None:
     # c = 0. 1: b. 2: b 0.4 > a 0.2: b, then ba; Q(b) = 0.4 + 0.1/2 = 0.45. 3 to 9: b, ba, and a is never seen.
-    (tree,) = search([text_problem()], two_by_two(), JUDGE, limits(9, depth=2, gamma=0.5, c=0.0, **ONLY_GRADE), seed=0)
+    (tree,) = search_trees(
+        [text_problem()], two_by_two(), JUDGE, limits(9, depth=2, gamma=0.5, c=0.0, **ONLY_GRADE), seed=0
+    )
     check_numbers(
         tree,
         {
@@ -186,7 +190,9 @@ def test_with_much_exploration_by_hand() -> None:
     # 5: sqrt 4: U(a) = 25, U(b) = 25, Q(a) = 0.367 < Q(b) = 0.4: b; N(b) = 1: U(ba) = 64, U(bb) = 36: ba.
     #    V(b) = 0.1, Q(b) = 0.45. V(root) = (3·11/30 + 2·0.45)/5 = 0.4.
     policy = two_by_two()
-    (tree,) = search([text_problem()], policy, JUDGE, limits(5, depth=2, gamma=0.5, c=100.0, **ONLY_GRADE), seed=0)
+    (tree,) = search_trees(
+        [text_problem()], policy, JUDGE, limits(5, depth=2, gamma=0.5, c=100.0, **ONLY_GRADE), seed=0
+    )
     check_numbers(
         tree,
         {
@@ -269,7 +275,7 @@ def test_a_call_with_roll_outs_by_hand(iteration: int) -> None:
             S2 + "b=2)": (1, -2, end),
             S2 + "b=2)]$": (1, end, 0),
         }
-    (tree,) = search([call_problem()], call_policy(), JUDGE, limits(iteration, simulation=2, c=16.0), seed=0)
+    (tree,) = search_trees([call_problem()], call_policy(), JUDGE, limits(iteration, simulation=2, c=16.0), seed=0)
     check_numbers(tree, expected)
     nodes = by_name(tree)
     assert nodes[S1 + "b=2)]$"].prior == pytest.approx(0.9)

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itool_pipeline.config import MctsConfig
-from itool_pipeline.core.reward import Problem
-from itool_pipeline.core.search import search
-from itool_pipeline.core.tree import Tree
+from itool_pipeline.core.reward import SearchProblem
+from itool_pipeline.core.search import search_trees
+from itool_pipeline.core.tree import SearchTree
 from itool_pipeline_tests.core.brute_force import BruteForce, Path
 from itool_pipeline_tests.core.fake_policy import Move, RandomPolicy, TablePolicy, call_problem, text_problem
 from itool_pipeline_tests.core.settings import DRAWN_GRADES, ONLY_GRADE, changed
@@ -38,8 +38,8 @@ SEEDS = st.integers(0, 10**6)
 few = settings(max_examples=60)
 
 
-def _search(policy_seed: int, limits: MctsConfig, seed: int, problem: Problem | None = None) -> Tree:
-    (tree,) = search([problem or call_problem()], RandomPolicy(policy_seed), JUDGE, limits, seed=seed)
+def _search(policy_seed: int, limits: MctsConfig, seed: int, problem: SearchProblem | None = None) -> SearchTree:
+    (tree,) = search_trees([problem or call_problem()], RandomPolicy(policy_seed), JUDGE, limits, seed=seed)
     return tree
 
 
@@ -61,7 +61,7 @@ def test_equations_8_and_9_hold_at_every_node_after_every_backup(
                 assert node.action_value == pytest.approx(r + limits.gamma * v, abs=1e-9)
 
 
-def _puct(tree: Tree, before: Tree, index: int, c: float) -> float:
+def _puct(tree: SearchTree, before: SearchTree, index: int, c: float) -> float:
     """Eq. 5 for one child, with what was known before the iteration; a new node had Q = r and N = 0."""
     known = before.nodes[index] if index < len(before.nodes) else None
     node = tree.nodes[index]
@@ -118,7 +118,7 @@ def test_visits_add_up(policy_seed: int, limits: MctsConfig, seed: int) -> None:
 @given(SEEDS, SETTINGS, SEEDS)
 def test_limits_hold(policy_seed: int, limits: MctsConfig, seed: int) -> None:
     policy = RandomPolicy(policy_seed)
-    (tree,) = search([text_problem()], policy, JUDGE, limits, seed=seed)
+    (tree,) = search_trees([text_problem()], policy, JUDGE, limits, seed=seed)
     assert len(policy.sampled) <= limits.iterations * (1 + limits.simulation)
     assert tree.nodes[0].visits == limits.iterations
     for index, node in enumerate(tree.nodes):
@@ -147,13 +147,13 @@ def test_many_trees_in_a_batch_are_the_trees_one_at_a_time(
 ) -> None:
     problems = [call_problem("a"), text_problem("b"), call_problem("c"), text_problem("d"), call_problem("e")]
     limits = changed(limits, **grades)
-    together = search([problems[i] for i in order], RandomPolicy(policy_seed), JUDGE, limits, seed=seed)
+    together = search_trees([problems[i] for i in order], RandomPolicy(policy_seed), JUDGE, limits, seed=seed)
     assert together == [_search(policy_seed, limits, seed, problems[i]) for i in order]
 
 
 def test_sampled_grades_are_drawn_from_the_seed_of_the_tree() -> None:
     policy, limits = RandomPolicy(3), MctsConfig(iterations=3, simulation=1, max_response_tokens=50, **DRAWN_GRADES)
-    roots = [search([call_problem()], policy, JUDGE, limits, seed=s)[0].nodes[0].rewards for s in range(12)]
+    roots = [search_trees([call_problem()], policy, JUDGE, limits, seed=s)[0].nodes[0].rewards for s in range(12)]
     assert len({root.self_evaluation for root in roots}) > 3
     assert len({root.outcome for root in roots}) == 1
 
@@ -193,7 +193,7 @@ def _full_table(seed: int, depth: int, names: str) -> tuple[TablePolicy, BruteFo
     return TablePolicy(moves, {text: grade_for(r) for text, r in rewards.items()}), oracle
 
 
-def _greedy(tree: Tree) -> Path:
+def _greedy(tree: SearchTree) -> Path:
     """From the root, always the child with the largest Q."""
     index, path = 0, list[str]()
     while tree.nodes[index].children:
@@ -232,7 +232,7 @@ def test_converges_to_the_best_path(depth: int) -> None:
         for iterations in (30, 3000):
             kept = {"width": 3, "samples": 3, "c": oracle.c, "gamma": oracle.gamma, "max_response_tokens": 100}
             limits = MctsConfig(depth=depth, iterations=iterations, simulation=1, **kept, **ONLY_GRADE)
-            (tree,) = search([text_problem()], policy, JUDGE, limits, seed=0)
+            (tree,) = search_trees([text_problem()], policy, JUDGE, limits, seed=0)
             errors.append(abs(tree.nodes[0].value - best))
         assert _greedy(tree) == path
         assert errors[1] < 0.2

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itool_pipeline.core.token_trie import ancestor_mask, pack
+from itool_pipeline.core.token_trie import ancestor_mask, pack_row
 
 TOKENS = st.lists(st.integers(0, 3), max_size=6)
 
@@ -20,7 +20,7 @@ def chain(parents: np.ndarray, index: int) -> list[int]:
 def test_each_continuation_reads_as_prompt_plus_itself(
     prompt: list[int], continuations: list[list[int]], offset: int
 ) -> None:
-    row = pack(prompt, continuations, offset)
+    row = pack_row(prompt, continuations, offset)
     for span, continuation in zip(row.spans, continuations, strict=True):
         assert row.tokens[span].tolist() == continuation
         if continuation:
@@ -32,7 +32,7 @@ def test_each_continuation_reads_as_prompt_plus_itself(
 @settings(deadline=None)
 @given(TOKENS, st.lists(TOKENS, max_size=6))
 def test_rows_hold_each_distinct_prefix_once(prompt: list[int], continuations: list[list[int]]) -> None:
-    row = pack(prompt, continuations)
+    row = pack_row(prompt, continuations)
     prefixes = {tuple(c[:end]) for c in continuations for end in range(1, len(c) + 1)}
     assert len(row) == len(prompt) + len(prefixes)
     for a, span_a in zip(continuations, row.spans, strict=True):
@@ -44,7 +44,7 @@ def test_rows_hold_each_distinct_prefix_once(prompt: list[int], continuations: l
 @settings(deadline=None)
 @given(TOKENS, st.lists(TOKENS, max_size=6))
 def test_mask_is_brute_force_ancestry(prompt: list[int], continuations: list[list[int]]) -> None:
-    row = pack(prompt, continuations)
+    row = pack_row(prompt, continuations)
     expected = np.zeros((len(row), len(row)), dtype=bool)
     for index in range(len(row)):
         expected[index, chain(row.parents, index)] = True
@@ -52,7 +52,7 @@ def test_mask_is_brute_force_ancestry(prompt: list[int], continuations: list[lis
 
 
 def test_a_row_worked_out_by_hand() -> None:
-    row = pack([7, 8], [[1, 2], [1, 3], [], [1]])
+    row = pack_row([7, 8], [[1, 2], [1, 3], [], [1]])
     assert row.tokens.tolist() == [7, 8, 1, 2, 3]
     assert row.parents.tolist() == [-1, 0, 1, 2, 2]
     assert row.positions.tolist() == [0, 1, 2, 3, 3]
@@ -68,7 +68,7 @@ def test_a_row_worked_out_by_hand() -> None:
 
 
 def test_a_cached_prompt_is_the_parent_minus_one() -> None:
-    row = pack([], [[1, 2], [3]], position_offset=40)
+    row = pack_row([], [[1, 2], [3]], position_offset=40)
     assert row.parents.tolist() == [-1, 0, -1]
     assert row.positions.tolist() == [40, 41, 40]
     assert row.predictors(1).tolist() == [-1]

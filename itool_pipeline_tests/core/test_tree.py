@@ -7,20 +7,20 @@ import math
 import pytest
 
 from itool_pipeline.core.policy import Fragment
-from itool_pipeline.core.reward import Reward, State
-from itool_pipeline.core.tree import Tree
+from itool_pipeline.core.reward import ResponseState, Reward
+from itool_pipeline.core.tree import SearchTree
 from itool_pipeline_tests.core.fake_policy import text_problem
 
 PROBLEM = text_problem()
 
 
-def _tree(root: float = 0.0) -> Tree:
-    return Tree.rooted(PROBLEM, Reward(root, 0.0, None))
+def _tree(root: float = 0.0) -> SearchTree:
+    return SearchTree.rooted(PROBLEM, Reward(root, 0.0, None))
 
 
-def _add(tree: Tree, parent: int, outcome: float, grade: float = 0.0, prior: float = 0.5) -> int:
+def _add(tree: SearchTree, parent: int, outcome: float, grade: float = 0.0, prior: float = 0.5) -> int:
     fragment = Fragment((1,), "x", (-0.5,), False)
-    return tree.add(parent, fragment, State(PROBLEM, (1,), "x"), prior, Reward(outcome, grade, None))
+    return tree.add(parent, fragment, ResponseState(PROBLEM, (1,), "x"), prior, Reward(outcome, grade, None))
 
 
 def test_a_root_has_seen_nothing() -> None:

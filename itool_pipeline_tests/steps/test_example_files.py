@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from itool_pipeline.calls.types import GoldCall
-from itool_pipeline.core.difficulty import size
+from itool_pipeline.core.difficulty import measure_size
 from itool_pipeline.core.types import Example, Expectation, Message
 from itool_pipeline.steps import example_files
 from itool_pipeline.steps.example_files import EXAMPLE_SCHEMA, read_examples, read_rows, size_of, write_examples
@@ -96,7 +96,7 @@ def test_own_columns_and_parts(tmp_path: Path) -> None:
     assert list(read_examples(path, {"a", "odd"}, part="held_out")) == [ODD]
     assert [row["part"] for row in read_rows(path, ["part"])] == parts
     measured = read_rows(path, ["tool_count", "tool_chars", "call_count"])
-    assert [size_of(row) for row in measured] == [size(x) for x in WRITTEN]
+    assert [size_of(row) for row in measured] == [measure_size(x) for x in WRITTEN]
 
 
 def test_the_file_is_the_table(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_the_section_is_handed_over_as_it_is(tmp_path: Path, monkeypatch: pytest
 
         return run
 
-    monkeypatch.setattr(trees, "search", search("mcts"))
+    monkeypatch.setattr(trees, "search_trees", search("mcts"))
     monkeypatch.setattr(trees, "sample_responses", search("sampling"))
     for method in ("mcts", "sampling"):
         ws = prepared(tmp_path, search={"type": method, "shard_size": 5}, split={"validation_fraction": 0.0})

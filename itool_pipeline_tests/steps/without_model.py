@@ -15,7 +15,7 @@ from itool_pipeline.benchmarks.bfcl.benchmark import BfclBenchmark
 from itool_pipeline.benchmarks.bfcl.official_checker import CaseVerdict
 from itool_pipeline.config import OptimizerConfig, PreferenceConfig
 from itool_pipeline.core.policy import ScoreRequest
-from itool_pipeline.core.reward import Problem
+from itool_pipeline.core.reward import SearchProblem
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.rows import Rows
 from itool_pipeline.data.sources import Chosen, LoadedData
@@ -38,7 +38,7 @@ class Template:
 
     tools_shown_by = "system"
 
-    def problem(self, example: Example) -> Problem:
+    def problem(self, example: Example) -> SearchProblem:
         return PROBLEMS[example.id]
 
     def prompt(self, example: Example) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from itool_pipeline.core.token_trie import pack
+from itool_pipeline.core.token_trie import pack_row
 from itool_pipeline.engines.model import ModelError
 from itool_pipeline.training.log_probs import prepare_for_training, token_log_probs
 from itool_pipeline.training.lora import trainable_parameters
@@ -30,7 +30,7 @@ def test_packed_rows_give_what_separate_rows_give(adapted_model: AdaptedModel) -
     want_gradients = torch.autograd.grad(score, parameters)
 
     prepare_for_training(model)
-    rows = [pack(p, bs) for p, bs in zip(PROMPTS, BRANCHES, strict=True)]
+    rows = [pack_row(p, bs) for p, bs in zip(PROMPTS, BRANCHES, strict=True)]
     wanted = [torch.unique(torch.cat([torch.from_numpy(s) for s in row.spans])).numpy() for row in rows]
     flat = token_log_probs(model, rows, wanted)
     parts = flat.split([len(w) for w in wanted])
@@ -46,7 +46,7 @@ def test_packed_rows_give_what_separate_rows_give(adapted_model: AdaptedModel) -
 def test_padding_changes_nothing(adapted_model: AdaptedModel) -> None:
     model = adapted_model()
     prepare_for_training(model)
-    rows = [pack([5, 6, 7], [[8, 9]]), pack([1, 2, 3, 4, 5, 6], [[7, 8, 9]])]
+    rows = [pack_row([5, 6, 7], [[8, 9]]), pack_row([1, 2, 3, 4, 5, 6], [[7, 8, 9]])]
     wanted = [row.spans[0] for row in rows]
     together = token_log_probs(model, rows, wanted)
     alone = torch.cat([token_log_probs(model, [r], [w]) for r, w in zip(rows, wanted, strict=True)])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from itool_pipeline.config import OptimizerConfig
-from itool_pipeline.core.token_trie import pack
+from itool_pipeline.core.token_trie import pack_row
 from itool_pipeline.training import log_probs
 from itool_pipeline.training.log_probs import prepare_for_training
 from itool_pipeline.training.lora import trainable_parameters
@@ -49,7 +49,7 @@ def test_only_response_labels_count(adapted_model: AdaptedModel, monkeypatch: py
     model = adapted_model()
     prepare_for_training(model)
     item = ITEMS[0]
-    row = pack(item.prompt, [item.response])
+    row = pack_row(item.prompt, [item.response])
     inputs = log_probs._inputs([row], log_probs.causal_model(model))
     monkeypatch.setattr(log_probs, "_inputs", lambda *_: inputs)
     loss = sft_loss(model, [item]).total.item()
