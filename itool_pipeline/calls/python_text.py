@@ -49,7 +49,7 @@ _CODE_WORDS = re.compile(r"\w+|[^\w\s]")
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class ArgumentSlice:
     """The text of one argument, between the offsets `start` and `end`.
 
     `finished` says that the `,` or bracket behind it has been seen. In a text that is not, a string that was still
@@ -62,7 +62,7 @@ class Slice:
     finished: bool
 
 
-class Nesting:
+class _Nesting:
     """How deeply a place in an argument is nested: one level for each bracket, and one for each operator beside it.
 
     Within a bracket, what has been counted since its last comma counts on, as `1+1+1` and `f()()()` nest too. So the
@@ -97,7 +97,7 @@ class Nesting:
         self._since_comma[-1] = 0
 
 
-class Scanner:
+class TextScanner:
     """A position in a text. `steps` counts readings and the characters read, so that a test can show linear time."""
 
     def __init__(self, text: str) -> None:
@@ -140,18 +140,20 @@ class Scanner:
         if not self.accept(symbol):
             raise self.error(f"expected {symbol!r}")
 
-    def argument(self, closing: str) -> Slice:
+    def argument(self, closing: str) -> ArgumentSlice:
         """Read up to the `,` or the `closing` bracket that ends an argument, or up to the end of the text.
+
+        Without a `closing` bracket only a `,` and the end of the text end it.
 
         Raises ToolCallSyntaxError for brackets that do not match, a line break in a string, and for what is longer
         than MAX_LENGTH or nested more deeply than MAX_NESTING.
         """
         start = self.position
-        nesting = Nesting()
+        nesting = _Nesting()
         while piece := self.match(PIECE):
             kind, symbol = piece.lastgroup, piece.group()
-            if kind == "close" and symbol != (nesting.closing or closing):
-                raise ToolCallSyntaxError(piece.start(), f"expected {nesting.closing or closing!r}, found {symbol!r}")
+            if kind == "close" and symbol != (expected := nesting.closing or closing):
+                raise ToolCallSyntaxError(piece.start(), f"found {symbol!r}, expected {expected or 'no bracket'}")
             if kind in ("comma", "close") and not nesting.closing:
                 self.position = piece.start()
                 return self._slice(start, self.text[start : self.position], finished=True)
@@ -187,7 +189,7 @@ class Scanner:
         self.position += len(quote)
         return body.group()
 
-    def _slice(self, start: int, text: str, finished: bool) -> Slice:
+    def _slice(self, start: int, text: str, finished: bool) -> ArgumentSlice:
         if len(text) > MAX_LENGTH:
             raise ToolCallSyntaxError(start, f"an argument of more than {MAX_LENGTH} characters")
-        return Slice(text, start, self.position, finished)
+        return ArgumentSlice(text, start, self.position, finished)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import codeop
 import json
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,14 +16,23 @@ from keyword import kwlist
 from typing import Any
 
 from itool_pipeline.calls.arithmetic import CodeRefused, arithmetic_value
-from itool_pipeline.calls.python_text import Scanner, Slice
+from itool_pipeline.calls.python_text import ArgumentSlice, TextScanner
 from itool_pipeline.calls.types import ToolCallSyntaxError
 
 _JSON_LITERALS = {"true": True, "false": False, "null": None}
-_LETTERS = re.compile(r"[^\W\d]*\Z")
+_WITHOUT_VALUE = (CodeRefused, ArithmeticError, TypeError, ValueError)
+"""What reading the value of an expression fails with."""
 
 
-def argument_value(before: str, piece: Slice, quirks: bool) -> tuple[str, Any]:
+@contextmanager
+def without_remarks() -> Iterator[None]:
+    """Silences what Python's parser remarks on escapes and numbers that a model wrote. For a whole reading at once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def argument_value(before: str, piece: ArgumentSlice, quirks: bool) -> tuple[str, Any]:
     """The label of an argument and its value; the label is '' for a positional one, `*` or `**` for unpacking.
 
     before  an opened call, `f(` and what of its arguments decides whether this one may follow
@@ -39,13 +47,13 @@ def argument_value(before: str, piece: Slice, quirks: bool) -> tuple[str, Any]:
     if not own:
         raise ToolCallSyntaxError(piece.start, "expected an argument")
     ((label, node),) = own
-    with _refused_at(piece.start):
-        if label in ("", "*"):
-            return label, _positional(node, quirks)
-        return label, resolved(node, quirks)
+    try:
+        return label, _positional(node, quirks) if label in ("", "*") else _resolved(node, quirks)
+    except _WITHOUT_VALUE as error:
+        raise ToolCallSyntaxError(piece.start, f"no value: {error}") from error
 
 
-def call_value(piece: Slice) -> tuple[str, dict[str, Any]] | None:
+def call_value(piece: ArgumentSlice) -> tuple[str, dict[str, Any]] | None:
     """The name and the arguments of an expression that ends in a call, such as `f(a=1).g(b=2)`, officially read.
 
     None for any other expression. Raises ToolCallSyntaxError for what is no expression.
@@ -53,12 +61,15 @@ def call_value(piece: Slice) -> tuple[str, dict[str, Any]] | None:
     tree = _parsed_slice("[", piece, "]")
     match tree:
         case ast.List(elts=[ast.Call() as call]):
-            with _refused_at(piece.start):
-                return function_name(call), {**_positional_arguments(call), **_named_arguments(call, quirks=False)}
+            positional = {f"*{index}": _positional(node, quirks=False) for index, node in enumerate(call.args)}
+            try:
+                return _function_name(call), {**positional, **_named_arguments(call, quirks=False)}
+            except _WITHOUT_VALUE as error:
+                raise ToolCallSyntaxError(piece.start, f"no value: {error}") from error
     return None
 
 
-def resolved(node: ast.expr | None, quirks: bool) -> Any:
+def _resolved(node: ast.expr | None, quirks: bool) -> Any:
     """The value of an expression. Raises CodeRefused for one that cannot be a value, and what arithmetic raises.
 
     As BFCL's decoder has it, a bare name is its text, a nested call with keyword arguments is `{name: {argument:
@@ -71,11 +82,11 @@ def resolved(node: ast.expr | None, quirks: bool) -> Any:
         case ast.Name(id=name):
             return _JSON_LITERALS.get(name, name) if quirks else name
         case ast.List(elts=items):
-            return [resolved(item, quirks) for item in items]
+            return [_resolved(item, quirks) for item in items]
         case ast.Tuple(elts=items):
-            return tuple(resolved(item, quirks) for item in items)
+            return tuple(_resolved(item, quirks) for item in items)
         case ast.Dict(keys=keys, values=values):
-            return {resolved(key, quirks): resolved(value, quirks) for key, value in zip(keys, values, strict=True)}
+            return {_resolved(key, quirks): _resolved(value, quirks) for key, value in zip(keys, values, strict=True)}
         case ast.UnaryOp(operand=ast.Constant(value=int() | float() | complex()) as number) if not quirks:
             return -arithmetic_value(number)
         case ast.BinOp():
@@ -86,7 +97,7 @@ def resolved(node: ast.expr | None, quirks: bool) -> Any:
             return ast.unparse(node)
         case ast.Call():
             # The decoder forgets positional arguments, and so do we when nested.
-            return {function_name(node): _named_arguments(node, quirks)}
+            return {_function_name(node): _named_arguments(node, quirks)}
         case ast.Subscript(value=value, slice=index):
             return f"{ast.unparse(value)}[{ast.unparse(index)}]"
         case ast.Attribute() if quirks:
@@ -94,7 +105,7 @@ def resolved(node: ast.expr | None, quirks: bool) -> Any:
     raise CodeRefused(f"no argument value: {ast.unparse(node)[:40] if node else '**'}")
 
 
-def function_name(call: ast.Call) -> str:
+def _function_name(call: ast.Call) -> str:
     """The dotted name of the function called. What is no name in it is left out, as BFCL's decoder does."""
     parts: list[str] = []
     node = call.func
@@ -111,12 +122,13 @@ def parsed_expression(text: str) -> ast.expr:
 
     Raises SyntaxError, Python's own, and ToolCallSyntaxError for what is too long or nested too deeply to be parsed.
     """
-    scanner = Scanner(text)
+    scanner = TextScanner(text)
     while not scanner.at_end:
         # Up to each comma at the outermost level, where a tuple needs no bracket.
         scanner.argument("")
         scanner.accept(",")
-    return _parsed(text)
+    with without_remarks():
+        return ast.parse(text, mode="eval").body
 
 
 def literal_value(text: str) -> Any:
@@ -132,30 +144,26 @@ def literal_value(text: str) -> Any:
 
 
 def _named_arguments(call: ast.Call, quirks: bool) -> dict[str, Any]:
-    return {keyword.arg or "**": resolved(keyword.value, quirks) for keyword in call.keywords}
-
-
-def _positional_arguments(call: ast.Call) -> dict[str, Any]:
-    return {f"*{index}": _positional(node, quirks=False) for index, node in enumerate(call.args)}
+    return {keyword.arg or "**": _resolved(keyword.value, quirks) for keyword in call.keywords}
 
 
 def _positional(node: ast.expr, quirks: bool) -> Any:
     """BFCL's decoder never looks at positional arguments, so one that has no value is kept as its text."""
     value = node.value if isinstance(node, ast.Starred) else node
     try:
-        return resolved(value, quirks)
-    except (CodeRefused, ArithmeticError, TypeError, ValueError):
+        return _resolved(value, quirks)
+    except _WITHOUT_VALUE:
         if quirks:
             raise
         return ast.unparse(value)
 
 
-def _parsed_slice(before: str, piece: Slice, after: str) -> ast.expr:
+def _parsed_slice(before: str, piece: ArgumentSlice, after: str) -> ast.expr:
     text = before + piece.text
     if not piece.finished and _may_go_on(text):
         raise ToolCallSyntaxError(piece.end, "the text ends within an argument", ended=True)
     try:
-        return _parsed(f"{text}\n{after}")
+        return ast.parse(f"{text}\n{after}", mode="eval").body
     except SyntaxError as error:
         # Python says line and column, from 1, of all that it was given; behind it, for some strings with no value.
         lines = text.split("\n")[: (error.lineno or 1) - 1]
@@ -164,26 +172,16 @@ def _parsed_slice(before: str, piece: Slice, after: str) -> ast.expr:
         raise ToolCallSyntaxError(piece.start + (offset if inside else 0), error.msg) from None
 
 
-def _parsed(text: str) -> ast.expr:
-    with _without_remarks():
-        return ast.parse(text, mode="eval").body
-
-
-@contextmanager
-def _without_remarks() -> Iterator[None]:
-    """Silences what the parser remarks on escapes and numbers that a model wrote."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _may_go_on(text: str) -> bool:
     """Whether a text that stops within brackets is the beginning of one that Python can read.
 
     Python's own parser says so: it tells an input that is wrong from one that is merely incomplete. But it takes the
     last word as it stands, and a text may stop within it: `i` can become `if` or `item`, `1.` can become `1.5`.
     """
-    letters = _LETTERS.findall(text)[0]
+    start = len(text)
+    while text[start - 1].isalpha() or text[start - 1] == "_":
+        start -= 1
+    letters = text[start:]
     if letters:
         words = (word.removeprefix(letters) for word in kwlist if word.startswith(letters))
         ends = ("", "_", "0", "''", *words)
@@ -194,16 +192,6 @@ def _may_go_on(text: str) -> bool:
 
 def _is_incomplete(text: str) -> bool:
     try:
-        with _without_remarks():
-            return codeop.compile_command(text, symbol="eval") is None
+        return codeop.compile_command(text, symbol="eval") is None
     except (SyntaxError, ValueError, OverflowError):
         return False
-
-
-@contextmanager
-def _refused_at(position: int) -> Iterator[None]:
-    """Turns what an argument's value fails with into an error at its place."""
-    try:
-        yield
-    except (CodeRefused, ArithmeticError, TypeError, ValueError) as error:
-        raise ToolCallSyntaxError(position, f"no value: {error}") from error

@@ -20,8 +20,8 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from keyword import iskeyword
 
-from itool_pipeline.calls.python_text import BLANK, Scanner
-from itool_pipeline.calls.python_values import argument_value, call_value
+from itool_pipeline.calls.python_text import BLANK, TextScanner
+from itool_pipeline.calls.python_values import argument_value, call_value, without_remarks
 from itool_pipeline.calls.types import BegunCall, Call, ToolCallSyntaxError
 
 WRAPPING = "`\n "
@@ -33,14 +33,19 @@ _OPENING = re.compile(rf"{BLANK.pattern}\(")
 # A free name is any text up to a `(`, which may hold bracketed words itself, as long as another `(` comes on its line:
 # `Safe For Work (SFW) Image API(` is one name.
 _NAME_CHARACTERS = r'[^()\[\]{}=,:"\n]*+'
-_BRACKETED_WORDS = r"""\([^()\[\]{}=,:"'\n]*+\)"""
+_BEGUN_WORDS = r"""\([^()\[\]{}=,:"'\n]*+"""
+_BRACKETED_WORDS = rf"{_BEGUN_WORDS}\)"
 _FREE_NAME = re.compile(rf"{_NAME_CHARACTERS}(?:{_BRACKETED_WORDS}(?={_NAME_CHARACTERS}\(){_NAME_CHARACTERS})*+(?=\()")
-_FREE_NAME_GOES_ON = re.compile(rf"{_NAME_CHARACTERS}(?:{_BRACKETED_WORDS}{_NAME_CHARACTERS})*+\Z")
+_FREE_NAME_GOES_ON = re.compile(rf"{_NAME_CHARACTERS}(?:{_BRACKETED_WORDS}{_NAME_CHARACTERS})*+(?:{_BEGUN_WORDS})?+\Z")
 _FREE_LABEL = re.compile(r"""([^\s()\[\]{}=,"'<>!*][^()\[\]{}=,"'<>!\n]*+)(=(?!=)|\Z)""")
 
-_BEGUN = re.compile(rf"{BLANK.pattern}{_PLAIN_NAME.pattern}{BLANK.pattern}\(")
-_LISTED = re.compile(
-    rf"""\[{BLANK.pattern}(?:\Z|{_PLAIN_NAME.pattern}{BLANK.pattern}(?:\(|\Z)|[^\s()\[\]{{}}"=,][^()\[\]"=\n]*(?:\(|\Z))"""
+_BARE_CALL = re.compile(rf"{BLANK.pattern}{_PLAIN_NAME.pattern}{_OPENING.pattern}")
+# Behind the list's `[`: nothing yet; a plain name, which a blank may follow; or, on one line, what can still be a free
+# name. Names end at a `(`, or at the end of the text.
+_LISTED_CALL = re.compile(
+    rf"\[{BLANK.pattern}(?:"
+    rf"\Z|{_PLAIN_NAME.pattern}{BLANK.pattern}(?:\(|\Z)"
+    rf"""|[^\s()\[\]{{}}"=,][^()\[\]"=\n]*(?:\(|\Z))"""
 )
 
 
@@ -94,13 +99,13 @@ def looks_like_call(text: str) -> bool:
     with `name(`.
     """
     bare = text.lstrip(WRAPPING)
-    return (_LISTED if bare.startswith("[") else _BEGUN).match(bare) is not None
+    return (_LISTED_CALL if bare.startswith("[") else _BARE_CALL).match(bare) is not None
 
 
 def opening_bracket(text: str) -> int | None:
     """The offset of the `(` of a bare call, `name(...)` without the list's `[`; None for any other beginning."""
     start = len(text) - len(text.lstrip(WRAPPING))
-    found = _BEGUN.match(text, start)
+    found = _BARE_CALL.match(text, start)
     return found.end() - 1 if found else None
 
 
@@ -113,7 +118,7 @@ class CallReader:
     """
 
     def __init__(self, text: str, names: Collection[str] = (), *, quirks: bool = False, free: bool = False) -> None:
-        self.scanner = Scanner(text)
+        self.scanner = TextScanner(text)
         self.begun: list[BegunCall] = []
         self._quirks = quirks
         self._free = free
@@ -122,6 +127,10 @@ class CallReader:
 
     def read(self) -> list[BegunCall]:
         """All calls of the list. Raises ToolCallSyntaxError."""
+        with without_remarks():
+            return self._list()
+
+    def _list(self) -> list[BegunCall]:
         self.scanner.expect("[")
         while not self.scanner.accept("]"):
             self._call()

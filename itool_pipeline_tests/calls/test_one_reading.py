@@ -230,6 +230,20 @@ def test_hostile_text_costs_little_and_says_nothing(piece: str, around: str) -> 
         assert time.process_time() - begun < 2
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 150_000 + "!", "é" * 150_000 + "0!", "'" + "a" * 150_000, "1" * 150_000],
+    ids=["letters", "wide", "string", "digits"],
+)
+def test_long_words_take_linear_time(text: str) -> None:
+    begun = time.process_time()
+    for opening in ("[f(a=", "[", "", "[f("):
+        finished_calls(opening + text)
+        finished_calls(opening + text, quirks=True)
+        looks_like_call(opening + text)
+    assert time.process_time() - begun < 5
+
+
 def test_an_argument_is_bounded_in_length() -> None:
     assert parse_response(f"[f(a='{'x' * (MAX_LENGTH - 4)}')]")
     with pytest.raises(ToolCallSyntaxError, match="more than 200000 characters"):
