@@ -20,7 +20,7 @@ _TYPES: dict[Any, type] = {
 _IGNORED = re.compile(r"[ ,./\-_*^]")
 
 
-def standardized(text: str) -> str:
+def standardized_text(text: str) -> str:
     """Text as values are compared: without case, spaces, `,./-_*^`, and with one kind of quote."""
     return _IGNORED.sub("", text).lower().replace("'", '"')
 
@@ -73,7 +73,7 @@ def _type_fits(value: Any, accepted: Sequence[Any], expected: type, member: type
 def _value_fits(value: Any, accepted: Sequence[Any], member: type | None) -> bool:
     """For text, dictionaries and lists, whose type fits."""
     if isinstance(value, str):
-        return standardized(value) in [standardized(option) for option in accepted if isinstance(option, str)]
+        return standardized_text(value) in [standardized_text(option) for option in accepted if isinstance(option, str)]
     if isinstance(value, dict):
         return any(_dictionary_fits(value, option) for option in accepted)
     lists: list[Sequence[Any]] = [option for option in accepted if isinstance(option, list | str)]
@@ -85,7 +85,7 @@ def _value_fits(value: Any, accepted: Sequence[Any], member: type | None) -> boo
 
 
 def _standardized_items(items: Sequence[Any]) -> list[Any]:
-    return [standardized(item) if isinstance(item, str) else item for item in items]
+    return [standardized_text(item) if isinstance(item, str) else item for item in items]
 
 
 def _dictionaries_fit(values: Sequence[Any], options: Sequence[Any]) -> bool:
@@ -112,7 +112,7 @@ def is_equal(value: Any, gold: Any) -> bool:
     if isinstance(value, bool) or isinstance(gold, bool):
         return value is gold
     if isinstance(value, str) and isinstance(gold, str):
-        return standardized(value) == standardized(gold)
+        return standardized_text(value) == standardized_text(gold)
     if isinstance(value, list | tuple) and isinstance(gold, list | tuple):
         return len(value) == len(gold) and all(map(is_equal, value, gold))
     if isinstance(value, Mapping) and isinstance(gold, Mapping):

@@ -120,7 +120,7 @@ def _function_name(call: ast.Call) -> str:
 def parsed_expression(text: str) -> ast.expr:
     """The syntax tree of one expression.
 
-    Raises SyntaxError, Python's own, and ToolCallSyntaxError for what is too long or nested too deeply to be parsed.
+    Raises SyntaxError, as `eval` does, and ToolCallSyntaxError for what is too long or nested too deeply to be parsed.
     """
     scanner = TextScanner(text)
     while not scanner.at_end:
@@ -128,7 +128,7 @@ def parsed_expression(text: str) -> ast.expr:
         scanner.argument("")
         scanner.accept(",")
     with without_remarks():
-        return ast.parse(text, mode="eval").body
+        return ast.parse(text, "<string>", mode="eval").body
 
 
 def literal_value(text: str) -> Any:

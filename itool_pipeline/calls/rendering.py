@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from itool_pipeline.calls.tool_schema import POSITIONAL, Tool, find_tool, properties, required
+from itool_pipeline.calls.tool_schema import POSITIONAL, Tool, find_tool, parameter_schemas, required_parameters
 from itool_pipeline.calls.types import Call, GoldCall
 
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -34,8 +34,8 @@ def render_gold(gold: Iterable[GoldCall], tools: Sequence[Tool] = ()) -> str:
 
 def _preferred(call: GoldCall, tools: Sequence[Tool]) -> dict[str, Any]:
     tool = find_tool(tools, call.name)
-    needed = required(tool) if tool else ()
-    unknown = call.arguments.keys() - properties(tool).keys() if tool else set()
+    needed = required_parameters(tool) if tool else ()
+    unknown = call.arguments.keys() - parameter_schemas(tool).keys() if tool else set()
     chosen: dict[str, Any] = {}
     for name, accepted in call.arguments.items():
         omitted = not accepted or (accepted[0] == "" and name not in needed) or ("" in accepted and name in unknown)

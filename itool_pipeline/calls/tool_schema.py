@@ -28,7 +28,7 @@ def find_tool(tools: Sequence[Tool], name: str) -> Tool | None:
     return next((tool for tool in tools if tool["name"] == name), None)
 
 
-def properties(tool: Tool) -> Mapping[str, Any]:
+def parameter_schemas(tool: Tool) -> Mapping[str, Any]:
     """The schema of each parameter by name, in the order of the description."""
     parameters = tool.get("parameters") or {}
     found = parameters.get("properties")
@@ -38,7 +38,7 @@ def properties(tool: Tool) -> Mapping[str, Any]:
     return parameters if bare else {}
 
 
-def required(tool: Tool) -> tuple[str, ...]:
+def required_parameters(tool: Tool) -> tuple[str, ...]:
     """The parameters that must be given."""
     names = (tool.get("parameters") or {}).get("required")
     return tuple(names) if isinstance(names, list | tuple) else ()
@@ -50,7 +50,7 @@ def bind_positional(call: Call, tools: Sequence[Tool]) -> Call:
     One that finds no parameter, or one that has its value already, keeps its positional name.
     """
     tool = find_tool(tools, call.name)
-    order = list(properties(tool)) if tool else []
+    order = list(parameter_schemas(tool)) if tool else []
     bound: dict[str, Any] = {}
     for key, value in call.arguments.items():
         index = int(key[1:]) if POSITIONAL.fullmatch(key) else len(order)

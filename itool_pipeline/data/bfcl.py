@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator
 
 from itool_pipeline.calls.rendering import render_gold
-from itool_pipeline.calls.tool_schema import Tool, find_tool, properties, required
+from itool_pipeline.calls.tool_schema import Tool, find_tool, parameter_schemas, required_parameters
 from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.config import BFCL_CATEGORIES, BfclKind
 from itool_pipeline.core.types import Example, Expectation, Message
@@ -166,15 +166,15 @@ def _response(category: str, gold: tuple[GoldCall, ...], tools: Sequence[Tool]) 
 def _possible(call: GoldCall, tools: Sequence[Tool]) -> bool:
     """Whether the official checker takes any arguments at all for this call."""
     tool = find_tool(tools, call.name) or {}
-    given = all(name in call.arguments for name in required(tool))
+    given = all(name in call.arguments for name in required_parameters(tool))
     return given and all(
-        accepted and (name in properties(tool) or "" in accepted) for name, accepted in call.arguments.items()
+        accepted and (name in parameter_schemas(tool) or "" in accepted) for name, accepted in call.arguments.items()
     )
 
 
 def _known(call: GoldCall, tools: Sequence[Tool]) -> GoldCall:
     """Without parameters that the tool does not have: an output that uses one is refused."""
-    names = properties(find_tool(tools, call.name) or {})
+    names = parameter_schemas(find_tool(tools, call.name) or {})
     return GoldCall(call.name, {name: accepted for name, accepted in call.arguments.items() if name in names})
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from itool_pipeline.calls.comparing import is_equal
-from itool_pipeline.calls.tool_schema import Tool, bind_positional, find_tool, properties
+from itool_pipeline.calls.tool_schema import Tool, bind_positional, find_tool, parameter_schemas
 from itool_pipeline.calls.types import Call, GoldCall
 from itool_pipeline.core.types import Example
 
@@ -54,5 +54,5 @@ GOLD_RULES = GoldRules()
 
 
 def _is_default(tool: Tool, name: str, value: Any) -> bool:
-    schema = properties(tool).get(name)
+    schema = parameter_schemas(tool).get(name)
     return isinstance(schema, Mapping) and "default" in schema and is_equal(value, schema["default"])

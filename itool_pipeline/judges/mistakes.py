@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from itool_pipeline.calls.reading import looks_like_call
-from itool_pipeline.calls.tool_schema import properties
+from itool_pipeline.calls.tool_schema import parameter_schemas
 from itool_pipeline.calls.types import Call, GoldCall, ToolCallSyntaxError
 from itool_pipeline.core.types import Example, Expectation
 from itool_pipeline.judges.mismatch import argument_agrees, needed_parameters, short_json, unmatched_calls
@@ -102,7 +102,7 @@ def _compare(rules: MatchingRules, example: Example, call: Call, gold: GoldCall)
         return Mistake(ErrorType.TOOL_NAME, gold.name, expected=short_json(gold.name), got=short_json(call.name))
     lacking = sorted(needed_parameters(rules, tool, gold) - set(call.arguments))
     unexpected = [n for n, value in call.arguments.items() if not rules.may_give(tool, gold, n, value)]
-    unknown = [name for name in unexpected if name not in properties(tool) and name not in gold.arguments]
+    unknown = [name for name in unexpected if name not in parameter_schemas(tool) and name not in gold.arguments]
     # As many unexpected ones as missing ones: what is missing was given under another name.
     if unknown or (unexpected and len(unexpected) == len(lacking)):
         return _of_names(ErrorType.PARAMETER_NAME, gold, (unknown or unexpected)[0], lacking, call)

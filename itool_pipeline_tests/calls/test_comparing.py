@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from itool_pipeline.calls.comparing import is_accepted, is_equal, standardized
+from itool_pipeline.calls.comparing import is_accepted, is_equal, standardized_text
 
 STRING = {"type": "string"}
 INTEGER = {"type": "integer"}
@@ -65,7 +65,7 @@ def test_accepted_as_the_benchmark_accepts(
 
 
 def test_standardized_text() -> None:
-    assert standardized("It's A-b_c/d.e,f*g^h i!") == 'it"sabcdefghi!'
+    assert standardized_text("It's A-b_c/d.e,f*g^h i!") == 'it"sabcdefghi!'
 
 
 @pytest.mark.parametrize(

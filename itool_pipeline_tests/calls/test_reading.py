@@ -196,5 +196,7 @@ def test_finished_parts_of_a_partial_response() -> None:
     assert parts("f(a=1), g(") == ([("f", {"a": 1}, True), ("g", {}, False)], True)
     assert parts("[f(a=1)]") == ([("f", {"a": 1}, True)], None)
     assert parts("[f(a=1) g") == ([("f", {"a": 1}, True)], False)
+    assert parts("[f(a=1).g(") == ([], True)
+    assert parts("[f(a=1).g(b=2), h(") == ([("g", {"b": 2}, True), ("h", {}, False)], True)
     assert parts("[f(a=1 2") == ([("f", {}, False)], False)
     assert parts("[f(a=\x00") == ([], False)

@@ -31,7 +31,7 @@ class ApiBankBenchmark(Benchmark[Example]):
     )
     source_keys = frozenset({"path", "name", "revision"})
     cases_version = "5"
-    scores_version = "4"
+    scores_version = "5"
 
     def source(self, experiment: Experiment) -> Mapping[str, Any]:
         asked = _section(experiment)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from itool_pipeline.calls.comparing import is_accepted
-from itool_pipeline.calls.tool_schema import Tool, find_tool, properties, required
+from itool_pipeline.calls.tool_schema import Tool, find_tool, parameter_schemas, required_parameters
 from itool_pipeline.calls.types import Call, GoldCall
 from itool_pipeline.config import BFCL_CATEGORIES, BfclKind
 from itool_pipeline.core.types import Example
@@ -46,17 +46,17 @@ class BfclRules:
         return find_tool(example.tools, gold.name)
 
     def required_parameters(self, tool: Tool) -> Sequence[str]:
-        return required(tool)
+        return required_parameters(tool)
 
     def may_omit(self, tool: Tool, gold: GoldCall, name: str) -> bool:
         """An empty string among the accepted values says so: the convention of BFCL's possible answers."""
         return "" in gold.arguments[name]
 
     def may_give(self, tool: Tool, gold: GoldCall, name: str, value: Any) -> bool:
-        return name in properties(tool) and name in gold.arguments
+        return name in parameter_schemas(tool) and name in gold.arguments
 
     def accepts_value(self, tool: Tool, gold: GoldCall, name: str, value: Any) -> bool:
-        return is_accepted(value, gold.arguments[name], properties(tool)[name])
+        return is_accepted(value, gold.arguments[name], parameter_schemas(tool)[name])
 
 
 BFCL_RULES = BfclRules()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from itool_pipeline.calls.rendering import render_calls
-from itool_pipeline.calls.tool_schema import find_tool, properties, tool_names
+from itool_pipeline.calls.tool_schema import find_tool, parameter_schemas, tool_names
 from itool_pipeline.calls.types import Call
 from itool_pipeline.core.types import Example
 
@@ -83,7 +83,7 @@ def reorder_arguments(example: Example, calls: Calls, draw: Draw) -> Calls:
 def add_argument(example: Example, calls: Calls, draw: Draw) -> Calls:
     index = draw.randrange(len(calls))
     tool = find_tool(example.tools, calls[index].name)
-    name = draw.choice([*(properties(tool) if tool else ()), "extra"])
+    name = draw.choice([*(parameter_schemas(tool) if tool else ()), "extra"])
     value: Any = draw.choice(["", "x", 0, 1, 2.5, True, None, [], ["x"], {}])
     return _replaced(calls, index, calls[index].name, {**calls[index].arguments, name: value})
 

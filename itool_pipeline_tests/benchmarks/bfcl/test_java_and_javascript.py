@@ -11,7 +11,7 @@ import pytest
 
 from itool_pipeline.benchmarks.bfcl.official_checker import OfficialChecker
 from itool_pipeline.benchmarks.bfcl.official_code import official_functions
-from itool_pipeline.calls.tool_schema import find_tool, properties
+from itool_pipeline.calls.tool_schema import find_tool, parameter_schemas
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import load_bfcl
 
@@ -79,7 +79,7 @@ def written(case: Example) -> str:
     """The call with the first accepted value of each parameter, as source of its language."""
     (call,) = case.gold
     write = java if case.language == "java" else javascript
-    schemas = properties(find_tool(case.tools, call.name) or {})
+    schemas = parameter_schemas(find_tool(case.tools, call.name) or {})
     given = [
         f"{name}={write(concrete(accepted[0]), dict(schemas[name]))}"
         for name, accepted in call.arguments.items()
