@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,13 @@ from itool_pipeline.variants import make_variant, write_variant
 LEADERBOARD = """
 SELECT checkpoint, benchmark, correct, total, printf('%.1f%%', 100 * accuracy) AS accuracy,
        printf('%.1f-%.1f%%', 100 * low, 100 * high) AS interval_95
-FROM leaderboard WHERE experiment = '{experiment}' AND NOT stale
-ORDER BY list_position({benchmarks}, benchmark), sequence
+FROM leaderboard WHERE experiment = getvariable('experiment') AND NOT stale
+ORDER BY list_position(getvariable('benchmarks'), benchmark), sequence
 """
 CATEGORIES = """
 PIVOT (SELECT sequence, checkpoint, category, printf('%d/%d (%.0f-%.0f%%)', correct, total, 100 * low, 100 * high) AS s
        FROM leaderboard_categories
-       WHERE experiment = '{experiment}' AND benchmark = '{benchmark}' AND NOT stale)
+       WHERE experiment = getvariable('experiment') AND benchmark = getvariable('benchmark') AND NOT stale)
 ON category USING first(s) GROUP BY sequence, checkpoint ORDER BY sequence
 """
 
@@ -64,10 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not result.success:
         print(f"\nThe run failed after {seconds:.0f} s; what is finished is kept. Start it again to go on.")
         return 1
-    names = [benchmark.name for benchmark in asked_benchmarks(experiment)]
-    by_category = [CATEGORIES.format(experiment=experiment.name, benchmark=name) for name in names]
-    for query in (LEADERBOARD.format(experiment=experiment.name, benchmarks=names), *by_category):
-        print("\n" + run_sql(storage_paths().database, query))
+    _print_scores(experiment.name, [benchmark.name for benchmark in asked_benchmarks(experiment)])
     print(f"\n{experiment.name}: finished in {seconds:.0f} s. `make ui` shows every artifact of run {result.run_id}.")
     return 0
 
@@ -82,6 +79,14 @@ def _asked_experiment(arguments: argparse.Namespace) -> Experiment:
     write_variant(variant)
     print(f"{variant.experiment.name}: {variant.path}")
     return variant.experiment
+
+
+def _print_scores(experiment: str, benchmarks: Sequence[str]) -> None:
+    """The experiment's leaderboard, and for each of the benchmarks the scores by category."""
+    database = storage_paths().database
+    print("\n" + run_sql(database, LEADERBOARD, variables={"experiment": experiment, "benchmarks": list(benchmarks)}))
+    for benchmark in benchmarks:
+        print("\n" + run_sql(database, CATEGORIES, variables={"experiment": experiment, "benchmark": benchmark}))
 
 
 def _dagster_home() -> Path:

@@ -43,7 +43,7 @@ def query_frame(sql: str, /, *, storage: Path | str | None = None, **parameters:
             "DataFrames need pandas: install it with `pip install -c constraints.txt -e '.[notebook]'`"
         ) from error
     paths = storage_paths() if storage is None else StoragePaths(Path(storage).expanduser())
-    return ask_database(paths.database, sql, _decoded_frame, parameters)
+    return ask_database(paths.database, sql, _decoded_frame, parameters=parameters)
 
 
 def load_experiments(*, storage: Path | str | None = None) -> pd.DataFrame:

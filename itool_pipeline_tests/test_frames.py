@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from itool_pipeline import __main__ as command_line
 from itool_pipeline import frames
 from itool_pipeline.experiment_files import load_experiment
 from itool_pipeline.files.storage_errors import StorageError
@@ -98,6 +99,16 @@ def test_a_question_with_parameters() -> None:
     sql = "SELECT pair_id, $n AS n FROM pair_lineage WHERE experiment = $experiment"
     assert records(frames.query_frame(sql, experiment=QUOTED, n=3), "pair_id", "n") == [("p1", 3)]
     assert frames.query_frame(sql, experiment="' OR true --", n=3).empty
+
+
+@pytest.mark.parametrize(("experiment", "rows"), [("demo", 1), (QUOTED, 0)])
+def test_the_command_line_asks_for_an_experiment_of_any_name(
+    experiment: str, rows: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command_line._print_scores(experiment, ["bfcl"])
+    said = capsys.readouterr().out
+    assert said.count("\nbase ") == rows == said.count("75.0%")
+    assert ("simple_python" in said) == (rows > 0)
 
 
 def test_a_storage_may_be_named(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,13 +24,15 @@ def ask_database(
     database: Path,
     sql: str,
     take: Callable[[Cursor], Answer],
-    parameters: Mapping[str, object] | None = None,
     *,
+    parameters: Mapping[str, object] | None = None,
+    variables: Mapping[str, object] | None = None,
     wait_seconds: float = WAIT_SECONDS,
 ) -> Answer:
-    """What `take` makes of the cursor that answers `sql`, in which `$name` stands for the parameter of that name.
+    """What `take` makes of the cursor that answers `sql`. The file is open for no longer than that, for reading only.
 
-    The file is open for no longer than that, and for reading only.
+    parameters  `$name` in the question stands for the one of that name
+    variables   `getvariable('name')` does, also in a PIVOT, which takes no parameters
 
     Raises StorageError when there is no database yet, when another process keeps it, or when DuckDB refuses `sql`.
     """
@@ -38,6 +40,8 @@ def ask_database(
         raise StorageError(f"{database}: no database yet; run an experiment first, for example `make demo`")
     with Database(database, wait_seconds=wait_seconds).read() as connection:
         try:
+            for name, value in (variables or {}).items():
+                connection.execute(f"SET VARIABLE {name} = $value", {"value": value})
             return take(connection.execute(sql, dict(parameters) if parameters else None))
         except duckdb.Error as error:
             raise StorageError(str(error)) from error
@@ -46,8 +50,8 @@ def ask_database(
 def run_sql(
     database: Path,
     sql: str,
-    parameters: Mapping[str, object] | None = None,
     *,
+    variables: Mapping[str, object] | None = None,
     cell_width: int = 80,
     wait_seconds: float = WAIT_SECONDS,
 ) -> str:
@@ -59,7 +63,7 @@ def run_sql(
         database,
         sql,
         lambda cursor: ([column[0] for column in cursor.description or ()], cursor.fetchall()),
-        parameters,
+        variables=variables,
         wait_seconds=wait_seconds,
     )
     return text_table(names, rows, cell_width)
