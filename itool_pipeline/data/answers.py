@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.calls.types import Call, GoldCall
 from itool_pipeline.core.types import Example, Message
-from itool_pipeline.data.rows import RowError, expect
+from itool_pipeline.data.rows import RowError, expect_that
 from itool_pipeline.data.tools import Tools
 from itool_pipeline.judges.gold_rules import GOLD_RULES
 from itool_pipeline.judges.verdicts import judge_response
 
 
-def answered(
+def answered_example(
     identity: str,
     source: str,
     conversation: str,
@@ -30,13 +30,13 @@ def answered(
     would itself be judged wrong: the model would be trained on what its reward punishes.
     """
     calls = () if isinstance(answer, str) else tuple(answer)
-    expect(any(message.role == "user" for message in context), "no user turn before the answer")
-    expect(bool(answer), "the answer is empty")
+    expect_that(any(message.role == "user" for message in context), "no user turn before the answer")
+    expect_that(bool(answer), "the answer is empty")
     names = [str(tool["name"]) for tool in tools]
     unknown = sorted({call.name for call in calls} - set(names))
-    expect(not unknown, f"calls what is not among the tools: {unknown}")
+    expect_that(not unknown, f"calls what is not among the tools: {unknown}")
     twice = sorted({call.name for call in calls if names.count(call.name) > 1})
-    expect(not twice, f"calls a name that more than one tool has: {twice}")
+    expect_that(not twice, f"calls a name that more than one tool has: {twice}")
     example = Example(
         id=identity,
         source=source,
@@ -49,7 +49,7 @@ def answered(
     )
     stored = _as_stored(example)
     verdict = judge_response(GOLD_RULES, stored, stored.response)
-    expect(verdict.correct, f"the answer does not read back as what it says: {verdict.error}")
+    expect_that(verdict.correct, f"the answer does not read back as what it says: {verdict.error}")
     return stored
 
 

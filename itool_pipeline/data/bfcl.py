@@ -18,7 +18,7 @@ from itool_pipeline.config import BFCL_CATEGORIES, BfclKind
 from itool_pipeline.core.types import Example, Expectation, Message
 from itool_pipeline.data import near_duplicates
 from itool_pipeline.data.row_models import RowModel, read_row
-from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect, json_object
+from itool_pipeline.data.rows import Quarantined, RowError, Rows, expect_that, json_object, row_excerpt
 from itool_pipeline.data.streams import json_lines
 from itool_pipeline.data.tools import GivenTool
 
@@ -47,12 +47,12 @@ class BfclMessage(RowModel):
 
 def _single_turn(turns: Any) -> Any:
     single = not isinstance(turns, list) or (len(turns) == 1 and isinstance(turns[0], list))
-    expect(single, "not a single turn")
+    expect_that(single, "not a single turn")
     return turns
 
 
 def _with_user(turns: list[list[BfclMessage]]) -> list[list[BfclMessage]]:
-    expect(any(message.role == "user" for message in turns[0]), "no user message")
+    expect_that(any(message.role == "user" for message in turns[0]), "no user message")
     return turns
 
 
@@ -105,10 +105,10 @@ def _read_category(bfcl_dir: Path, category: str) -> Rows:
     for number, line in json_lines(file):
         try:
             example = _example(read_row(BfclQuestion, json_object(line)), category, answers)
-            expect(example.id not in examples, f"a second row has the same id: {example.id!r}")
+            expect_that(example.id not in examples, f"a second row has the same id: {example.id!r}")
             examples[example.id] = example
         except RowError as error:
-            quarantined.append(Quarantined(SOURCE, f"{file.name}:{number}", str(error), excerpt(line)))
+            quarantined.append(Quarantined(SOURCE, f"{file.name}:{number}", str(error), row_excerpt(line)))
     return Rows(tuple(examples.values()), tuple(quarantined))
 
 
@@ -120,16 +120,18 @@ def _read_answers(file: Path) -> tuple[dict[str, tuple[GoldCall, ...]], list[Qua
             row = read_row(BfclAnswer, json_object(line))
             answers[row.id] = tuple(_gold_call(call) for call in row.ground_truth)
         except RowError as error:
-            quarantined.append(Quarantined(SOURCE, f"possible_answer/{file.name}:{number}", str(error), excerpt(line)))
+            quarantined.append(
+                Quarantined(SOURCE, f"possible_answer/{file.name}:{number}", str(error), row_excerpt(line))
+            )
     return answers, quarantined
 
 
 def _gold_call(call: Any) -> GoldCall:
-    expect(isinstance(call, dict) and len(call) == 1, "an expected call is not one function with its arguments")
+    expect_that(isinstance(call, dict) and len(call) == 1, "an expected call is not one function with its arguments")
     name, arguments = next(iter(call.items()))
-    expect(isinstance(arguments, dict), f"the arguments of an expected call are not a mapping: {name!r}")
+    expect_that(isinstance(arguments, dict), f"the arguments of an expected call are not a mapping: {name!r}")
     for key, accepted in arguments.items():
-        expect(isinstance(accepted, list), f"a parameter has no list of accepted values: {key!r} of {name!r}")
+        expect_that(isinstance(accepted, list), f"a parameter has no list of accepted values: {key!r} of {name!r}")
     return GoldCall(name, {key: tuple(accepted) for key, accepted in arguments.items()})
 
 
@@ -137,10 +139,10 @@ def _example(row: BfclQuestion, category: str, answers: Mapping[str, tuple[GoldC
     messages = tuple(Message(message.role, message.content) for message in row.question[0])
     tools = tuple(row.function)
     expects = _EXPECTS.get(BFCL_CATEGORIES[category].kind, Expectation.CALLS)
-    expect(expects is not Expectation.CALLS or bool(answers.get(row.id)), "no possible answer")
+    expect_that(expects is not Expectation.CALLS or bool(answers.get(row.id)), "no possible answer")
     gold = answers[row.id] if expects is Expectation.CALLS else ()
     missing = sorted({call.name for call in gold} - {str(tool["name"]) for tool in tools})
-    expect(not missing, f"expected functions are not among the tools: {missing}")
+    expect_that(not missing, f"expected functions are not among the tools: {missing}")
     return Example(
         id=row.id,
         source=SOURCE,

@@ -14,9 +14,9 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.calls.types import Call
 from itool_pipeline.core.types import Message, Progress, no_progress
-from itool_pipeline.data.answers import answered
+from itool_pipeline.data.answers import answered_example
 from itool_pipeline.data.row_models import RowModel, read_row
-from itool_pipeline.data.rows import Quarantined, Row, RowError, excerpt, expect, json_object, parse_json
+from itool_pipeline.data.rows import Quarantined, Row, RowError, expect_that, json_object, parse_json, row_excerpt
 from itool_pipeline.data.streams import json_lines
 from itool_pipeline.data.tools import GivenTool
 
@@ -59,7 +59,7 @@ class ChatCall(RowModel):
 
 def _calls_of_role(made: Any, info: ValidationInfo) -> Any:
     role = info.data.get("role")
-    expect(role in ("assistant", "tool") or not made, f"calls are made by another than the assistant: {role}")
+    expect_that(role in ("assistant", "tool") or not made, f"calls are made by another than the assistant: {role}")
     return made if made and role == "assistant" else []
 
 
@@ -69,7 +69,7 @@ def _words(content: Any, info: ValidationInfo) -> Any:
         return ""
     if isinstance(content, list):
         texts = [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
-        expect(len(texts) == len(content), "a message holds something else than text")
+        expect_that(len(texts) == len(content), "a message holds something else than text")
         return "".join(texts)
     return content
 
@@ -87,7 +87,7 @@ class ChatMessage(RowModel):
     @model_validator(mode="after")
     def _has_no_old_call(self) -> Self:
         old = self.role != "tool" and "function_call" in self.model_fields_set
-        expect(not old, "has the old `function_call`; write it as one of `tool_calls`")
+        expect_that(not old, "has the old `function_call`; write it as one of `tool_calls`")
         return self
 
 
@@ -116,18 +116,18 @@ def _read_line(number: int, line: bytes) -> Iterator[Row]:
         row = read_row(ChatLine, json_object(line))
         turns = _turns(row.messages)
     except RowError as error:
-        yield Quarantined(SOURCE, f"line {number}", str(error), excerpt(line))
+        yield Quarantined(SOURCE, f"line {number}", str(error), row_excerpt(line))
         return
     for position, (turn, calls) in enumerate(turns):
         if turn.role == "assistant":
             name, before = f"{SOURCE}_{number}_{position}", tuple(message for message, _ in turns[:position])
             try:
-                yield answered(
+                yield answered_example(
                     name, SOURCE, f"{SOURCE}_{number}", before, tuple(row.tools or ()), calls or turn.content
                 )
             except RowError as error:
                 place = f"line {number}, turn {position}"
-                yield Quarantined(SOURCE, place, str(error), excerpt(turn.content))
+                yield Quarantined(SOURCE, place, str(error), row_excerpt(turn.content))
 
 
 def _turns(messages: Sequence[ChatMessage]) -> list[_Turn]:
@@ -146,7 +146,7 @@ def _turns(messages: Sequence[ChatMessage]) -> list[_Turn]:
         role = "system" if message.role == "developer" else message.role
         turns.append((Message(role, render_calls(calls) if calls else message.content.strip()), calls))
     turns += _results(results)
-    expect(any(turn.role == "assistant" for turn, _ in turns), "no assistant turn")
+    expect_that(any(turn.role == "assistant" for turn, _ in turns), "no assistant turn")
     return turns
 
 

@@ -73,21 +73,21 @@ def _reason(noun: str, given: Any, error: ErrorDetails) -> str:
     if cause := _cause(error):
         return str(cause)
     if not error["loc"]:
-        return f"{noun} is not an object: {shown(given)}" if noun else "not a JSON object"
+        return f"{noun} is not an object: {shown_value(given)}" if noun else "not a JSON object"
     field, kind = str(error["loc"][0]).replace("_", " "), error["type"]
     name = given.get("name") if isinstance(given, Mapping) and field != "name" else None
-    named = shown(name) if isinstance(name, str) else ""
+    named = shown_value(name) if isinstance(name, str) else ""
     if kind in ("missing", "too_short") or error["input"] is None:
         return (f"{noun} has no {field}" if noun else f"no {field}") + (f": {named}" if named else "")
     if kind in ("literal_error", "string_unicode"):  # the second: half a character where a known word should stand
-        return f"{noun} has an unknown {field}: {shown(error['input'])}"
+        return f"{noun} has an unknown {field}: {shown_value(error['input'])}"
     subject = f"the {field} of {noun}" if noun else f"the {field}"
     wanted = _WANTED.get(kind, f"as it must be ({error['msg']})")
     is_not = f"{'are' if field.endswith('s') else 'is'} not {wanted}"
-    return f"{subject} {is_not}: {named + ' has ' if named else ''}{shown(error['input'])}"
+    return f"{subject} {is_not}: {named + ' has ' if named else ''}{shown_value(error['input'])}"
 
 
-def shown(value: object) -> str:
+def shown_value(value: object) -> str:
     """The value as Python writes it, cut where it is long."""
     try:
         text = repr(value)

@@ -61,7 +61,7 @@ class Rows:
     quarantined: tuple[Quarantined, ...]
 
 
-def excerpt(row: Any) -> str:
+def row_excerpt(row: Any) -> str:
     """The first characters of a row, on one line; what is no character is shown as `?`."""
     if isinstance(row, bytes):
         text = row.decode("utf-8", "replace")
@@ -89,11 +89,11 @@ def json_object(line: str | bytes) -> dict[str, Any]:
         row = parse_json(line if isinstance(line, str) else line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise RowError(f"not UTF-8: {error}") from error
-    expect(isinstance(row, dict), "not a JSON object")
+    expect_that(isinstance(row, dict), "not a JSON object")
     return dict(row)
 
 
-def expect(condition: bool, reason: str) -> None:
+def expect_that(condition: bool, reason: str) -> None:
     """Raise RowError with the reason unless the condition holds."""
     if not condition:
         raise RowError(reason)

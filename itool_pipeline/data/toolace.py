@@ -14,9 +14,9 @@ from itool_pipeline.calls.reading import parse_calls
 from itool_pipeline.calls.tool_schema import bind_positional
 from itool_pipeline.calls.types import Call, ToolCallSyntaxError
 from itool_pipeline.core.types import Message, Progress, no_progress
-from itool_pipeline.data.answers import answered
-from itool_pipeline.data.row_models import RowModel, read_row, shown
-from itool_pipeline.data.rows import Quarantined, Row, RowError, excerpt, expect
+from itool_pipeline.data.answers import answered_example
+from itool_pipeline.data.row_models import RowModel, read_row, shown_value
+from itool_pipeline.data.rows import Quarantined, Row, RowError, expect_that, row_excerpt
 from itool_pipeline.data.streams import json_array
 from itool_pipeline.data.tools import Tools, read_tools
 
@@ -48,7 +48,7 @@ class SystemText(NamedTuple):
 
 
 def _split_system(system: Any) -> SystemText:
-    expect(isinstance(system, str), f"the system text is not text: {shown(system)}")
+    expect_that(isinstance(system, str), f"the system text is not text: {shown_value(system)}")
     found = _BEFORE_TOOLS.search(system)
     if found is None:
         other = "the tool list is in another layout than JSON after `Here is a list of functions`"
@@ -93,18 +93,18 @@ def _read_row(index: int, given: Any) -> Iterator[Row]:
         row = read_row(ToolaceRow, given)
         tools, context = row.system_text
         turns = tuple(Message(turn.speaker, turn.text) for turn in row.conversation)
-        expect(any(turn.role == "assistant" for turn in turns), "no assistant turn")
+        expect_that(any(turn.role == "assistant" for turn in turns), "no assistant turn")
     except RowError as error:
-        yield Quarantined(SOURCE, f"row {index}", str(error), excerpt(_telling(given)))
+        yield Quarantined(SOURCE, f"row {index}", str(error), row_excerpt(_telling(given)))
         return
     for position, turn in enumerate(turns):
         if turn.role == "assistant":
             name, before = f"{SOURCE}_{index}_{position}", (*context, *turns[:position])
             text = turn.content.strip()
             try:
-                yield answered(name, SOURCE, f"{SOURCE}_{index}", before, tools, _calls(text, tools) or text)
+                yield answered_example(name, SOURCE, f"{SOURCE}_{index}", before, tools, _calls(text, tools) or text)
             except RowError as error:
-                yield Quarantined(SOURCE, f"row {index}, turn {position}", str(error), excerpt(text))
+                yield Quarantined(SOURCE, f"row {index}, turn {position}", str(error), row_excerpt(text))
 
 
 def _telling(row: Any) -> Any:
@@ -119,14 +119,14 @@ def _calls(answer: str, tools: Sequence[Mapping[str, Any]]) -> tuple[Call, ...]:
     names = [str(tool["name"]) for tool in tools]
     if not (answer.startswith("[") and answer.endswith("]")):
         mixed = any(re.search(rf"\[\s*{re.escape(name)}\s*\(", answer) for name in names)
-        expect(not mixed, "text and calls in one answer")
+        expect_that(not mixed, "text and calls in one answer")
         return ()
     try:
         calls = parse_calls(answer, names)
     except ToolCallSyntaxError as error:
         raise RowError(f"the calls cannot be read: {error}") from error
-    expect(bool(calls), "an empty list of calls")
+    expect_that(bool(calls), "an empty list of calls")
     bound = tuple(bind_positional(call, tools) for call in calls)
     unnamed = sorted({call.name for call in bound if any(key.startswith("*") for key in call.arguments)})
-    expect(not unnamed, f"calls with an argument that no parameter is named for: {unnamed}")
+    expect_that(not unnamed, f"calls with an argument that no parameter is named for: {unnamed}")
     return bound

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 from pydantic import BeforeValidator
 
 from itool_pipeline.data.row_models import RowModel, read_row
-from itool_pipeline.data.rows import expect
+from itool_pipeline.data.rows import expect_that
 
 Tools: TypeAlias = tuple[Mapping[str, Any], ...]
 
@@ -37,5 +37,5 @@ GivenTool: TypeAlias = Annotated[dict[str, Any], BeforeValidator(read_tool)]
 
 def read_tools(given: Any) -> Tools:
     """The tools of a list. Raises RowError when it is no list, or one of them is no tool."""
-    expect(isinstance(given, list), "the tool list is not a list")
+    expect_that(isinstance(given, list), "the tool list is not a list")
     return tuple(read_tool(tool) for tool in given)

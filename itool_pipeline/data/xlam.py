@@ -15,9 +15,9 @@ from pydantic import AfterValidator
 
 from itool_pipeline.calls.types import Call
 from itool_pipeline.core.types import Message, Progress, no_progress
-from itool_pipeline.data.answers import answered
+from itool_pipeline.data.answers import answered_example
 from itool_pipeline.data.row_models import JSON_TEXT, RowModel, read_row
-from itool_pipeline.data.rows import Quarantined, Row, RowError, excerpt, expect
+from itool_pipeline.data.rows import Quarantined, Row, RowError, expect_that, row_excerpt
 from itool_pipeline.data.streams import json_array
 from itool_pipeline.data.tools import GivenTool
 
@@ -46,7 +46,7 @@ class XlamCall(RowModel):
 
 
 def _not_blank(query: str) -> str:
-    expect(bool(query.strip()), "no query")
+    expect_that(bool(query.strip()), "no query")
     return query
 
 
@@ -54,7 +54,7 @@ def _in_json_schema(tool: Mapping[str, Any]) -> dict[str, Any]:
     properties: dict[str, Any] = {}
     required: list[str] = []
     for name, parameter in tool["parameters"].items():
-        expect(isinstance(parameter, dict), f"a parameter is not described: {name!r} of {tool['name']!r}")
+        expect_that(isinstance(parameter, dict), f"a parameter is not described: {name!r} of {tool['name']!r}")
         properties[name], needed = _parameter(parameter)
         if needed:
             required.append(name)
@@ -79,11 +79,11 @@ def read_xlam(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
         name = f"{SOURCE}_{index}"
         try:
             row = read_row(XlamRow, given)
-            expect(bool(row.answers), "the answer has no calls, and the set has no words to say instead")
+            expect_that(bool(row.answers), "the answer has no calls, and the set has no words to say instead")
             calls = [Call(call.name, call.arguments) for call in row.answers]
-            yield answered(name, SOURCE, name, (Message("user", row.query),), tuple(row.tools), calls)
+            yield answered_example(name, SOURCE, name, (Message("user", row.query),), tuple(row.tools), calls)
         except RowError as error:
-            yield Quarantined(SOURCE, f"row {index}", str(error), excerpt(given))
+            yield Quarantined(SOURCE, f"row {index}", str(error), row_excerpt(given))
 
 
 def _parameter(described: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:

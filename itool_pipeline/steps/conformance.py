@@ -18,7 +18,7 @@ from itool_pipeline.benchmarks.bfcl.official_checker import OfficialChecker
 from itool_pipeline.benchmarks.bfcl.official_code import official_multi_turn
 from itool_pipeline.config import BFCL_MULTI_TURN
 from itool_pipeline.data.bfcl import load_bfcl
-from itool_pipeline.data.rows import RowError, expect, json_object
+from itool_pipeline.data.rows import RowError, expect_that, json_object
 from itool_pipeline.data.streams import json_lines
 from itool_pipeline.data.wheels import BFCL, fetch_wheel, wheel_file
 from itool_pipeline.files.storage_errors import StorageError
@@ -87,8 +87,8 @@ def _answers(file: Path) -> Iterator[tuple[str, Any]]:
     for number, line in json_lines(file):
         try:
             row = json_object(line)
-            expect(isinstance(row.get("id"), str), "no `id`")
-            expect("result" in row, "no `result`")
+            expect_that(isinstance(row.get("id"), str), "no `id`")
+            expect_that("result" in row, "no `result`")
         except RowError as error:
             raise StorageError(f"{file}:{number}: {error}") from error
         yield row["id"], row["result"]

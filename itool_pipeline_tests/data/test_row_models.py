@@ -10,14 +10,14 @@ import pytest
 from pydantic import AfterValidator, Field
 
 from itool_pipeline.data.row_models import JSON_TEXT, SHOWN_CHARS, RowModel, read_row
-from itool_pipeline.data.rows import RowError, expect
+from itool_pipeline.data.rows import RowError, expect_that
 from itool_pipeline.data.streams import UnreadableFile
 from itool_pipeline.data.tools import read_tool
 from itool_pipeline.data.xlam import read_xlam
 
 
 def _even(number: int) -> int:
-    expect(number % 2 == 0, "an odd number")
+    expect_that(number % 2 == 0, "an odd number")
     return number
 
 

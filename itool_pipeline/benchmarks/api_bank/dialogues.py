@@ -18,7 +18,7 @@ from itool_pipeline.calls.python_values import literal_value
 from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.calls.types import Call, GoldCall
 from itool_pipeline.core.types import Example, Message
-from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect, json_object
+from itool_pipeline.data.rows import Quarantined, RowError, Rows, expect_that, json_object, row_excerpt
 from itool_pipeline.data.streams import json_array, json_lines
 from itool_pipeline.data.wheels import FetchError
 
@@ -91,7 +91,9 @@ def load_api_bank(directory: Path) -> Rows:
                 dialogues.append(_read_dialogue(file, level, known))
             except RowError as error:
                 position, _, reason = str(error).partition(": ")
-                quarantined.append(Quarantined(SOURCE, f"{folder.name}/{position}", reason, excerpt(_first_line(file))))
+                quarantined.append(
+                    Quarantined(SOURCE, f"{folder.name}/{position}", reason, row_excerpt(_first_line(file)))
+                )
     cases = cases_of(dialogues, known)
     return Rows(cases.examples, (*quarantined, *cases.quarantined))
 
@@ -115,7 +117,7 @@ def cases_of(dialogues: Iterable[Dialogue], known: Mapping[str, Description]) ->
                     examples.append(_case(dialogue, index, turn, known))
                 except RowError as error:
                     quarantined.append(
-                        Quarantined(SOURCE, dialogue.positions[index], str(error), excerpt(_shown(turn)))
+                        Quarantined(SOURCE, dialogue.positions[index], str(error), row_excerpt(_shown(turn)))
                     )
     return Rows(tuple(examples), tuple(quarantined))
 
@@ -133,13 +135,13 @@ def found_in(dialogue: Dialogue) -> tuple[Description, ...]:
 
 def check_description(row: Any) -> Description:
     """The description. Raises RowError for a malformed one."""
-    expect(isinstance(row, dict), "a description is not an object")
-    expect(isinstance(row.get("name"), str), "a description has no name")
+    expect_that(isinstance(row, dict), "a description is not an object")
+    expect_that(isinstance(row.get("name"), str), "a description has no name")
     parameters = row.get("input_parameters")
-    expect(isinstance(parameters, dict), f"a description has no input_parameters: {row['name']!r}")
+    expect_that(isinstance(parameters, dict), f"a description has no input_parameters: {row['name']!r}")
     for name, parameter in parameters.items():
         typed = isinstance(parameter, dict) and isinstance(parameter.get("type"), str)
-        expect(typed, f"a parameter has no type: {name!r} of {row['name']!r}")
+        expect_that(typed, f"a parameter has no type: {name!r} of {row['name']!r}")
     return dict(row)
 
 
@@ -151,10 +153,12 @@ def _descriptions(file: Path) -> tuple[dict[str, Description], list[Quarantined]
     for index, row in enumerate(json_array(file)):
         try:
             description = check_description(row)
-            expect(description["name"] not in known, f"a second description of the same API: {description['name']!r}")
+            expect_that(
+                description["name"] not in known, f"a second description of the same API: {description['name']!r}"
+            )
             known[description["name"]] = description
         except RowError as error:
-            quarantined.append(Quarantined(SOURCE, f"{file.name}, entry {index}", str(error), excerpt(row)))
+            quarantined.append(Quarantined(SOURCE, f"{file.name}, entry {index}", str(error), row_excerpt(row)))
     return known, quarantined
 
 
@@ -186,13 +190,13 @@ def _turn(line: bytes) -> Said | Called:
     row = json_object(line)
     match row.get("role"):
         case "User" | "AI" as role:
-            expect(isinstance(row.get("text"), str), "a turn has no text")
+            expect_that(isinstance(row.get("text"), str), "a turn has no text")
             return Said(role, row["text"])
         case "API":
-            expect(isinstance(row.get("api_name"), str), "a call has no api_name")
-            expect(isinstance(row.get("param_dict"), dict), "a call has no param_dict")
+            expect_that(isinstance(row.get("api_name"), str), "a call has no api_name")
+            expect_that(isinstance(row.get("param_dict"), dict), "a call has no param_dict")
             result: Any = row.get("result")
-            expect(isinstance(result, dict) and "output" in result, "a call has no result with an output")
+            expect_that(isinstance(result, dict) and "output" in result, "a call has no result with an output")
             return Called(row["api_name"], row["param_dict"], result["output"])
         case role:
             raise RowError(f"a turn is of an unknown role: {role!r}")
@@ -200,13 +204,13 @@ def _turn(line: bytes) -> Said | Called:
 
 def _case(dialogue: Dialogue, index: int, call: Called, known: Mapping[str, Description]) -> Example:
     before = dialogue.turns[:index]
-    expect(any(isinstance(t, Said) and t.role == "User" for t in before), "no user turn before the call")
+    expect_that(any(isinstance(t, Said) and t.role == "User" for t in before), "no user turn before the call")
     visible = _visible(dialogue, before)
     everything = {**known, **visible}
-    expect(call.name in everything, f"an API that is called has no description: {[call.name]}")
+    expect_that(call.name in everything, f"an API that is called has no description: {[call.name]}")
     parameters = everything[call.name]["input_parameters"]
     foreign = sorted(set(call.arguments) - set(parameters))
-    expect(not foreign, f"the gold call has parameters that its API does not have: {foreign} of {call.name!r}")
+    expect_that(not foreign, f"the gold call has parameters that its API does not have: {foreign} of {call.name!r}")
     arguments = {name: typed(value, parameters[name]["type"]) for name, value in call.arguments.items()}
     key = f"{dialogue.level}/{dialogue.name}"
     return Example(
@@ -271,7 +275,7 @@ def typed(value: Any, kind: str) -> Any:
     found = literal_value(value.strip()) if isinstance(value, str) and wanted not in (None, str) else value
     if wanted is float and type(found) is int:
         found = float(found)
-    expect(wanted is None or type(found) is wanted, f"a value is of the wrong type: {value!r} is no {kind}")
+    expect_that(wanted is None or type(found) is wanted, f"a value is of the wrong type: {value!r} is no {kind}")
     return found
 
 

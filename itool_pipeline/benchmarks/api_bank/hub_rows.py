@@ -26,7 +26,7 @@ from itool_pipeline.benchmarks.api_bank.dialogues import (
     found_in,
 )
 from itool_pipeline.calls.python_values import literal_value
-from itool_pipeline.data.rows import Quarantined, RowError, Rows, excerpt, expect
+from itool_pipeline.data.rows import Quarantined, RowError, Rows, expect_that, row_excerpt
 from itool_pipeline.data.streams import json_array
 
 FILES: Mapping[str, str] = {"level_1": "test-data/level-1-api.json", "level_2": "test-data/level-2-api.json"}
@@ -78,16 +78,16 @@ def _rows(file: Path, quarantined: list[Quarantined]) -> list[_Row]:
         try:
             found.append(_row(row, position))
         except RowError as error:
-            quarantined.append(Quarantined(SOURCE, position, str(error), excerpt(row)))
+            quarantined.append(Quarantined(SOURCE, position, str(error), row_excerpt(row)))
     return found
 
 
 def _row(row: Any, position: str) -> _Row:
-    expect(isinstance(row, dict), "not a JSON object")
+    expect_that(isinstance(row, dict), "not a JSON object")
     for key in ("file", "instruction", "input", "expected_output"):
-        expect(isinstance(row.get(key), str), f"no {key}")
+        expect_that(isinstance(row.get(key), str), f"no {key}")
     _, found, listed = row["instruction"].partition(_BEFORE_DESCRIPTIONS)
-    expect(bool(found), "no API descriptions in the instruction")
+    expect_that(bool(found), "no API descriptions in the instruction")
     descriptions = [check_description(literal_value(line)) for line in listed.split("\n") if line.strip()]
     descriptions.sort(key=lambda description: str(description["name"]))
     expected = _EXPECTED.fullmatch(row["expected_output"].strip())
@@ -100,7 +100,7 @@ def _row(row: Any, position: str) -> _Row:
 def _turns(text: str) -> Turns:
     text = text.rstrip().removesuffix(_END)
     parts = _TURN.split(text)
-    expect(not parts[0].strip(), "the dialogue begins with no turn")
+    expect_that(not parts[0].strip(), "the dialogue begins with no turn")
     turns: list[Said | Called] = []
     for role, content in zip(parts[1::2], parts[2::2], strict=True):
         if role != "API-Request":
@@ -120,7 +120,7 @@ def _arguments(text: str) -> dict[str, str]:
     while end < len(text):
         argument = _ARGUMENT.match(text, end)
         if argument is None or argument[1] in found:
-            raise RowError(f"the arguments cannot be read: {excerpt(text)}")
+            raise RowError(f"the arguments cannot be read: {row_excerpt(text)}")
         found[argument[1]] = argument[2]
         end = argument.end()
     return found
@@ -139,6 +139,6 @@ def _dialogue(level: str, rows: list[_Row], quarantined: list[Quarantined]) -> D
             positions.setdefault(at, row.position)
         else:
             reason = "not a beginning of the other rows' dialogue"
-            quarantined.append(Quarantined(SOURCE, row.position, reason, excerpt(row.call.name)))
+            quarantined.append(Quarantined(SOURCE, row.position, reason, row_excerpt(row.call.name)))
     own = tuple(positions.get(index, f"{longest.position}, turn {index}") for index in range(len(turns)))
     return Dialogue(Path(longest.file).stem, level, turns, own, longest.listed)
