@@ -15,8 +15,7 @@ from itool_pipeline.steps.workspace import Workspace
 
 def search_judge(ws: Workspace) -> Judge:
     """The judge that the experiment's search is handed (`search.outcome.judge`)."""
-    official = ws.experiment.search.outcome.judge == "official"
-    of_bfcl = (
-        OfficialJudge(OfficialChecker(fetch_wheel(BFCL, ws.paths.downloads))) if official else RuleJudge(BFCL_RULES)
-    )
+    of_bfcl: Judge = RuleJudge(BFCL_RULES)
+    if ws.experiment.search.outcome.judge == "official":
+        of_bfcl = OfficialJudge(OfficialChecker(fetch_wheel(BFCL, ws.paths.downloads)))
     return SourceJudge({SOURCE: of_bfcl}, RuleJudge(GOLD_RULES))

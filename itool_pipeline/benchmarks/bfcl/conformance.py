@@ -155,7 +155,7 @@ def _error_type(row: Mapping[str, Any]) -> str:
 
 
 def _file(folder: Path, category: str, kind: str) -> Path:
-    group = "multi_turn" if category in BFCL_MULTI_TURN else "live" if category.startswith("live_") else "non_live"
+    group = "multi_turn" if category in BFCL_MULTI_TURN else "live" if BFCL_CATEGORIES[category].live else "non_live"
     return folder / kind / MODEL.replace("/", "_") / group / f"{FILE_PREFIX}{category}_{kind}.json"
 
 
