@@ -68,6 +68,12 @@ def test_of_several_calls_the_one_left_over_is_explained() -> None:
     assert found == Mistake(ErrorType.PARAMETER_VALUE, "f", "b", '["z"]', '"x"')
 
 
+def test_of_several_calls_left_over_the_most_like_is_compared() -> None:
+    """Both are wrong: f is held against the call to f, though the call to g stands first."""
+    found = mistake_of(PARALLEL, '[g(x="q"), f(a=1, b="no")]')
+    assert found == Mistake(ErrorType.PARAMETER_VALUE, "f", "b", '["x", "y"]', '"no"')
+
+
 def test_calls_where_text_is_wanted_and_the_reverse() -> None:
     assert mistake_of(TEXT, "[f(a=1)]") == Mistake(ErrorType.TOOLS_COUNT, "", "", "0", "1")
     assert mistake_of(ANY_CALL, "I cannot.") == Mistake(ErrorType.TOOLS_COUNT, "", "", "1", "0")
