@@ -1,36 +1,46 @@
 """The assets that train: warmup/easy → medium → hard (Section 3.1), and iteration_k/policy (Section 3.2).
 
-Torch is imported where it is used: it takes seconds, and Dagster loads the steps' modules to draw the graph.
+Each writes a training job and its data into its parts and runs it in this process; `python -m itool_pipeline.training`
+would do the same with the file. Torch is imported where it is used: it takes seconds, and Dagster loads the steps'
+modules to draw the graph.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
+from itool_pipeline.config import OptimizerConfig
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.splits import validation_ids
-from itool_pipeline.engines.chat import Chat
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.artifact_files import PAIRS_FILE
 from itool_pipeline.steps.display import loss_plot
-from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir, release_model
+from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir, chat, release_model
 from itool_pipeline.steps.plan import STAGES, passes_on, policy_before
 from itool_pipeline.steps.prepare import each_training_example, split_rows
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.table_files import read_table_rows
-
-if TYPE_CHECKING:
-    from itool_pipeline.training.checkpoint import Validation
-    from itool_pipeline.training.preference import PreferenceRow, TokenPair
-    from itool_pipeline.training.sft import SftItem
-    from itool_pipeline.training.trainer import TrainingData, TrainingResult
+from itool_pipeline.training.data_file import write_preference_data, write_sft_data
+from itool_pipeline.training.items import PreferenceRow, SftItem, TokenPair, TrainingData, fit_rows
+from itool_pipeline.training.job import (
+    ContinuedAdapter,
+    FreshAdapter,
+    Objectives,
+    PreferenceObjective,
+    SftObjective,
+    TrainingJob,
+    TrainingResult,
+    Validation,
+)
 
 CHECKPOINT = "checkpoint.json"
 """The row of the table `checkpoints`, without its seconds."""
+JOB, JOB_DATA, JOB_RESULT = "job.json", "training_data.parquet", "result.json"
+"""In the parts, as the job holds paths of this machine; what decides the training is in the manifest's config."""
 
 _PAIR_IDS = ("prefix_ids", "chosen_ids", "rejected_ids")
 """Columns of the table `pairs`, in TokenPair's order."""
@@ -45,26 +55,16 @@ def warmup(ws: Workspace, stage: str) -> Produced:
     before = f"warmup/{STAGES[STAGES.index(stage) - 1]}" if stage != STAGES[0] else "base_model"
 
     def make(step: Step) -> dict[str, Any]:
-        from itool_pipeline.training.sft import train_sft
-
         config = ws.experiment.warmup
         if passes_on(ws.experiment, asset):
             return _unchanged(ws, asset, before, step, "the curriculum trains nothing in this stage")
-        model, template = _trainable(ws, before, "none")
-        data = _sft_data(ws, stage, template)
+        data = _sft_data(ws, stage)
         if not data.train:
             return _unchanged(ws, asset, before, step, "no training example has this difficulty")
         what = "mixed" if config.curriculum == "mixed" else stage
         ws.say(f"fine-tuning on {len(data.train)} {what} examples")
-        result = train_sft(
-            model,
-            data,
-            config.optimizer,
-            derive_seed(ws.experiment.seed, asset) % 2**32,
-            step.parts.directory,
-            step.work / ADAPTER,
-            ws.progress("optimizer steps"),
-        )
+        write_sft_data(step.parts.path(JOB_DATA), data)
+        result = _train(ws, asset, before, step, SftObjective(), config.optimizer)
         return _finish(ws, asset, before, step, result)
 
     return ws.produce(asset, make, _tables)
@@ -75,12 +75,8 @@ def policy(ws: Workspace, k: int) -> Produced:
     asset, before = f"iteration_{k}/policy", policy_before(k)
 
     def make(step: Step) -> dict[str, Any]:
-        from itool_pipeline.training.preference import fit, train_preference
-        from itool_pipeline.training.trainer import TrainingData
-
         config = ws.experiment.preference
-        model, template = _trainable(ws, before, config.quantization)
-        fitted = fit(_rows(ws, k, template), config.max_tokens, config.overlong)
+        fitted = fit_rows(_preference_rows(ws, k), config.max_tokens, config.overlong)
         if not fitted.rows:
             return _unchanged(ws, asset, before, step, "the search gave no pair that could be trained on")
         held_back = _preference_validation(ws)
@@ -93,15 +89,9 @@ def policy(ws: Workspace, k: int) -> Produced:
             for name, rows in (("pairs", data.train), ("validation_pairs", data.validation))
         }
         ws.say(f"optimising preferences on {counts['pairs']} pairs of {len(data.train)} trees")
-        result = train_preference(
-            model,
-            data,
-            config,
-            derive_seed(ws.experiment.seed, asset) % 2**32,
-            step.parts.directory,
-            step.work / ADAPTER,
-            ws.progress("optimizer steps"),
-        )
+        write_preference_data(step.parts.path(JOB_DATA), data)
+        objective = PreferenceObjective(loss=config.loss)
+        result = _train(ws, asset, before, step, objective, config.optimizer, config.quantization)
         measured = {f"{name}_{when}": v.metrics[name] for when, v in _ends(result) for name in v.metrics}
         own = {**counts, "overlong_refused": fitted.refused, "overlong_cut": fitted.cut, **measured}
         return {**_finish(ws, asset, before, step, result), **own}
@@ -122,27 +112,44 @@ def _ends(result: TrainingResult) -> list[tuple[str, Validation]]:
     return [*(("before", v) for v in result.validation[:1]), *(("after", v) for v in kept[:1])]
 
 
-def _trainable(ws: Workspace, checkpoint: str, quantization: Any) -> tuple[Any, Chat]:
-    """The model at `checkpoint` with its adapter to be trained on; a fresh adapter if it has none."""
-    from itool_pipeline.engines.model import load_model
-    from itool_pipeline.training.lora import continued_adapter, fresh_adapter
+def _train(
+    ws: Workspace,
+    asset: str,
+    before: str,
+    step: Step,
+    objective: Objectives,
+    optimizer: OptimizerConfig,
+    quantization: Literal["nf4", "none"] = "none",
+) -> TrainingResult:
+    """Run the training of the step's data from the checkpoint `before`; a checkpoint without adapter gets a new one."""
+    from itool_pipeline.training.runner import run_training_job
 
+    e, parts, start = ws.experiment, step.parts, adapter_dir(ws, before)
+    adapter: FreshAdapter | ContinuedAdapter = (
+        FreshAdapter(lora=e.warmup.lora, seed=derive_seed(e.seed, "adapter") % 2**32)
+        if start is None
+        else ContinuedAdapter(directory=start.absolute())
+    )
+    job = TrainingJob(
+        base_model=base_dir(ws).absolute(),
+        compute=e.compute,
+        quantization=quantization,
+        adapter=adapter,
+        data=parts.path(JOB_DATA).absolute(),
+        objective=objective,
+        optimizer=optimizer,
+        seed=derive_seed(e.seed, asset) % 2**32,
+        parts=parts.directory.absolute(),
+        out=(step.work / ADAPTER).absolute(),
+        result=parts.path(JOB_RESULT).absolute(),
+    )
+    ws.say(f"training from {before} by the job {parts.write_json(JOB, job)}")
     release_model()
-    ws.say(f"loading the model at {checkpoint}")
-    loaded = load_model(base_dir(ws), ws.experiment.compute, quantization=quantization)
-    template = Chat(loaded.tokenizer, ws.experiment.prompt.tools)
-    adapter = adapter_dir(ws, checkpoint)
-    if adapter is not None:
-        return continued_adapter(loaded.model, adapter), template
-    seed = derive_seed(ws.experiment.seed, "adapter") % 2**32
-    return fresh_adapter(loaded.model, ws.experiment.warmup.lora, seed), template
+    return run_training_job(job, ws.progress("optimizer steps"))
 
 
-def _sft_data(ws: Workspace, stage: str, template: Chat) -> TrainingData[SftItem]:
-    from itool_pipeline.training.sft import SftItem
-    from itool_pipeline.training.trainer import TrainingData
-
-    rows = split_rows(ws)
+def _sft_data(ws: Workspace, stage: str) -> TrainingData[SftItem]:
+    template, rows = chat(ws), split_rows(ws)
     # Every stage is validated on all difficulties, so that the stages' losses can be compared.
     mixed = ws.experiment.warmup.curriculum == "mixed"
     wanted = {k for k, row in rows.items() if row["split"] == "validation" or mixed or row["difficulty"] == stage}
@@ -153,9 +160,8 @@ def _sft_data(ws: Workspace, stage: str, template: Chat) -> TrainingData[SftItem
     return TrainingData(parts["train"], parts["validation"])
 
 
-def _rows(ws: Workspace, k: int, template: Chat) -> list[PreferenceRow]:
-    from itool_pipeline.training.preference import PreferenceRow, TokenPair
-
+def _preference_rows(ws: Workspace, k: int) -> list[PreferenceRow]:
+    template = chat(ws)
     pairs: dict[str, list[TokenPair]] = defaultdict(list)
     for row in read_table_rows(ws.input(f"iteration_{k}/pairs").file(PAIRS_FILE), ["tree_id", "kept", *_PAIR_IDS]):
         if row["kept"]:

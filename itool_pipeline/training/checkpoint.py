@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from itool_pipeline.files.durable import remove_tree, write_whole
+from itool_pipeline.training.job import Validation
+
 _STATE, _WEIGHTS, _BEST, _MOMENTS = "state.json", "weights.safetensors", "best.safetensors", "optimizer.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class Validation:
-    """The validation set after `step` optimizer steps: mean loss, and means of what else the objective reports."""
-
-    step: int
-    loss: float
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -43,19 +36,18 @@ def save_checkpoint(
     best: dict[str, Tensor],
 ) -> None:
     """Write everything to `parts`/step_N, which appears whole or not at all, then remove older ones."""
-    final = parts / f"step_{state.step:08d}"
-    partial = parts / f".{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file(copies(parameters), str(partial / _WEIGHTS))
-    save_file(best, str(partial / _BEST))
-    save_file(_moments(parameters, optimizer), str(partial / _MOMENTS))
-    (partial / _STATE).write_text(json.dumps(asdict(state)))
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
+
+    def fill(directory: Path) -> None:
+        directory.mkdir()
+        save_file(copies(parameters), str(directory / _WEIGHTS))
+        save_file(best, str(directory / _BEST))
+        save_file(_moments(parameters, optimizer), str(directory / _MOMENTS))
+        (directory / _STATE).write_text(json.dumps(asdict(state)))
+
+    written = write_whole(parts / f"step_{state.step:08d}", fill, what="a checkpoint", alone=True)
     for older in parts.glob("step_*"):
-        if older.name < final.name:
-            shutil.rmtree(older)
+        if older.name < written.name:
+            remove_tree(older)
 
 
 def load_checkpoint(

@@ -1,4 +1,4 @@
-"""The LoRA adapter that is trained: made, continued, counted and saved.
+"""The LoRA adapter that is trained: made, continued and saved.
 
 One adapter goes through all stages: each starts from the weights of the stage before, and every checkpoint is one
 self-contained adapter on the untouched base model (App. B.1: rank 16, alpha 32).
@@ -7,7 +7,6 @@ self-contained adapter on the untouched base model (App. B.1: rank 16, alpha 32)
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,15 @@ from torch import nn
 
 from itool_pipeline.config import LoraConfig
 from itool_pipeline.engines.model import ADAPTER_CONFIG, ADAPTER_WEIGHTS, attach_adapter
+from itool_pipeline.files.durable import remove_tree, write_whole
+from itool_pipeline.training.job import TrainingError
 
 
 def fresh_adapter(model: Any, config: LoraConfig, seed: int) -> Any:
     """peft's model: `model` frozen, with a new trainable adapter in fp32 that does not change its outputs yet.
 
     `all-linear` is every linear layer but the output head. The same seed gives the same weights.
-    Raises ValueError when no layer matches `config.targets`.
+    Raises TrainingError when no layer matches `config.targets`.
     """
     settings = PeftLoraConfig(
         r=config.rank,
@@ -36,7 +37,10 @@ def fresh_adapter(model: Any, config: LoraConfig, seed: int) -> Any:
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return get_peft_model(model, settings)
+        try:
+            return get_peft_model(model, settings)
+        except ValueError as error:
+            raise TrainingError(f"lora.targets {config.targets} match no layer of the model: {error}") from error
 
 
 def continued_adapter(model: Any, directory: Path) -> Any:
@@ -49,27 +53,23 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def count_trainable(model: nn.Module) -> int:
-    """Number of trained scalars."""
-    return sum(parameter.numel() for parameter in trainable_parameters(model).values())
-
-
 def save_adapter(model: Any, directory: Path) -> None:
     """Write the adapter as peft reads it, weights in safetensors; `directory` appears whole or not at all.
 
     The file is the same byte for byte for the same weights: neither time nor the base model's path is in it.
     """
-    partial = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     weights = {
         name: tensor.detach().to("cpu", torch.float32).contiguous()
         for name, tensor in sorted(get_peft_model_state_dict(model, save_embedding_layers=False).items())
     }
-    save_file(weights, str(partial / ADAPTER_WEIGHTS), metadata={"format": "pt"})
-    (partial / ADAPTER_CONFIG).write_text(json.dumps(_settings(model), indent=2, sort_keys=True) + "\n")
-    shutil.rmtree(directory, ignore_errors=True)
-    partial.rename(directory)
+
+    def fill(scratch: Path) -> None:
+        scratch.mkdir()
+        save_file(weights, str(scratch / ADAPTER_WEIGHTS), metadata={"format": "pt"})
+        (scratch / ADAPTER_CONFIG).write_text(json.dumps(_settings(model), indent=2, sort_keys=True) + "\n")
+
+    remove_tree(directory)
+    write_whole(directory, fill, what="the adapter", alone=True)
 
 
 def _settings(model: Any) -> dict[str, Any]:

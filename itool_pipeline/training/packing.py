@@ -1,4 +1,4 @@
-"""Which items go into one optimizer step, and which of those into one forward and backward pass."""
+"""Which items of an optimizer step go into one forward and backward pass."""
 
 from __future__ import annotations
 
@@ -15,24 +15,29 @@ def micro_batches(items: Sequence[T], length: Callable[[T], int], budget: int) -
     """`items` of a step in groups that are padded to their longest: the split with the fewest padded tokens.
 
     No group holds more than `budget` padded tokens, unless a single item is longer than that. Groups are of similar
-    length; the same items in the same order give the same groups.
+    length; the same items in the same order give the same groups. `length` is asked once for each item.
     """
-    ordered = sorted(items, key=length, reverse=True)
+    lengths = [length(item) for item in items]
+    # Longest first. A cheapest split never puts an item between two others' lengths into another group than both, so
+    # only contiguous groups of this order need to be looked at, and a group's first item is what it is padded to.
+    order = sorted(range(len(items)), key=lengths.__getitem__, reverse=True)
     cost = [0]
+    """cost[n]: the cheapest way to compute the n longest items."""
     first = [0]
-    for end in range(1, len(ordered) + 1):
+    """first[n]: where the last group of that way begins."""
+    for end in range(1, len(order) + 1):
         options = []
         for start in range(end - 1, -1, -1):
-            padded = length(ordered[start]) * (end - start)
+            padded = lengths[order[start]] * (end - start)
             if padded > budget and end - start > 1:
-                break
+                break  # the further left a group begins, the longer and the wider it is
             options.append((cost[start] + padded + _PASS_OVERHEAD, start))
         best, start = min(options)
         cost.append(best)
         first.append(start)
     groups = []
-    end = len(ordered)
-    while end:
-        groups.append(ordered[first[end] : end])
+    end = len(order)
+    while end:  # the last group is known, then the one before it, …
+        groups.append([items[index] for index in order[first[end] : end]])
         end = first[end]
     return groups[::-1]

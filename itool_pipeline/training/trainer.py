@@ -7,12 +7,13 @@ order and dropout depend on (seed, epoch, step) only.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic
 
 import numpy as np
 import torch
@@ -20,31 +21,19 @@ from torch import Tensor, nn
 
 from itool_pipeline.config import OptimizerConfig
 from itool_pipeline.core.types import Progress, no_progress
-from itool_pipeline.errors import ActionableError
 from itool_pipeline.training.checkpoint import (
     TrainingState,
-    Validation,
     copies,
     load_checkpoint,
     restore,
     save_checkpoint,
 )
+from itool_pipeline.training.items import T, TrainingData
+from itool_pipeline.training.job import TrainingError, TrainingResult, Validation
+from itool_pipeline.training.log_probs import Kernels, LogProbs, TokenLogProbs
 from itool_pipeline.training.lora import save_adapter, trainable_parameters
 from itool_pipeline.training.packing import micro_batches
-
-
-class TrainingError(ActionableError):
-    """Training cannot start or go on. The message says at which step, with which examples, and what to do."""
-
-
-class Item(Protocol):
-    @property
-    def name(self) -> str:
-        """The example's id, for messages."""
-        ...
-
-
-T = TypeVar("T", bound=Item)
+from itool_pipeline.training.processes import TrainingProcesses
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,48 +54,35 @@ class Loss:
 class Objective(Generic[T]):
     """What is minimised, and how items are grouped.
 
-    loss    the loss of items that fit into one pass
-    length  tokens of an item in a pass
-    steps   (items in the epoch's order, batch size) → the items of each optimizer step; how many steps there are
-            must not depend on the order
+    name     what it is, with its settings: a training goes on only with the objective that it began with
+    loss     the loss of items that fit into one pass, from the log-probabilities of the policy
+    steps    (items in the epoch's order, batch size) → the items of each optimizer step; how many steps there are
+             must not depend on the order
+    prepare  (peft's model, its log-probabilities, items, tokens in a pass) → the items with what they must know of
+             the start weights; called once, before anything is trained
+    metrics  names of the loss's sums
     """
 
-    loss: Callable[[Sequence[T]], Loss]
-    length: Callable[[T], int]
+    name: str
+    loss: Callable[[LogProbs, Sequence[T]], Loss]
     steps: Callable[[Sequence[T], int], list[list[T]]]
-
-
-@dataclass(frozen=True)
-class TrainingData(Generic[T]):
-    """`validation` may be empty: the last checkpoint is then the best."""
-
-    train: Sequence[T]
-    validation: Sequence[T] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """losses: one for each step, over its own items; validation: at step 0 (the start), `validate_every`, epoch ends;
-    best_step: the step whose weights were kept; examples: items in the training set; trainable_parameters: scalars.
-    """
-
-    losses: tuple[float, ...]
-    validation: tuple[Validation, ...]
-    best_step: int
-    steps: int
-    examples: int
-    trainable_parameters: int
+    prepare: Callable[[Any, LogProbs, Sequence[T], int], Sequence[T]] = lambda model, log_probs, items, tokens: items
+    metrics: tuple[str, ...] = ()
 
 
 def learning_rate_factor(step: int, total: int, warmup_ratio: float) -> float:
-    """What the learning rate of step 0, 1, … total - 1 is multiplied with: linear up to 1, then half a cosine to 0."""
+    """What the learning rate of step 0, 1, … total - 1 is multiplied with: linear up to 1, then half a cosine to 0.
+
+    The schedule of transformers starts at 0 instead of 1/warmup, so that its first step trains nothing: of a hundred
+    steps one is lost, of the few that a small stage has, one in three.
+    """
     warmup = math.ceil(total * warmup_ratio)
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def train(
+def train_adapter(
     model: Any,
     data: TrainingData[T],
     objective: Objective[T],
@@ -114,6 +90,8 @@ def train(
     seed: int,
     parts: Path,
     out: Path,
+    *,
+    kernels: Kernels = "fused",
     progress: Progress = no_progress,
 ) -> TrainingResult:
     """Train the adapter of peft's `model`; leave its best weights in the model and, as an adapter, in `out`.
@@ -121,19 +99,22 @@ def train(
     parts     directory of resumable checkpoints of this very training; removing it is left to the caller
     progress  called with (optimizer steps done, total) after each step
 
-    Raises TrainingError when there is nothing to train on, when the loss or its gradient stops being finite, or when
-    `parts` belongs to another training.
+    `model` must hold the start weights, also when a killed training goes on. In several processes (`processes`) each
+    calls this with the same arguments. Raises TrainingError when there is nothing to train on, when the loss or its
+    gradient stops being finite, or when `parts` belongs to another training.
     """
     if not data.train:
         raise TrainingError("there is nothing to train on: the training set is empty")
-    run = _Run(model, data, objective, config, seed, parts)
+    run = _Run(model, data, objective, config, seed, parts, kernels)
     run.start()
     for step in range(run.state.step, run.total):
         run.take_step(step)
         progress(run.state.step, run.total)
     restore(run.parameters, run.best)
     model.eval()
-    save_adapter(model, out)
+    if run.processes.rank == 0:
+        save_adapter(model, out)
+    run.processes.wait()
     state = run.state
     return TrainingResult(
         losses=tuple(state.losses),
@@ -156,24 +137,34 @@ class _Run(Generic[T]):
         config: OptimizerConfig,
         seed: int,
         parts: Path,
+        kernels: Kernels,
     ) -> None:
-        self.model, self.data, self.objective, self.config = model, data, objective, config
+        self.model, self.objective, self.config = model, objective, config
         self.seed, self.parts = seed, parts
         self.parameters: dict[str, nn.Parameter] = trainable_parameters(model)
-        self.optimizer = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             list(self.parameters.values()), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
+        self.processes = TrainingProcesses()
+        self.log_probs, self.optimizer = self.processes.prepare(TokenLogProbs(model, kernels), optimizer)
         self.epoch_steps = len(objective.steps(data.train, config.batch_size))
         self.total = self.epoch_steps * config.epochs
-        self.state = TrainingState(signature=self._signature())
+        self.state = TrainingState(signature=self._signature(data))
         self.best: dict[str, Tensor] = {}
         self.order: tuple[int, list[list[T]]] = (-1, [])
+        self.train, self.validation = (
+            objective.prepare(model, self.log_probs, items, config.micro_batch_tokens)
+            for items in (data.train, data.validation)
+        )
 
-    def _signature(self) -> str:
+    def _signature(self, data: TrainingData[T]) -> str:
         """What must be alike for a checkpoint to be continued."""
         shapes = [[name, *p.shape] for name, p in self.parameters.items()]
-        items = [[item.name for item in group] for group in (self.data.train, self.data.validation)]
-        return json.dumps([self.config.model_dump(), self.seed, self.total, items, shapes], sort_keys=True)
+        content = hashlib.sha256()
+        for item in (*data.train, None, *data.validation):
+            content.update(repr(item).encode())
+        settings = [self.config.model_dump(), self.seed, self.total, self.objective.name, shapes]
+        return json.dumps([*settings, content.hexdigest()], sort_keys=True)
 
     def start(self) -> None:
         """Take up the last checkpoint, or measure the validation loss before the first step."""
@@ -190,11 +181,11 @@ class _Run(Generic[T]):
         """Optimizer step number `step`, counted from 0, with validation and checkpoint where they are due."""
         items = self._items(step)
         loss = self._accumulate(items, step)
-        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.config.max_grad_norm)
-        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+        norm = self.processes.clip_gradients(self.parameters.values(), self.config.max_grad_norm)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
             names = ", ".join(item.name for item in items)
             raise TrainingError(
-                f"step {step + 1} of {self.total}: loss {loss}, gradient norm {float(norm)} on the examples {names}; "
+                f"step {step + 1} of {self.total}: loss {loss}, gradient norm {norm} on the examples {names}; "
                 "lower the learning rate or remove the example"
             )
         factor = learning_rate_factor(step, self.total, self.config.warmup_ratio)
@@ -209,23 +200,32 @@ class _Run(Generic[T]):
     def _items(self, step: int) -> list[T]:
         epoch, index = divmod(step, self.epoch_steps)
         if self.order[0] != epoch:
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.data.train))
-            shuffled = [self.data.train[i] for i in order]
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.train))
+            shuffled = [self.train[i] for i in order]
             self.order = (epoch, self.objective.steps(shuffled, self.config.batch_size))
         return self.order[1][index]
 
+    def _passes(self, items: Sequence[T]) -> Sequence[list[T]]:
+        """Those of the passes over `items` that are this process's."""
+        return self.processes.deal(micro_batches(items, lambda item: item.length, self.config.micro_batch_tokens))
+
     def _accumulate(self, items: Sequence[T], step: int) -> float:
         """Gradients of the mean loss over `items`, pass by pass; returns that mean."""
-        self.model.train()
-        total, count = 0.0, 0
+        self.log_probs.train()
+        total, count = 0.0, 0.0
         devices = [self.model.device] if self.model.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(int(np.random.default_rng([self.seed, step]).integers(2**62)))
-            for group in micro_batches(items, self.objective.length, self.config.micro_batch_tokens):
-                loss = self.objective.loss(group)
-                loss.total.backward()
+        rank = self.processes.rank
+        # The main process draws what a single one would; the others draw masks of their own.
+        seed = np.random.default_rng([self.seed, step, rank] if rank else [self.seed, step]).integers(2**62)
+        with torch.random.fork_rng(devices=devices), self.processes.own_gradients(self.log_probs):
+            torch.manual_seed(int(seed))
+            for group in self._passes(items):
+                loss = self.objective.loss(self.log_probs, group)
+                self.processes.backward(loss.total)
                 total += float(loss.total.detach())
                 count += loss.count
+        self.processes.sum_gradients(self.parameters.values())
+        total, count = self.processes.sum_figures([total, count])
         for parameter in self.parameters.values():
             if parameter.grad is not None:
                 parameter.grad.div_(count)
@@ -236,31 +236,33 @@ class _Run(Generic[T]):
         if state.step % self.config.validate_every == 0 or state.step % self.epoch_steps == 0:
             self._validate()
         if state.step % self.config.checkpoint_every == 0 or state.step == self.total:
-            save_checkpoint(self.parts, state, self.parameters, self.optimizer, self.best)
+            if self.processes.rank == 0:
+                save_checkpoint(self.parts, state, self.parameters, self.optimizer, self.best)
+            self.processes.wait()
 
     def _validate(self) -> None:
         """Note the validation loss; keep these weights if they are the best of those trained so far."""
         state = self.state
         previous = [v.loss for v in state.validation if v.step > 0]
         loss = math.inf
-        if self.data.validation:
-            state.validation.append(self._validation())
+        if self.validation:
+            state.validation.append(self._measure())
             loss = state.validation[-1].loss
         if state.step > 0 and (loss < min(previous, default=math.inf) or not previous):
             self.best, state.best_step = copies(self.parameters), state.step
 
-    def _validation(self) -> Validation:
-        self.model.eval()
-        total, count = 0.0, 0
-        sums: dict[str, float] = {}
-        for group in micro_batches(self.data.validation, self.objective.length, self.config.micro_batch_tokens):
+    def _measure(self) -> Validation:
+        """The validation set with the weights as they are. Raises TrainingError when its loss is not finite."""
+        self.log_probs.eval()
+        names = self.objective.metrics
+        sums = [0.0] * (2 + len(names))
+        for group in self._passes(self.validation):
             with torch.no_grad():
-                loss = self.objective.loss(group)
-            total += float(loss.total)
-            count += loss.count
-            for name, value in loss.sums.items():
-                sums[name] = sums.get(name, 0.0) + value
+                loss = self.objective.loss(self.log_probs, group)
+            own = (float(loss.total), loss.count, *(loss.sums[name] for name in names))
+            sums = [a + b for a, b in zip(sums, own, strict=True)]
+        total, count, *further = self.processes.sum_figures(sums)
         mean = total / count
         if not math.isfinite(mean):
             raise TrainingError(f"the validation loss after step {self.state.step} is {mean}")
-        return Validation(self.state.step, mean, {name: value / count for name, value in sums.items()})
+        return Validation(self.state.step, mean, {n: value / count for n, value in zip(names, further, strict=True)})

@@ -24,10 +24,11 @@ from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.model import LoadedModel, load_model
 from itool_pipeline.engines.transformers_engine import Sampling, TransformersEngine
 from itool_pipeline.store.paths import storage_paths
-from itool_pipeline.training.log_probs import prepare_for_training
+from itool_pipeline.training.items import PreferenceRow, SftItem, TokenPair
+from itool_pipeline.training.log_probs import TokenLogProbs
 from itool_pipeline.training.lora import fresh_adapter
-from itool_pipeline.training.preference import PreferenceRow, TokenPair, preference_loss
-from itool_pipeline.training.sft import SftItem, sft_loss
+from itool_pipeline.training.preference import preference_loss
+from itool_pipeline.training.sft import sft_loss
 
 TREES, BRANCHES, TOKENS, PAIRS, ROUNDS = 16, 4, 16, 4, 3
 
@@ -85,15 +86,15 @@ def preference(loaded: LoadedModel, template: Chat, examples: Sequence[Example])
     config = SimpoLoss()
     trees = [template.prompt(example) for example in examples[:4]]
     model = fresh_adapter(loaded.model, LoraConfig(), 0)
-    prepare_for_training(model)
+    policy = TokenLogProbs(model)
 
     def ours() -> None:
         for prompt in trees:
-            preference_loss(model, [PreferenceRow("tree", prompt, tuple(pairs))], config).total.backward()
+            preference_loss(policy, [PreferenceRow("tree", prompt, tuple(pairs))], config).total.backward()
 
     def theirs() -> None:
         for prompt in trees:
-            sft_loss(model, [SftItem("branch", prompt, branch) for branch in fragments]).total.backward()
+            sft_loss(policy, [SftItem("branch", prompt, branch) for branch in fragments]).total.backward()
 
     report("preference training, a tree's pairs", "pairs/s", len(trees) * PAIRS, ours, theirs)
 

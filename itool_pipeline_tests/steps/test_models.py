@@ -10,6 +10,8 @@ import pytest
 from itool_pipeline.engines import model as engine_model
 from itool_pipeline.steps import models, training
 from itool_pipeline.steps.workspace import StepError, Workspace
+from itool_pipeline.store.artifacts import Step
+from itool_pipeline.training.job import SftObjective
 from itool_pipeline_tests.steps.by_hand import put_model, workspace
 
 
@@ -43,19 +45,21 @@ def test_the_same_checkpoint_is_loaded_once_and_another_takes_its_place(ws: Work
 
 
 def test_training_starts_with_the_memory_given_back(
-    ws: Workspace, loads: list[str], monkeypatch: pytest.MonkeyPatch
+    ws: Workspace, loads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models.inference_model(ws, "warmup/hard")
     kept: list[int] = []
 
-    def load(*_: Any, **__: Any) -> Any:
+    def run(*_: Any) -> Any:
         kept.append(len(models._kept))
         raise InterruptedError
 
     monkeypatch.setattr(training, "base_dir", lambda ws: Path("base"))
-    monkeypatch.setattr(engine_model, "load_model", load)
+    monkeypatch.setattr(training, "adapter_dir", lambda ws, checkpoint: None)
+    monkeypatch.setattr("itool_pipeline.training.runner.run_training_job", run)
+    step = Step("iteration_1/policy", "f" * 16, tmp_path / "target", tmp_path / "work", None)
     with pytest.raises(InterruptedError):
-        training._trainable(ws, "warmup/hard", "none")
+        training._train(ws, step.asset, "warmup/hard", step, SftObjective(), ws.experiment.warmup.optimizer)
     assert kept == [0]
 
 

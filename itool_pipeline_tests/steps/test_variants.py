@@ -19,7 +19,8 @@ from itool_pipeline.steps.pairs import pairs
 from itool_pipeline.steps.prepare import split_rows
 from itool_pipeline.steps.replay_buffer import replay_buffer
 from itool_pipeline.steps.workspace import Workspace
-from itool_pipeline.training.preference import PreferenceRow
+from itool_pipeline.training.items import PreferenceRow
+from itool_pipeline.training.job import PreferenceObjective
 from itool_pipeline_tests.steps.without_model import PROBLEMS, Trainings, adapter, install, prepared, searched, warm_up
 from itool_pipeline_tests.store.by_hand import ask
 
@@ -272,7 +273,7 @@ def test_a_mixed_warm_up_trains_on_everything_at_the_end(tmp_path: Path, trainin
     (asked,) = trainings.asked
     assert {item.name for item in asked.train} == {key for keys in difficulties(ws).values() for key in keys}
     assert len(asked.train) + len(asked.validation) == len(PROBLEMS)
-    assert (asked.start, asked.config) == ("warmup/medium", ws.experiment.warmup.optimizer)
+    assert (asked.start, asked.job.optimizer) == ("warmup/medium", ws.experiment.warmup.optimizer)
     assert [adapter(ws, f"warmup/{stage}") for stage in ("easy", "medium", "hard")] == [None, None, "1"]
     stages = ask(ws.database, "SELECT stage, examples, steps FROM checkpoints ORDER BY stage")
     assert stages == [("warmup/easy", 0, 0), ("warmup/hard", len(asked.train), 1), ("warmup/medium", 0, 0)]
@@ -291,7 +292,7 @@ def test_without_a_warm_up_preferences_start_from_the_base_model(
     searched(ws)
     training.policy(ws, 1)
     (asked,) = trainings.asked
-    assert (asked.start, asked.quantization) == ("warmup/hard", quantization)
+    assert (asked.start, asked.job.quantization) == ("warmup/hard", quantization)
     assert adapter(ws, "iteration_1/policy") == "1"
 
 
@@ -322,10 +323,11 @@ def test_each_loss_reaches_the_training_on_the_same_pairs(tmp_path: Path, traini
         warm_up(ws)
         searched(ws)
         training.policy(ws, 1)
-        assert trainings.asked[-1].config == ws.experiment.preference
+        job, config = trainings.asked[-1].job, ws.experiment.preference
+        assert (job.objective, job.optimizer) == (PreferenceObjective(loss=config.loss), config.optimizer)
     first, *policies = trainings.asked
     assert first.start == "base_model", "one warm-up for all"
-    assert [asked.config.loss.type for asked in policies] == list(losses)  # type: ignore[union-attr]
+    assert [asked.job.objective.loss.type for asked in policies] == list(losses)  # type: ignore[union-attr]
     assert all((p.start, p.train) == ("warmup/hard", policies[0].train) for p in policies)
 
 

@@ -13,17 +13,18 @@ import pytest
 from itool_pipeline.benchmarks.bfcl import benchmark as bfcl
 from itool_pipeline.benchmarks.bfcl.benchmark import BfclBenchmark
 from itool_pipeline.benchmarks.bfcl.official_checker import CaseVerdict
-from itool_pipeline.config import OptimizerConfig, PreferenceConfig
 from itool_pipeline.core.policy import ScoreRequest
 from itool_pipeline.core.reward import SearchProblem
-from itool_pipeline.core.types import Example
+from itool_pipeline.core.types import Example, Progress
 from itool_pipeline.data.rows import Rows
 from itool_pipeline.data.sources import Chosen, LoadedData
-from itool_pipeline.steps import cases, examinee, pairs, prepare, replay_buffer, training, trees
+from itool_pipeline.steps import cases, examinee, models, pairs, prepare, replay_buffer, training, trees
 from itool_pipeline.steps.examinee import ModelExaminee
 from itool_pipeline.steps.models import ADAPTER
 from itool_pipeline.steps.tree_rows import read_nodes
 from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.training.data_file import read_preference_data, read_sft_data
+from itool_pipeline.training.job import TrainingJob, TrainingResult
 from itool_pipeline_tests.core.fake_policy import RandomPolicy, call_problem, text_problem
 from itool_pipeline_tests.steps.by_hand import put, workspace, write_train
 
@@ -64,34 +65,32 @@ class HashedPolicy(RandomPolicy):
 
 @dataclass
 class Trained:
-    """What a training was asked for."""
+    """What a training was asked for: from which checkpoint, by which job, on which data."""
 
     start: str
-    quantization: str
-    train: list[Any]
-    validation: list[Any]
-    config: OptimizerConfig | PreferenceConfig
-    seed: int
+    job: TrainingJob
+    train: Sequence[Any]
+    validation: Sequence[Any]
 
 
 @dataclass
 class Trainings:
-    """Stands in for the loading of models and for both trainings; an adapter is a file with the training's number."""
+    """Stands in for the trainings of both kinds; an adapter is a file with the training's number."""
 
     asked: list[Trained] = field(default_factory=list)
     engines: list[str] = field(default_factory=list)  # the checkpoint of every engine that was asked for
-    loaded: tuple[str, str] = ("", "")
+    start: str = ""
 
-    def trainable(self, ws: Workspace, checkpoint: str, quantization: str) -> tuple[Any, Template]:
-        self.loaded = (checkpoint, quantization)
-        return None, Template()
+    def adapter_dir(self, ws: Workspace, checkpoint: str) -> Path | None:
+        self.start = checkpoint
+        return models.adapter_dir(ws, checkpoint)
 
-    def train(self, model: Any, data: Any, config: Any, seed: int, parts: Path, out: Path, progress: Any) -> Any:
-        from itool_pipeline.training.trainer import TrainingResult
-
-        self.asked.append(Trained(*self.loaded, list(data.train), list(data.validation), config, seed))
-        out.mkdir()
-        (out / "adapter_model.safetensors").write_text(str(len(self.asked)))
+    def run(self, job: TrainingJob, progress: Progress) -> TrainingResult:
+        read: Any = read_sft_data if job.objective.type == "sft" else read_preference_data
+        data = read(job.data)
+        self.asked.append(Trained(self.start, job, data.train, data.validation))
+        job.out.mkdir()
+        (job.out / "adapter_model.safetensors").write_text(str(len(self.asked)))
         return TrainingResult((1.0,), (), 1, 1, len(data.train), 7)
 
 
@@ -107,9 +106,10 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     monkeypatch.setattr(trees, "context_tokens", lambda ws: None)
     for module in (trees, replay_buffer):
         monkeypatch.setattr(module, "search_engine", engine)
-    monkeypatch.setattr(training, "_trainable", trainings.trainable)
-    monkeypatch.setattr("itool_pipeline.training.sft.train_sft", trainings.train)
-    monkeypatch.setattr("itool_pipeline.training.preference.train_preference", trainings.train)
+    monkeypatch.setattr(training, "adapter_dir", trainings.adapter_dir)
+    monkeypatch.setattr(training, "base_dir", lambda ws: ws.input("base_model").path)
+    monkeypatch.setattr(training, "chat", lambda ws: Template())
+    monkeypatch.setattr("itool_pipeline.training.runner.run_training_job", trainings.run)
     return trainings
 
 

@@ -8,7 +8,7 @@ import torch
 
 from itool_pipeline.core.token_trie import pack_row
 from itool_pipeline.engines.model import ModelError
-from itool_pipeline.training.log_probs import prepare_for_training, token_log_probs
+from itool_pipeline.training.log_probs import TokenLogProbs
 from itool_pipeline.training.lora import trainable_parameters
 from itool_pipeline_tests.training.conftest import AdaptedModel
 
@@ -22,17 +22,18 @@ def plain_log_probs(model: Any, prompt: list[int], continuation: list[int]) -> t
     return log_probs.gather(1, ids[0, 1:, None])[len(prompt) - 1 :, 0]
 
 
-def test_packed_rows_give_what_separate_rows_give(adapted_model: AdaptedModel) -> None:
+@pytest.mark.parametrize("kernels", ["fused", "plain"])
+def test_packed_rows_give_what_separate_rows_give(adapted_model: AdaptedModel, kernels: Any) -> None:
     model = adapted_model()
     parameters = list(trainable_parameters(model).values())
     want = [[plain_log_probs(model, p, b) for b in bs] for p, bs in zip(PROMPTS, BRANCHES, strict=True)]
     score = sum((k + 1) * lp.sum() for lps in want for k, lp in enumerate(lps))
     want_gradients = torch.autograd.grad(score, parameters)
 
-    prepare_for_training(model)
+    token_log_probs = TokenLogProbs(model, kernels)
     rows = [pack_row(p, bs) for p, bs in zip(PROMPTS, BRANCHES, strict=True)]
     wanted = [torch.unique(torch.cat([torch.from_numpy(s) for s in row.spans])).numpy() for row in rows]
-    flat = token_log_probs(model, rows, wanted)
+    flat = token_log_probs(rows, wanted)
     parts = flat.split([len(w) for w in wanted])
     values = [dict(zip(w.tolist(), part, strict=True)) for w, part in zip(wanted, parts, strict=True)]
     got = [[torch.stack([v[i] for i in s.tolist()]) for s in row.spans] for v, row in zip(values, rows, strict=True)]
@@ -45,11 +46,11 @@ def test_packed_rows_give_what_separate_rows_give(adapted_model: AdaptedModel) -
 
 def test_padding_changes_nothing(adapted_model: AdaptedModel) -> None:
     model = adapted_model()
-    prepare_for_training(model)
+    token_log_probs = TokenLogProbs(model)
     rows = [pack_row([5, 6, 7], [[8, 9]]), pack_row([1, 2, 3, 4, 5, 6], [[7, 8, 9]])]
     wanted = [row.spans[0] for row in rows]
-    together = token_log_probs(model, rows, wanted)
-    alone = torch.cat([token_log_probs(model, [r], [w]) for r, w in zip(rows, wanted, strict=True)])
+    together = token_log_probs(rows, wanted)
+    alone = torch.cat([token_log_probs([r], [w]) for r, w in zip(rows, wanted, strict=True)])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
 
 
@@ -65,4 +66,29 @@ def test_models_that_change_their_logits_are_refused(adapted_model: AdaptedModel
 
     causal.forward = doubled
     with pytest.raises(ModelError, match="LlamaForCausalLM changes its logits"):
-        prepare_for_training(model)
+        TokenLogProbs(model)
+
+
+def test_plain_kernels_replace_nothing(adapted_model: AdaptedModel) -> None:
+    model = adapted_model()
+    before = {name: dict(vars(module)) for name, module in model.named_modules()}
+    TokenLogProbs(model, "plain")
+    after = {name: dict(vars(module)) for name, module in model.named_modules()}
+    assert all(after[name].keys() == before[name].keys() for name in before), "no forward is overwritten"
+    assert model.get_base_model().config._attn_implementation == "sdpa"
+    TokenLogProbs(model, "fused")
+    assert "forward" in vars(model.get_base_model().model.layers[0].mlp.up_proj)
+    assert model.get_base_model().config._attn_implementation != "sdpa"
+
+
+def test_a_pass_is_one_call_of_the_module_and_of_what_is_in_it(adapted_model: AdaptedModel) -> None:
+    """Hooks see every pass: of the module that is wrapped, of the decoder and of the head in it."""
+    model = adapted_model()
+    token_log_probs = TokenLogProbs(model)
+    seen: list[str] = []
+    causal = model.get_base_model()
+    for name, module in (("all", token_log_probs), ("decoder", causal.base_model), ("head", causal.lm_head)):
+        module.register_forward_pre_hook(lambda *_, name=name: seen.append(name))
+    row = pack_row([5, 6, 7], [[8, 9]])
+    token_log_probs([row], [row.spans[0]])
+    assert seen == ["all", "decoder", "head"]

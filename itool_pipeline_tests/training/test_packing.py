@@ -40,3 +40,14 @@ def test_groups_are_the_cheapest_within_the_budget(lengths: list[int], budget: i
 
 def test_far_lengths_are_not_padded_to_each_other() -> None:
     assert micro_batches([100, 900, 110, 880], lambda n: n, 4096) == [[900, 880], [110, 100]]
+
+
+def test_a_length_is_asked_once_for_each_item() -> None:
+    asked: list[int] = []
+
+    def length(item: int) -> int:
+        asked.append(item)
+        return item
+
+    micro_batches(list(range(1, 30)), length, 200)
+    assert asked == list(range(1, 30))

@@ -11,20 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from itool_pipeline.config import OptimizerConfig, PreferenceConfig, PreferenceLoss, SimpoLoss
-from itool_pipeline.training.log_probs import prepare_for_training
+from itool_pipeline.config import OptimizerConfig, PreferenceLoss, SimpoLoss
+from itool_pipeline.core.token_trie import pack_row
+from itool_pipeline.core.types import Progress, no_progress
+from itool_pipeline.training import items
+from itool_pipeline.training.items import PreferenceRow, TokenPair, TrainingData, batches_of_pairs, fit_rows
+from itool_pipeline.training.job import TrainingResult
+from itool_pipeline.training.log_probs import TokenLogProbs
 from itool_pipeline.training.lora import trainable_parameters
+from itool_pipeline.training.packing import micro_batches
 from itool_pipeline.training.preference import (
-    PreferenceRow,
-    TokenPair,
-    batches_of_pairs,
     branch_log_probs,
-    fit,
     preference_loss,
-    train_preference,
+    preference_objective,
     with_reference,
 )
-from itool_pipeline.training.trainer import TrainingData
+from itool_pipeline.training.trainer import train_adapter
 from itool_pipeline_tests.training.conftest import AdaptedModel
 
 ROWS = (
@@ -57,6 +59,18 @@ SOME_ROWS = st.lists(
 )
 
 
+def train_preference(
+    model: Any,
+    data: TrainingData[PreferenceRow],
+    loss: PreferenceLoss,
+    optimizer: OptimizerConfig,
+    root: Path,
+    progress: Progress = no_progress,
+) -> TrainingResult:
+    where = (root / "parts", root / "out")
+    return train_adapter(model, data, preference_objective(loss), optimizer, 0, *where, progress=progress)
+
+
 def plain_log_probs(model: Any, rows: tuple[PreferenceRow, ...]) -> torch.Tensor:
     """[pairs, 2], each sequence alone through transformers' own forward pass."""
 
@@ -81,8 +95,7 @@ def test_packed_pairs_equal_separate_rows(adapted_model: AdaptedModel) -> None:
     weight = torch.arange(1.0, 9.0).view(4, 2)
     want = plain_log_probs(model, ROWS)
     want_gradients = torch.autograd.grad((want * weight).sum(), parameters)
-    prepare_for_training(model)
-    got = branch_log_probs(model, ROWS)
+    got = branch_log_probs(TokenLogProbs(model), ROWS)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
     for a, b in zip(torch.autograd.grad((got * weight).sum(), parameters), want_gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
@@ -99,8 +112,7 @@ def test_siblings_in_several_pairs_count_in_each(adapted_model: AdaptedModel) ->
     weight = torch.arange(1.0, 7.0).view(3, 2)
     want = plain_log_probs(model, [row])
     want_gradients = torch.autograd.grad((want * weight).sum(), parameters)
-    prepare_for_training(model)
-    got = branch_log_probs(model, [row])
+    got = branch_log_probs(TokenLogProbs(model), [row])
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
     for a, b in zip(torch.autograd.grad((got * weight).sum(), parameters), want_gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
@@ -111,11 +123,29 @@ def test_a_row_holds_each_prefix_once() -> None:
     assert ROWS[0].length == 4 + 2 + 2 + 1 + 2 + 1 + 1
 
 
+def test_a_row_is_packed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is measured, grouped and trained on; a row is split where a step ends, and only there."""
+    packed: list[int] = []
+
+    def counting(*parts: Any) -> Any:
+        packed.append(len(parts))
+        return pack_row(*parts)
+
+    monkeypatch.setattr(items, "pack_row", counting)
+    row = PreferenceRow("a", (5, 6), tuple(TokenPair((), (7, i), (8,)) for i in range(4)))
+    assert row.length == row.length == len(row.packed)
+    assert row.measured([(0.0, 0.0)] * 4).length == row.length
+    assert micro_batches([row] * 9, lambda r: r.length, 4096) == [[row] * 9]
+    assert len(packed) == 1
+    assert batches_of_pairs([row], 4)[0][0] is row
+    halves = batches_of_pairs([row], 3)
+    assert [len(r.pairs) for step in halves for r in step] == [3, 1]
+
+
 def test_simpo_over_a_batch_is_eq_11(adapted_model: AdaptedModel) -> None:
     model = adapted_model()
     log_probs = plain_log_probs(model, ROWS).detach()
-    prepare_for_training(model)
-    loss = preference_loss(model, ROWS, SimpoLoss(beta=2.0, gamma=0.5))
+    loss = preference_loss(TokenLogProbs(model), ROWS, SimpoLoss(beta=2.0, gamma=0.5))
     lengths = torch.tensor([[2.0, 3.0], [1.0, 2.0], [2.0, 1.0], [1.0, 1.0]])
     rewards = 2.0 * log_probs / lengths
     margin = rewards[:, 0] - rewards[:, 1]
@@ -139,7 +169,7 @@ def test_steps_hold_exactly_so_many_pairs_in_order(rows: list[PreferenceRow], si
 @settings(deadline=None)
 @given(SOME_ROWS, st.integers(1, 8), st.sampled_from(["refuse", "cut_left"]))
 def test_nothing_too_long_is_left_and_all_is_counted(rows: list[PreferenceRow], limit: int, overlong: Any) -> None:
-    fitted = fit(rows, limit, overlong)
+    fitted = fit_rows(rows, limit, overlong)
     before = [pair for row in rows for pair in row.pairs]
     after = [pair for row in fitted.rows for pair in row.pairs]
     assert len(after) + fitted.refused == len(before)
@@ -152,7 +182,7 @@ def test_nothing_too_long_is_left_and_all_is_counted(rows: list[PreferenceRow], 
 
 
 def test_cutting_keeps_the_end_of_the_prompt() -> None:
-    fitted = fit(ROWS[:1], 6, "cut_left")
+    fitted = fit_rows(ROWS[:1], 6, "cut_left")
     assert [row.prompt for row in fitted.rows] == [(7, 8)]
     assert (fitted.refused, fitted.cut) == (0, 3)
 
@@ -172,8 +202,7 @@ def test_references_are_the_start_or_the_base_model(adapted_model: AdaptedModel,
             want = plain_log_probs(model, ROWS).detach()
     else:
         want = plain_log_probs(model, ROWS).detach()
-    prepare_for_training(model)
-    rows = with_reference(model, ROWS, reference, 4096)
+    rows = with_reference(model, TokenLogProbs(model), ROWS, reference, 4096)
     got = torch.tensor([pair.reference for row in rows for pair in row.pairs])
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
     assert [row.name for row in rows] == ["a", "b"]
@@ -193,9 +222,7 @@ def loss_section(loss: str, reference: str = "start", **keys: Any) -> Preference
 def test_each_loss_moves_preferences(adapted_model: AdaptedModel, tmp_path: Path, loss: Any) -> None:
     model = adapted_model()
     optimizer = FAST.model_copy(update={"epochs": 6})
-    config = PreferenceConfig(loss=loss_section(loss, beta=0.5), optimizer=optimizer)
-    data = TrainingData(ROWS, ROWS)
-    result = train_preference(model, data, config, 0, tmp_path / "parts", tmp_path / "out")
+    result = train_preference(model, TrainingData(ROWS, ROWS), loss_section(loss, beta=0.5), optimizer, tmp_path)
     before, after = result.validation[0], result.validation[-1]
     assert after.loss < before.loss
     assert after.metrics["margin"] > before.metrics["margin"] + 0.01
@@ -251,12 +278,12 @@ def test_each_loss_is_its_formula_on_the_models_own_log_probs(
     want = written_out(loss, plain_log_probs(model, ROWS), old, 0.7, 0.2)
     want_gradients = torch.autograd.grad(want, parameters)
 
-    prepare_for_training(model)
+    policy = TokenLogProbs(model)
     moved = [p.detach().clone() for p in parameters]
     restore_values(parameters, starts)
-    rows = with_reference(model, ROWS, reference, 4096)
+    rows = with_reference(model, policy, ROWS, reference, 4096)
     restore_values(parameters, moved)
-    got = preference_loss(model, rows, config)
+    got = preference_loss(policy, rows, config)
     torch.testing.assert_close(got.total, want, rtol=1e-4, atol=1e-4)
     for a, b in zip(torch.autograd.grad(got.total, parameters), want_gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
@@ -275,7 +302,7 @@ def test_a_reference_is_computed_once_and_holds_no_memory(
 ) -> None:
     """Passes without gradients: one over all rows before the first step, however many epochs; no second model."""
     model = adapted_model()
-    prepare_for_training(model)
+    TokenLogProbs(model)
     seen: list[tuple[bool, int]] = []
     alive: list[int] = []
 
@@ -285,13 +312,12 @@ def test_a_reference_is_computed_once_and_holds_no_memory(
         seen.append((torch.is_grad_enabled(), kwargs["input_ids"].shape[0]))
 
     model.get_base_model().base_model.register_forward_pre_hook(note, with_kwargs=True)
-    prepare_for_training(model)
+    TokenLogProbs(model)
     probes = len(seen)
     seen.clear()
     alive.append(weights_alive())
     optimizer = FAST.model_copy(update={"epochs": 3})
-    config = PreferenceConfig(loss=loss_section(loss, reference, beta=0.5), optimizer=optimizer)
-    train_preference(model, TrainingData(ROWS), config, 0, tmp_path / "parts", tmp_path / "out")
+    train_preference(model, TrainingData(ROWS), loss_section(loss, reference, beta=0.5), optimizer, tmp_path)
     assert [rows for gradients, rows in seen[probes:] if not gradients] == [len(ROWS)] * passes
     assert next(i for i, (gradients, _) in enumerate(seen) if gradients) == probes + passes
     assert alive[1] <= alive[0]
@@ -304,20 +330,20 @@ def weights_alive() -> int:
 
 
 def test_a_killed_dpo_run_ends_like_an_undisturbed_one(adapted_model: AdaptedModel, tmp_path: Path) -> None:
-    config = PreferenceConfig(loss=loss_section("dpo", beta=0.5), optimizer=FAST)
+    config = (loss_section("dpo", beta=0.5), FAST)
     data = TrainingData(ROWS, ROWS[1:])
 
     def stop(done: int, total: int) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
-    undisturbed = train_preference(adapted_model(), data, config, 0, tmp_path / "parts0", tmp_path / "out0")
+    undisturbed = train_preference(adapted_model(), data, *config, tmp_path / "0")
     with pytest.raises(KeyboardInterrupt):
-        train_preference(adapted_model(), data, config, 0, tmp_path / "parts1", tmp_path / "out1", stop)
-    resumed = train_preference(adapted_model(), data, config, 0, tmp_path / "parts1", tmp_path / "out1")
+        train_preference(adapted_model(), data, *config, tmp_path / "1", stop)
+    resumed = train_preference(adapted_model(), data, *config, tmp_path / "1")
     assert resumed == undisturbed
     name = "adapter_model.safetensors"
-    assert (tmp_path / "out0" / name).read_bytes() == (tmp_path / "out1" / name).read_bytes()
+    assert (tmp_path / "0" / "out" / name).read_bytes() == (tmp_path / "1" / "out" / name).read_bytes()
 
 
 def test_qlora_trains_on_four_bits(adapted_model: AdaptedModel, tmp_path: Path) -> None:
@@ -325,8 +351,8 @@ def test_qlora_trains_on_four_bits(adapted_model: AdaptedModel, tmp_path: Path) 
     packed = [p for p in model.parameters() if isinstance(p, Params4bit)]
     before = [p.data.clone() for p in packed]
     adapter = [p.detach().clone() for p in trainable_parameters(model).values()]
-    config = PreferenceConfig(optimizer=FAST.model_copy(update={"epochs": 1}))
-    result = train_preference(model, TrainingData(ROWS), config, 0, tmp_path / "parts", tmp_path / "out")
+    once = FAST.model_copy(update={"epochs": 1})
+    result = train_preference(model, TrainingData(ROWS), SimpoLoss(), once, tmp_path)
     assert result.steps == 2
     assert len(packed) == 14
     assert all(torch.equal(p.data, old) for p, old in zip(packed, before, strict=True))
@@ -339,5 +365,4 @@ def test_qlora_trains_on_four_bits(adapted_model: AdaptedModel, tmp_path: Path) 
 def test_qlora_log_probs_equal_bitsandbytes_own(adapted_model: AdaptedModel) -> None:
     model = adapted_model(quantization="nf4")
     want = plain_log_probs(model.train(), ROWS)
-    prepare_for_training(model)
-    torch.testing.assert_close(branch_log_probs(model, ROWS), want, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(branch_log_probs(TokenLogProbs(model), ROWS), want, rtol=1e-4, atol=1e-4)

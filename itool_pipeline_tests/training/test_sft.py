@@ -10,10 +10,11 @@ import torch
 from itool_pipeline.config import OptimizerConfig
 from itool_pipeline.core.token_trie import pack_row
 from itool_pipeline.training import log_probs
-from itool_pipeline.training.log_probs import prepare_for_training
+from itool_pipeline.training.items import SftItem, TrainingData, batches_of_items
+from itool_pipeline.training.log_probs import TokenLogProbs
 from itool_pipeline.training.lora import trainable_parameters
-from itool_pipeline.training.sft import SftItem, sft_loss, sft_objective, train_sft
-from itool_pipeline.training.trainer import TrainingData
+from itool_pipeline.training.sft import SFT, sft_loss
+from itool_pipeline.training.trainer import train_adapter
 from itool_pipeline_tests.training.conftest import AdaptedModel
 
 ITEMS = (
@@ -36,8 +37,7 @@ def test_loss_and_gradient_equal_transformers_with_prompt_labels_masked(adapted_
         mask[i, : item.length] = 1
     expected = model(input_ids=ids, attention_mask=mask, labels=labels).loss
     want = torch.autograd.grad(expected, parameters)
-    prepare_for_training(model)
-    loss = sft_loss(model, ITEMS)
+    loss = sft_loss(TokenLogProbs(model), ITEMS)
     assert loss.count == 3 + 2 + 5
     torch.testing.assert_close(loss.total / loss.count, expected, rtol=1e-5, atol=1e-6)
     for a, b in zip(torch.autograd.grad(loss.total / loss.count, parameters), want, strict=True):
@@ -47,18 +47,18 @@ def test_loss_and_gradient_equal_transformers_with_prompt_labels_masked(adapted_
 def test_only_response_labels_count(adapted_model: AdaptedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the model's inputs held fast, items differ in their labels only."""
     model = adapted_model()
-    prepare_for_training(model)
+    policy = TokenLogProbs(model)
     item = ITEMS[0]
     row = pack_row(item.prompt, [item.response])
     inputs = log_probs._inputs([row], log_probs.causal_model(model))
     monkeypatch.setattr(log_probs, "_inputs", lambda *_: inputs)
-    loss = sft_loss(model, [item]).total.item()
+    loss = sft_loss(policy, [item]).total.item()
     for position in range(len(item.prompt)):
         prompt = tuple(t + 50 if i == position else t for i, t in enumerate(item.prompt))
-        assert sft_loss(model, [replace(item, prompt=prompt)]).total.item() == loss
+        assert sft_loss(policy, [replace(item, prompt=prompt)]).total.item() == loss
     for position in range(len(item.response)):
         response = tuple(t + 50 if i == position else t for i, t in enumerate(item.response))
-        assert sft_loss(model, [replace(item, response=response)]).total.item() != loss
+        assert sft_loss(policy, [replace(item, response=response)]).total.item() != loss
 
 
 @pytest.mark.parametrize(("prompt", "response"), [((), (1,)), ((1,), ())])
@@ -67,15 +67,15 @@ def test_empty_parts_are_refused(prompt: tuple[int, ...], response: tuple[int, .
         SftItem("x", prompt, response)
 
 
-def test_steps_take_batches_in_order(adapted_model: AdaptedModel) -> None:
-    steps = sft_objective(adapted_model()).steps(ITEMS, 2)
+def test_steps_take_batches_in_order() -> None:
+    steps = batches_of_items(ITEMS, 2)
     assert [[item.name for item in step] for step in steps] == [["a", "b"], ["c"]]
 
 
 def test_training_learns_the_responses(adapted_model: AdaptedModel, tmp_path: Path) -> None:
     model = adapted_model(std=0)
     config = OptimizerConfig(learning_rate=0.02, epochs=12, batch_size=3)
-    result = train_sft(model, TrainingData(ITEMS, ITEMS), config, 0, tmp_path / "parts", tmp_path / "out")
+    result = train_adapter(model, TrainingData(ITEMS, ITEMS), SFT, config, 0, tmp_path / "parts", tmp_path / "out")
     assert result.validation[0].step == 0
     assert result.validation[0].loss == pytest.approx(log(49152), rel=0.05)  # a random model
     assert min(v.loss for v in result.validation) < result.validation[0].loss - 0.4

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,12 @@ from safetensors.torch import load_file
 
 from itool_pipeline.config import OptimizerConfig
 from itool_pipeline.core.types import Progress, no_progress
-from itool_pipeline.training.log_probs import prepare_for_training
+from itool_pipeline.training.items import SftItem, TrainingData, batches_of_items
+from itool_pipeline.training.job import TrainingError, TrainingResult
+from itool_pipeline.training.log_probs import LogProbs
 from itool_pipeline.training.lora import trainable_parameters
-from itool_pipeline.training.sft import SftItem, sft_objective, train_sft
-from itool_pipeline.training.trainer import (
-    Loss,
-    Objective,
-    TrainingData,
-    TrainingError,
-    TrainingResult,
-    learning_rate_factor,
-    train,
-)
+from itool_pipeline.training.sft import SFT
+from itool_pipeline.training.trainer import Loss, Objective, learning_rate_factor, train_adapter
 from itool_pipeline_tests.training.conftest import AdaptedModel
 
 ITEMS = tuple(SftItem(f"item{i}", tuple(range(5, 8 + i)), (100 + i, 200 + i, 2)) for i in range(5))
@@ -45,7 +40,7 @@ def kill_after(step: int) -> Progress:
 
 def sft(model: Any, root: Path, config: OptimizerConfig = CONFIG, progress: Progress = no_progress) -> TrainingResult:
     data = TrainingData(ITEMS, HELD_OUT)
-    return train_sft(model, data, config, 7, root / "parts", root / "out", progress)
+    return train_adapter(model, data, SFT, config, 7, root / "parts", root / "out", progress=progress)
 
 
 def weights(directory: Path) -> dict[str, torch.Tensor]:
@@ -86,19 +81,17 @@ def plain_training(model: Any, order: Sequence[Sequence[SftItem]], config: Optim
 
 def test_steps_equal_a_plain_loop(adapted_model: AdaptedModel, tmp_path: Path) -> None:
     model = adapted_model()
-    objective = sft_objective(model)
     seen: list[list[SftItem]] = []
 
     def remember(items: Sequence[SftItem], size: int) -> list[list[SftItem]]:
-        steps = objective.steps(items, size)
+        steps = SFT.steps(items, size)
         seen.extend(steps)
         return steps
 
     config = OptimizerConfig(learning_rate=0.01, epochs=2, batch_size=2, micro_batch_tokens=16, weight_decay=0.1)
-    recorder = Objective(objective.loss, objective.length, remember)
+    recorder = replace(SFT, steps=remember)
     data = TrainingData(ITEMS)
-    prepare_for_training(model)
-    result = train(model, data, recorder, config, 7, tmp_path / "parts", tmp_path / "out")
+    result = train_adapter(model, data, recorder, config, 7, tmp_path / "parts", tmp_path / "out")
     plain = adapted_model()
     expected = plain_training(plain, seen[3:], config)  # the first three were only counted
     assert list(result.losses) == pytest.approx(expected, rel=1e-4)
@@ -106,6 +99,19 @@ def test_steps_equal_a_plain_loop(adapted_model: AdaptedModel, tmp_path: Path) -
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     assert [sorted(i.name for step in seen[n : n + 3] for i in step) for n in (3, 6)] == [[i.name for i in ITEMS]] * 2
     assert seen[3:6] != seen[6:9]
+
+
+def test_both_kernels_train_the_same_adapter(adapted_model: AdaptedModel, tmp_path: Path) -> None:
+    data, results = TrainingData(ITEMS, HELD_OUT), []
+    for kernels in ("fused", "plain"):
+        where = (tmp_path / kernels / "parts", tmp_path / kernels / "out")
+        results.append(train_adapter(adapted_model(), data, SFT, CONFIG, 7, *where, kernels=kernels))
+    fused, plain = results
+    assert fused.losses != plain.losses or fused.validation != plain.validation, "they are not the same code"
+    assert list(fused.losses) == pytest.approx(list(plain.losses), rel=1e-3)
+    want, got = (weights(tmp_path / kernels / "out") for kernels in ("plain", "fused"))
+    for name in want:
+        torch.testing.assert_close(got[name], want[name], rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -117,7 +123,7 @@ def test_a_killed_run_ends_like_an_undisturbed_one(
     root = tmp_path / "killed"
     with pytest.raises(Killed):
         sft(adapted_model(dropout=dropout), root, progress=kill_after(step))
-    (root / "parts" / ".step_99999999.partial").mkdir(parents=True, exist_ok=True)  # killed while writing
+    (root / "parts" / ".tmp" / "step_99999999.0" / "step_99999999").mkdir(parents=True)  # killed while writing
     torch.rand(step)  # the state of the global generator must not matter
     resumed: list[int] = []
     result = sft(adapted_model(dropout=dropout), root, progress=lambda done, total: resumed.append(done))
@@ -131,7 +137,7 @@ def test_a_killed_run_ends_like_an_undisturbed_one(
 def test_seeds_decide_the_result(adapted_model: AdaptedModel, tmp_path: Path) -> None:
     data = TrainingData(ITEMS)
     results = [
-        train_sft(adapted_model(), data, CONFIG, seed, tmp_path / f"parts{i}", tmp_path / f"out{i}")
+        train_adapter(adapted_model(), data, SFT, CONFIG, seed, tmp_path / f"parts{i}", tmp_path / f"out{i}")
         for i, seed in enumerate([1, 1, 2])
     ]
     assert results[0] == results[1]
@@ -145,12 +151,12 @@ def test_dropout_is_drawn_anew_at_each_step_and_the_same_again(adapted_model: Ad
         model = adapted_model()
         drawn.append([])
 
-        def loss(items: Sequence[SftItem]) -> Loss:
+        def loss(_: LogProbs, items: Sequence[SftItem]) -> Loss:
             drawn[-1].append(torch.rand(()).item())
             return Loss(sum(p.square().sum() for p in trainable_parameters(model).values()), len(items))
 
-        objective = Objective(loss, lambda item: item.length, lambda items, size: [[item] for item in items])
-        train(model, TrainingData(ITEMS), objective, CONFIG, 7, root / "parts", root / "out")
+        objective = Objective("by hand", loss, lambda items, size: [[item] for item in items])
+        train_adapter(model, TrainingData(ITEMS), objective, CONFIG, 7, root / "parts", root / "out")
 
     once(tmp_path / "one")
     torch.rand(3)  # the state of the global generator must not matter
@@ -161,7 +167,7 @@ def test_dropout_is_drawn_anew_at_each_step_and_the_same_again(adapted_model: Ad
 
 def test_checkpoints_hold_no_pickle_and_replace_each_other(adapted_model: AdaptedModel, tmp_path: Path) -> None:
     sft(adapted_model(), tmp_path)
-    (checkpoint,) = (tmp_path / "parts").iterdir()
+    (checkpoint,) = (path for path in (tmp_path / "parts").iterdir() if path.name != ".tmp")
     assert checkpoint.name == "step_00000009"
     assert {path.suffix for path in checkpoint.iterdir()} == {".safetensors", ".json"}
     assert json.loads((checkpoint / "state.json").read_text())["step"] == 9
@@ -176,16 +182,15 @@ def test_the_best_on_the_validation_set_is_kept(adapted_model: AdaptedModel, tmp
         return torch.cat([p.flatten() for p in parameters]).mean()
 
     target = mean().item() - 2 * CONFIG.learning_rate
-    objective = sft_objective(model)
 
-    def loss(items: Sequence[SftItem]) -> Loss:
+    def loss(_: LogProbs, items: Sequence[SftItem]) -> Loss:
         value = (mean() - target).square() if items[0].name == "held_out" else mean()
         return Loss(value * len(items), len(items))
 
     data = TrainingData(ITEMS, HELD_OUT)
-    recorder = Objective(loss, objective.length, objective.steps)
+    recorder = Objective("by hand", loss, batches_of_items)
     often = CONFIG.model_copy(update={"validate_every": 2})
-    result = train(model, data, recorder, often, 7, tmp_path / "parts", tmp_path / "out")
+    result = train_adapter(model, data, recorder, often, 7, tmp_path / "parts", tmp_path / "out")
     assert [v.step for v in result.validation] == [0, 2, 3, 4, 6, 8, 9]
     assert result.best_step == 2
     best = torch.cat([tensor.flatten() for tensor in weights(tmp_path / "out").values()]).mean().item()
@@ -196,7 +201,7 @@ def test_the_best_on_the_validation_set_is_kept(adapted_model: AdaptedModel, tmp
 
 
 def test_without_validation_the_last_is_kept(adapted_model: AdaptedModel, tmp_path: Path) -> None:
-    result = train_sft(adapted_model(), TrainingData(ITEMS), CONFIG, 7, tmp_path / "parts", tmp_path / "out")
+    result = train_adapter(adapted_model(), TrainingData(ITEMS), SFT, CONFIG, 7, tmp_path / "parts", tmp_path / "out")
     assert (result.best_step, result.validation) == (9, ())
 
 
@@ -204,15 +209,15 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_examples(adapted_model: A
     model = adapted_model()
     calls: list[int] = []
 
-    def loss(items: Sequence[SftItem]) -> Loss:
+    def loss(_: LogProbs, items: Sequence[SftItem]) -> Loss:
         calls.append(len(items))
         total = sum(p.sum() for p in trainable_parameters(model).values())
         return Loss(total * (math.nan if len(calls) > 1 else 1.0), len(items))
 
-    objective = Objective(loss, lambda item: item.length, lambda items, size: [[item] for item in items])
+    objective = Objective("by hand", loss, lambda items, size: [[item] for item in items])
     data = TrainingData(ITEMS[:1])
     with pytest.raises(TrainingError, match=r"step 2 of 3: loss nan, .* examples item0"):
-        train(model, data, objective, CONFIG, 7, tmp_path / "parts", tmp_path / "out")
+        train_adapter(model, data, objective, CONFIG, 7, tmp_path / "parts", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -220,8 +225,14 @@ def test_checkpoints_of_another_training_are_refused(adapted_model: AdaptedModel
     sft(adapted_model(), tmp_path)
     with pytest.raises(TrainingError, match="another training"):
         sft(adapted_model(), tmp_path, CONFIG.model_copy(update={"learning_rate": 0.02}))
+    others = (replace(ITEMS[0], response=(9, 2)), *ITEMS[1:])
+    where = (CONFIG, 7, tmp_path / "parts", tmp_path / "out")
+    with pytest.raises(TrainingError, match="another training"):  # of the same names, with other tokens
+        train_adapter(adapted_model(), TrainingData(others, HELD_OUT), SFT, *where)
+    with pytest.raises(TrainingError, match="another training"):  # with another loss
+        train_adapter(adapted_model(), TrainingData(ITEMS, HELD_OUT), replace(SFT, name="other"), *where)
 
 
 def test_nothing_to_train_on(adapted_model: AdaptedModel, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="training set is empty"):
-        train_sft(adapted_model(), TrainingData(()), CONFIG, 7, tmp_path / "parts", tmp_path / "out")
+        train_adapter(adapted_model(), TrainingData[SftItem](()), SFT, CONFIG, 7, tmp_path / "parts", tmp_path / "out")

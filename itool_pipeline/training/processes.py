@@ -1,0 +1,79 @@
+"""The processes of one training, by accelerate: usually one, or several that share out each step's passes.
+
+All hold the same weights. The passes of a step are dealt out; what they sum up (losses, counts, gradients) is summed
+over the processes before it is divided by the step's count, so that the step is the same, up to rounding, however
+many there are. With one process nothing is changed, to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+class TrainingProcesses:
+    """This process among the others of its training."""
+
+    def __init__(self) -> None:
+        # Precision and placement are the model's, as it was loaded. Buffers are constants, the same everywhere; to
+        # send them round before each pass would need equally many passes in every process.
+        self._accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision="no",
+            device_placement=False,
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+
+    @property
+    def rank(self) -> int:
+        """0 is the main process: it alone writes files."""
+        return int(self._accelerator.process_index)
+
+    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
+        """What is called in the place of `module` and stepped in the place of `optimizer`."""
+        prepared: tuple[Any, Any] = self._accelerator.prepare(module, optimizer)
+        return prepared
+
+    def deal(self, passes: Sequence[T]) -> Sequence[T]:
+        """Those of a step's passes that this process computes: every n-th."""
+        return passes[self.rank :: self._accelerator.num_processes]
+
+    def own_gradients(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Backward passes inside do not wait for each other: gradients are summed once, by `sum_gradients`."""
+        context: AbstractContextManager[None] = self._accelerator.no_sync(module)
+        return context
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss`."""
+        self._accelerator.backward(loss)
+
+    def sum_figures(self, figures: Sequence[float]) -> list[float]:
+        """Each figure, summed over the processes."""
+        own = torch.tensor(figures, dtype=torch.float64, device=self._accelerator.device)
+        total: list[float] = self._accelerator.reduce(own, "sum").tolist()
+        return total
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Put into each parameter the sum of all processes' gradients; one that had no pass has none to add."""
+        if self._accelerator.num_processes == 1:
+            return
+        held = list(parameters)
+        own = [torch.zeros_like(p) if p.grad is None else p.grad for p in held]
+        total = self._accelerator.reduce(torch.cat([gradient.flatten() for gradient in own]), "sum")
+        for p, gradient in zip(held, total.split([p.numel() for p in held]), strict=True):
+            p.grad = gradient.view_as(p).clone()
+
+    def clip_gradients(self, parameters: Iterable[nn.Parameter], most: float) -> float:
+        """Shorten the gradient to a norm of at most `most`; returns the norm it had."""
+        return float(self._accelerator.clip_grad_norm_(parameters, most))
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        self._accelerator.wait_for_everyone()

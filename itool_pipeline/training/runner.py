@@ -1,0 +1,44 @@
+"""Runs a training job: the one way in which adapters are trained, from a step or from outside."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from itool_pipeline.core.types import Progress, no_progress
+from itool_pipeline.engines.model import load_model
+from itool_pipeline.files.parts import Parts
+from itool_pipeline.training.data_file import read_preference_data, read_sft_data
+from itool_pipeline.training.job import FreshAdapter, PreferenceObjective, TrainingJob, TrainingResult
+from itool_pipeline.training.lora import continued_adapter, fresh_adapter
+from itool_pipeline.training.preference import preference_objective
+from itool_pipeline.training.processes import TrainingProcesses
+from itool_pipeline.training.sft import SFT
+from itool_pipeline.training.trainer import train_adapter
+
+
+def run_training_job(job: TrainingJob, progress: Progress = no_progress) -> TrainingResult:
+    """Train, write the adapter to `job.out`, and last the result to `job.result`.
+
+    A job that was killed goes on where its `parts` end, and ends with the same bytes. `progress` is called with
+    (optimizer steps done, total). Raises TrainingError or ModelError, with what to do.
+    """
+    main = TrainingProcesses().rank == 0  # of several, each takes its own GPU now, before anything is loaded
+    where = (job.optimizer, job.seed, job.parts, job.out)
+    how: dict[str, Any] = {"kernels": job.kernels, "progress": progress if main else no_progress}
+    if isinstance(job.objective, PreferenceObjective):
+        pairs, objective = read_preference_data(job.data), preference_objective(job.objective.loss)
+        result = train_adapter(start_model(job), pairs, objective, *where, **how)
+    else:
+        result = train_adapter(start_model(job), read_sft_data(job.data), SFT, *where, **how)
+    if main:
+        Parts(job.result.parent).write_json(job.result.name, asdict(result))
+    return result
+
+
+def start_model(job: TrainingJob) -> Any:
+    """peft's model: the base model frozen, with the adapter to be trained. Raises ModelError or TrainingError."""
+    base = load_model(job.base_model, job.compute, quantization=job.quantization).model
+    if isinstance(job.adapter, FreshAdapter):
+        return fresh_adapter(base, job.adapter.lora, job.adapter.seed)
+    return continued_adapter(base, job.adapter.directory)
