@@ -4,7 +4,7 @@ python -m itool_pipeline run demo        one experiment from data to report, the
 python -m itool_pipeline run demo --set iterations=1     the same with other keys, as an experiment of its own
 python -m itool_pipeline check           validate every experiment file
 python -m itool_pipeline sql "FROM …"    ask the database, read-only
-python -m itool_pipeline conformance demo     our BFCL verdicts against the benchmark's own command line
+python -m itool_pipeline conformance demo     our verdicts against a benchmark's own command line
 """
 
 from __future__ import annotations
@@ -126,17 +126,21 @@ def conformance(arguments: argparse.Namespace) -> int:
     """Compare our verdicts with those of the unmodified official command line; 1 when any differs."""
     from itool_pipeline.steps import conformance as step
 
-    environment = Path(arguments.environment).absolute()
+    environment, benchmark = Path(arguments.environment).absolute(), arguments.benchmark or next(iter(step.OPINIONS))
+    if benchmark not in step.OPINIONS:
+        raise ConfigError(f"--benchmark {benchmark}: only {', '.join(step.OPINIONS)} has a command line of its own")
     if arguments.answers:
-        judged = {Path(arguments.answers).name: step.judged_answers(Path(arguments.answers), storage_paths())}
+        judged = {
+            Path(arguments.answers).name: step.judged_answers(Path(arguments.answers), benchmark, storage_paths())
+        }
     elif arguments.experiment:
-        judged = step.judged_cases(arguments.experiment)
+        judged = step.judged_cases(arguments.experiment, benchmark)
     else:
         print("name an experiment that has been scored, or a file with --answers", file=sys.stderr)
         return 2
     different = 0
     for name, cases in judged.items():
-        text, found = step.compared(cases, storage_paths(), environment)
+        text, found = step.compared_verdicts(cases, benchmark, storage_paths(), environment)
         print(f"{name}\n{text}\n")
         different += found
     return 1 if different else 0
@@ -159,9 +163,10 @@ def _parser() -> argparse.ArgumentParser:
     asker = commands.add_parser("sql", help="ask the database, read-only")
     asker.add_argument("query")
     asker.set_defaults(command=sql)
-    conformer = commands.add_parser("conformance", help="compare our BFCL verdicts with the official command line's")
+    conformer = commands.add_parser("conformance", help="compare our verdicts with a benchmark's own command line")
     conformer.add_argument("experiment", nargs="?", help="every scored checkpoint of it")
     conformer.add_argument("--answers", help='a file of lines {"id": …, "result": …} instead')
+    conformer.add_argument("--benchmark", help="one that has a command line; by default the first")
     conformer.add_argument("--environment", default=".venv-conformance", help="where the official command line lives")
     conformer.set_defaults(command=conformance)
     return parser

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+from itool_pipeline.benchmarks.second_opinion import SecondOpinion
 from itool_pipeline.config import BenchmarkConfig, Experiment
 from itool_pipeline.core.types import Example, Progress
 from itool_pipeline.data.drawing import InCategory
@@ -134,6 +135,7 @@ class Benchmark(ABC, Generic[CaseT]):
     categories     in their order; others follow by name
     source_keys    keys of its section that say where the cases are from; the others say what is asked and how
     reserved       nothing that it asks may be trained on by any experiment, whether that asks for it or not
+    second_opinion  its own command line, to hold our verdicts against
     cases_version, scores_version  raised by hand when a change of its code changes its cases or its scores
     """
 
@@ -145,6 +147,7 @@ class Benchmark(ABC, Generic[CaseT]):
     source_keys: ClassVar[frozenset[str]] = frozenset()
     reserved: ClassVar[bool] = False
     row_checks: ClassVar[tuple[RowCheck, ...]] = ()
+    second_opinion: ClassVar[SecondOpinion | None] = None
     cases_version: ClassVar[str]
     scores_version: ClassVar[str]
 

@@ -1,26 +1,18 @@
-"""Our BFCL verdicts, of scored checkpoints or on a file of answers, beside those of the official command line."""
+"""Our verdicts, of scored checkpoints or on a file of answers, beside those of a benchmark's own command line."""
 
 from __future__ import annotations
 
-import json
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from itool_pipeline.benchmarks.bfcl.conformance import Conformance, JudgedCase, conformance, official_command
-from itool_pipeline.benchmarks.bfcl.conversations import MultiTurnBenchmark, tools_sandbox
-from itool_pipeline.benchmarks.bfcl.multi_turn_cases import load_multi_turn
-from itool_pipeline.benchmarks.bfcl.official_checker import OfficialChecker
-from itool_pipeline.benchmarks.bfcl.official_code import official_multi_turn
-from itool_pipeline.config import BFCL_MULTI_TURN
-from itool_pipeline.data.bfcl import load_bfcl
+from itool_pipeline.benchmarks.registry import BENCHMARKS
+from itool_pipeline.benchmarks.second_opinion import Conformance, ConformanceError, JudgedCase, SecondOpinion
 from itool_pipeline.data.rows import RowError, expect_that, json_object
 from itool_pipeline.data.streams import json_lines
-from itool_pipeline.data.wheels import BFCL, fetch_wheel, wheel_file
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.steps.artifact_files import CASES_FILE
 from itool_pipeline.steps.display import MARKDOWN, table
@@ -28,56 +20,48 @@ from itool_pipeline.steps.plan import checkpoints
 from itool_pipeline.steps.workspace import MissingInput, Workspace
 from itool_pipeline.store.paths import StoragePaths
 
+OPINIONS: dict[str, SecondOpinion] = {b.name: b.second_opinion for b in BENCHMARKS if b.second_opinion is not None}
+"""Benchmark → its command line, where it has one."""
+
 _SHOWN = 50
 
 
-def judged_cases(name: str) -> dict[str, list[JudgedCase]]:
-    """Checkpoint → its cases, for every checkpoint of the experiment that has been scored.
+def judged_cases(name: str, benchmark: str) -> dict[str, list[JudgedCase]]:
+    """Checkpoint → its cases, for every checkpoint of the experiment that has been scored on the benchmark.
 
     Raises StorageError when none has.
     """
     ws = Workspace.of(name, say=lambda line: print(line, file=sys.stderr))
     found = {}
     for checkpoint in checkpoints(ws.experiment.iterations):
+        asset = f"{benchmark}/{checkpoint}"
+        if not ws.has(asset):
+            continue
         try:
-            file = ws.input(f"bfcl/{checkpoint}").file(CASES_FILE)
+            file = ws.input(asset).file(CASES_FILE)
         except MissingInput:
             continue
         columns = ["case_id", "category", "output", "correct", "error_type"]
-        found[checkpoint] = [_of_row(row) for row in pq.read_table(file, columns=columns).to_pylist()]
+        rows = pq.read_table(file, columns=columns).to_pylist()
+        found[checkpoint] = [OPINIONS[benchmark].judged_case(row) for row in rows]
     if not found:
-        raise StorageError(f"no checkpoint of {name} has been scored; first: python -m itool_pipeline run {name}")
+        raise StorageError(
+            f"no checkpoint of {name} has been scored on {benchmark}; first: python -m itool_pipeline run {name}"
+        )
     return found
 
 
-def _of_row(row: Mapping[str, str]) -> JudgedCase:
-    multi_turn = row["category"] in BFCL_MULTI_TURN
-    result = json.loads(row["output"]) if multi_turn else row["output"]
-    return JudgedCase(row["case_id"], row["category"], result, bool(row["correct"]), row["error_type"])
-
-
-def judged_answers(file: Path, paths: StoragePaths) -> list[JudgedCase]:
+def judged_answers(file: Path, benchmark: str, paths: StoragePaths) -> list[JudgedCase]:
     """Our verdicts on a file of answers, `{"id": …, "result": …}` in a line as the benchmark's generation writes them.
 
-    Raises StorageError for a file that is not there, a line that is not of this layout, or a case that the benchmark
-    does not have.
+    Raises StorageError for a file that is not there or a line that is not of this layout, ConformanceError for a case
+    that the benchmark does not have.
     """
-    rows = list(_answers(file))
-    directory = fetch_wheel(BFCL, paths.downloads)
-    examples = {example.id: example for example in load_bfcl(directory).examples}
-    conversations = {case.id: case for case in load_multi_turn(directory)}
-    checker, judged = OfficialChecker(directory), []
-    with tools_sandbox(directory) as sandbox:
-        benchmark = MultiTurnBenchmark.of(directory, sandbox)
-        for key, result in rows:
-            if key in examples:
-                category, verdict = examples[key].category, checker.check(examples[key], result)
-            elif key in conversations:
-                category, verdict = conversations[key].category, benchmark.check(conversations[key], result)
-            else:
-                raise StorageError(f"{file}: BFCL has no case {key!r}")
-            judged.append(JudgedCase(key, category, result, verdict.correct, verdict.error_type))
-    return judged
+    answers = list(_answers(file))
+    try:
+        return OPINIONS[benchmark].judge_answers(answers, paths.downloads)
+    except ConformanceError as error:
+        raise ConformanceError(f"{file}: {error}") from error
 
 
 def _answers(file: Path) -> Iterator[tuple[str, Any]]:
@@ -94,14 +78,13 @@ def _answers(file: Path) -> Iterator[tuple[str, Any]]:
         yield row["id"], row["result"]
 
 
-def compared(cases: list[JudgedCase], paths: StoragePaths, environment: Path) -> tuple[str, int]:
-    """(text for people, number of cases that differ). The environment is made where it is not there."""
-    directory = fetch_wheel(BFCL, paths.downloads)
+def compared_verdicts(
+    cases: list[JudgedCase], benchmark: str, paths: StoragePaths, environment: Path
+) -> tuple[str, int]:
+    """(text for people, number of cases that differ)."""
     if not environment.is_dir():
         print(f"making {environment} for the official command line; this takes minutes", file=sys.stderr)
-    command = official_command(environment, wheel_file(BFCL, paths.downloads))
-    with tempfile.TemporaryDirectory(prefix="itool-conformance-") as folder:
-        found = conformance(cases, directory, official_multi_turn(directory), command, Path(folder))
+    found = OPINIONS[benchmark].compare_verdicts(cases, paths.downloads, environment)
     return _text(found), sum(len(category.different) for category in found)
 
 

@@ -23,6 +23,7 @@ from itool_pipeline.benchmarks.bfcl.official_checker import (
 from itool_pipeline.benchmarks.bfcl.official_errors import error_type, official_mistake, possible_types
 from itool_pipeline.benchmarks.bfcl.responder import judged_conversations
 from itool_pipeline.benchmarks.bfcl.rules import BFCL_RULES
+from itool_pipeline.benchmarks.bfcl.second_opinion import BfclCommandLine
 from itool_pipeline.benchmarks.types import Aggregate, Benchmark, Decided, Decision, Drawn, Examinee, Pool, RowCheck
 from itool_pipeline.config import BFCL_CATEGORIES, BFCL_MULTI_TURN, BfclConfig, BfclHalfData, Experiment
 from itool_pipeline.core.types import Example
@@ -71,6 +72,7 @@ class BfclBenchmark(Benchmark[Case]):
             errors_disagree,
         ),
     )
+    second_opinion = BfclCommandLine()
     cases_version = "1"
     scores_version = "7"
 

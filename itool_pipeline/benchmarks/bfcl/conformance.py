@@ -18,18 +18,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.benchmarks.bfcl.conversations import CHECKER_STOPPED, Result
+from itool_pipeline.benchmarks.bfcl.conversations import CHECKER_STOPPED
 from itool_pipeline.benchmarks.bfcl.official_checker import CHECKER_RAISED, DECODER_REFUSED
 from itool_pipeline.benchmarks.bfcl.official_code import OfficialMultiTurn
+from itool_pipeline.benchmarks.second_opinion import Conformance, ConformanceError, Difference, JudgedCase
 from itool_pipeline.calls.arithmetic import CodeRefused
 from itool_pipeline.config import BFCL_CATEGORIES, BFCL_MULTI_TURN
 from itool_pipeline.data.bfcl import FILE_PREFIX, questions_file
 from itool_pipeline.data.streams import json_rows
-from itool_pipeline.errors import ActionableError
 from itool_pipeline.files.hashes import joined_sha256
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
@@ -45,40 +44,6 @@ _PLAIN = (
     *(ast.Expression, ast.Call, ast.keyword, ast.Name, ast.Attribute, ast.expr_context),
     *(ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.UnaryOp, ast.unaryop),
 )
-
-
-class ConformanceError(ActionableError):
-    """The official command line could not be set up or did not score what it was given."""
-
-
-@dataclass(frozen=True, slots=True)
-class JudgedCase:
-    """An output with our verdict on it. `error_type` is empty when correct."""
-
-    id: str
-    category: str
-    result: Result
-    correct: bool
-    error_type: str
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A case on which the two disagree: `correct`, or the error's type, of either."""
-
-    id: str
-    ours: str
-    official: str
-
-
-@dataclass(frozen=True, slots=True)
-class Conformance:
-    """One category: how many verdicts were compared, which differ, and what was left out, with the reason."""
-
-    category: str
-    compared: int
-    different: tuple[Difference, ...]
-    left_out: tuple[tuple[str, str], ...]
 
 
 def conformance(

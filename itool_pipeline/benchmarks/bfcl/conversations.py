@@ -21,10 +21,8 @@ from itool_pipeline.benchmarks.bfcl.multi_turn_cases import MultiTurnCase
 from itool_pipeline.benchmarks.bfcl.official_checker import CaseVerdict
 from itool_pipeline.benchmarks.bfcl.official_code import OfficialMultiTurn, official_multi_turn
 from itool_pipeline.benchmarks.sandbox.sandbox import DEFAULT_LIMITS, Answer, Limits, Sandbox
+from itool_pipeline.benchmarks.second_opinion import Result
 from itool_pipeline.core.types import Example, Message
-
-Result = list[list[str]] | str
-"""The answers of each turn, step by step; or what ended the conversation: the benchmark's own layout of results."""
 
 INFERENCE_ERROR = "Error during inference: "
 """How the benchmark begins the result of a conversation that could not be held to its end."""

@@ -12,12 +12,12 @@ from pathlib import Path
 from itool_pipeline.benchmarks.bfcl.conversations import (
     Conversation,
     MultiTurnBenchmark,
-    Result,
     hold,
     tools_sandbox,
 )
 from itool_pipeline.benchmarks.bfcl.multi_turn_cases import MultiTurnCase
 from itool_pipeline.benchmarks.bfcl.official_checker import CaseVerdict
+from itool_pipeline.benchmarks.second_opinion import Result
 from itool_pipeline.benchmarks.types import Answers, Examinee
 from itool_pipeline.config import BfclConfig
 

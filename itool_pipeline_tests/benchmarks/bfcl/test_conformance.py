@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from itool_pipeline.benchmarks.bfcl import conformance as bc
-from itool_pipeline.benchmarks.bfcl.conformance import ConformanceError, Difference, JudgedCase, conformance
+from itool_pipeline.benchmarks.bfcl.conformance import conformance
 from itool_pipeline.benchmarks.bfcl.official_checker import CHECKER_RAISED, DECODER_REFUSED
 from itool_pipeline.benchmarks.bfcl.official_code import OfficialMultiTurn, official_multi_turn
+from itool_pipeline.benchmarks.second_opinion import ConformanceError, Difference, JudgedCase
 from itool_pipeline.data.bfcl import questions_file
 from itool_pipeline.files.storage_errors import StorageError
-from itool_pipeline.steps.conformance import compared, judged_answers
+from itool_pipeline.steps.conformance import compared_verdicts, judged_answers
 from itool_pipeline.store.paths import StoragePaths
 from itool_pipeline_tests.benchmarks.bfcl.gold_answers import answers
 from itool_pipeline_tests.conftest import ROOT
@@ -168,7 +169,7 @@ def answers_file(bfcl_dir: Path, tmp_path: Path) -> Path:
 
 
 def test_answers_from_a_file_get_our_verdicts(answers_file: Path, downloads_dir: Path) -> None:
-    found = judged_answers(answers_file, StoragePaths(downloads_dir.parent))
+    found = judged_answers(answers_file, "bfcl", StoragePaths(downloads_dir.parent))
     assert len(found) == 100
     assert 10 < sum(case.correct for case in found) < 90
     assert {case.correct == (case.error_type == "") for case in found} == {True}
@@ -179,7 +180,7 @@ def test_answers_may_hold_any_character_and_blank_lines_are_passed_over(tmp_path
     rows = [json.dumps({"id": f"irrelevance_{i}", "result": text}, ensure_ascii=False) for i, text in enumerate(said)]
     file = tmp_path / "answers.jsonl"
     file.write_text("\n".join(["", rows[0], "  ", rows[1], ""]), encoding="utf-8")
-    found = judged_answers(file, StoragePaths(downloads_dir.parent))
+    found = judged_answers(file, "bfcl", StoragePaths(downloads_dir.parent))
     assert [(case.id, case.result, case.correct) for case in found] == [
         ("irrelevance_0", said[0], True),
         ("irrelevance_1", said[1], False),
@@ -201,12 +202,12 @@ def test_a_line_in_another_layout_is_named(tmp_path: Path, line: bytes, reason: 
     file = tmp_path / "answers.jsonl"
     file.write_bytes(b'{"id": "irrelevance_0", "result": "x"}\n\n' + line)
     with pytest.raises(StorageError, match=rf"answers\.jsonl:3: {reason}"):
-        judged_answers(file, StoragePaths(tmp_path))
+        judged_answers(file, "bfcl", StoragePaths(tmp_path))
 
 
 def test_a_file_of_answers_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"there is no file .*answers\.jsonl"):
-        judged_answers(tmp_path / "answers.jsonl", StoragePaths(tmp_path))
+        judged_answers(tmp_path / "answers.jsonl", "bfcl", StoragePaths(tmp_path))
 
 
 @pytest.mark.fuzz
@@ -218,6 +219,6 @@ def test_the_official_command_line_gives_our_verdicts(bfcl_dir: Path, downloads_
     file = tmp_path / "answers.jsonl"
     file.write_text("".join(json.dumps({"id": k, "result": r}) + "\n" for k, r in answers(bfcl_dir, seed=2)))
     paths = StoragePaths(downloads_dir.parent)
-    text, different = compared(judged_answers(file, paths), paths, environment)
+    text, different = compared_verdicts(judged_answers(file, "bfcl", paths), "bfcl", paths, environment)
     assert different == 0, text
     assert "4441 verdicts compared" in text
