@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from itool_pipeline.benchmarks.bfcl.multi_turn_cases import MULTI_TURN, load_multi_turn
+from itool_pipeline.benchmarks.bfcl.multi_turn_cases import load_multi_turn
 from itool_pipeline.benchmarks.bfcl.official_code import official_multi_turn
+from itool_pipeline.config import BFCL_MULTI_TURN
 from itool_pipeline.data.bfcl import DATA_FOLDER, answers_file, questions_file
 
 
-@pytest.mark.parametrize("category", MULTI_TURN)
+@pytest.mark.parametrize("category", BFCL_MULTI_TURN)
 def test_tools_turns_and_answers_are_the_official_ones(
     bfcl_dir: Path, category: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
