@@ -19,9 +19,10 @@ from itool_pipeline.experiment_files import ConfigError
 HANDLED = {
     "itool_pipeline.calls.types.ToolCallSyntaxError": "what the model writes is judged by it, and never stops a run",
     "itool_pipeline.data.rows.RowError": "its reader puts the row into quarantine, with the reason",
+    "itool_pipeline.steps.workspace.UndeclaredInput": "a mistake of ours: the trace shows which step reads",
     "itool_pipeline.calls.arithmetic.CodeRefused": "the checker makes it the verdict on an output",
 }
-"""Errors that are not for people, and who takes them."""
+"""Errors that are not for people, and why."""
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(itool_pipeline.__path__, "itool_pipeline."))
 

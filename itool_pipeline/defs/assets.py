@@ -13,7 +13,7 @@ from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.benchmarks.types import Benchmark
 from itool_pipeline.config import MAX_ITERATIONS
 from itool_pipeline.defs.errors import explained
-from itool_pipeline.defs.metadata import shown
+from itool_pipeline.defs.metadata import data_version, shown
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.resources import GPU_POOL, GPU_TAGS, RunOptions, workspace
 from itool_pipeline.steps import pairs, prepare, replay_buffer, training
@@ -60,7 +60,7 @@ def step_asset(asset: str, body: Body, description: str, *, uses_model: bool = F
         if ws.has(asset):
             with explained():
                 produced = body(ws)
-            yield dg.MaterializeResult(metadata=shown(produced))
+            yield dg.MaterializeResult(metadata=shown(produced), data_version=data_version(produced))
         else:
             context.log.info(f"experiment {ws.experiment.name} has no {asset}")
 

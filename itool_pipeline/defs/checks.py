@@ -52,7 +52,7 @@ def step_check(
     def checked(context: dg.AssetCheckExecutionContext, options: RunOptions) -> Iterator[dg.AssetCheckResult]:
         ws = workspace(context.op_execution_context, options)
         if ws.has(asset):
-            with explained():
+            with explained(), ws.checking(name, asset, also_reads):
                 found = find(ws)
             for problem in found.problems[:_SHOWN]:
                 context.log.error(f"{name}: {problem}")

@@ -9,7 +9,7 @@ import dagster as dg
 from itool_pipeline.config import MAX_ITERATIONS
 from itool_pipeline.defs.assets import asset_key, group_of, op_name
 from itool_pipeline.defs.errors import explained
-from itool_pipeline.defs.metadata import shown
+from itool_pipeline.defs.metadata import data_version, shown
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.resources import GPU_POOL, GPU_TAGS, RunOptions, workspace
 from itool_pipeline.steps import report, trees
@@ -41,7 +41,7 @@ def graph_of(asset: str, compose: Callable[..., Any], description: str, kinds: t
 
 
 def _output(produced: Produced) -> dg.Output[None]:
-    return dg.Output(None, metadata=shown(produced))
+    return dg.Output(None, metadata=shown(produced), data_version=data_version(produced))
 
 
 def trees_asset(k: int) -> dg.AssetsDefinition:

@@ -25,6 +25,11 @@ def shown(produced: Produced) -> dict[str, Any]:
     }
 
 
+def data_version(produced: Produced) -> dg.DataVersion:
+    """The fingerprint: by it Dagster knows what was made anew, and what downstream of it is out of date."""
+    return dg.DataVersion(produced.artifact.fingerprint)
+
+
 def shown_value(value: Any, artifact: Artifact | None = None) -> Any:
     """One value of a step's metadata. A picture is a file of `artifact`."""
     if isinstance(value, dict) and set(value) == {MARKDOWN}:

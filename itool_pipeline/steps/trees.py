@@ -50,8 +50,9 @@ def plan_shards(ws: Workspace, k: int) -> list[int]:
         ws.artifacts.discard(asset, fingerprint, say=ws.say)
     if ws.artifacts.find(asset, fingerprint):
         return []
-    planned = shards(ws, k)
-    _check_context(ws, {key for shard in planned for key in shard})
+    with ws.producing(asset):
+        planned = shards(ws, k)
+        _check_context(ws, {key for shard in planned for key in shard})
     return list(range(len(planned)))
 
 
@@ -77,7 +78,8 @@ def search_shard(ws: Workspace, k: int, index: int) -> None:
         if ws.artifacts.find(asset, fingerprint) or parts.has(trees_file(index)):
             return
         start = time.monotonic()
-        trees = _search(ws, k, shards(ws, k)[index])
+        with ws.producing(asset):
+            trees = _search(ws, k, shards(ws, k)[index])
         parts.spend(f"shard_{index:05d}", time.monotonic() - start)
         nodes = [row for tree in trees for row in node_rows(tree)]
         # The trees come last: a shard that has them is whole.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from itool_pipeline.config import Experiment
@@ -37,9 +38,27 @@ class MissingInput(StepError):
     """A step was asked for before what it is made from."""
 
 
+class UndeclaredInput(Exception):
+    """A step or a check reads what it did not declare: a mistake of ours, which a fingerprint would not show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads at the moment, what it declared, and where: the message names all three."""
+
+    name: str
+    declared: frozenset[str]
+    declaration: str
+
+
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """One experiment in one run. `say` takes lines for people; `force` makes again what is asked for."""
+    """One experiment in one run. `say` takes lines for people; `force` makes again what is asked for.
+
+    While an asset is made (`producing`) or checked (`checking`), `input` gives what was declared for it and nothing
+    else, because only what is declared is in the fingerprint. Of the config nothing is guarded: what a step reads of
+    `experiment` must stand in its section of `plan`. Without a reader, as in a notebook, `input` gives everything.
+    """
 
     experiment: Experiment
     planned: Mapping[str, Planned]
@@ -49,6 +68,8 @@ class Workspace:
     say: Say
     run_id: str = ""
     force: bool = False
+    readers: list[Reader] = field(default_factory=list, compare=False)
+    """Who reads at the moment, the innermost last."""
 
     @staticmethod
     def of(name: str, *, say: Say, run_id: str = "", force: bool = False) -> Workspace:
@@ -61,8 +82,35 @@ class Workspace:
         """Whether the experiment has this asset; one with fewer iterations has not those of the later."""
         return asset in self.planned
 
+    def producing(self, asset: str) -> AbstractContextManager[None]:
+        """Inside, `input` gives what the plan declares as inputs of the asset."""
+        return self._reading(Reader(asset, frozenset(self.planned[asset].origin.inputs), "steps.plan.inputs_of"))
+
+    def checking(self, name: str, asset: str, also_reads: Collection[str] = ()) -> AbstractContextManager[None]:
+        """Inside, `input` gives the asset, what it is made from, and what the check `name` declares to read."""
+        declared = {asset, *self.planned[asset].origin.inputs, *also_reads}
+        return self._reading(Reader(f"the check {name} of {asset}", frozenset(declared), "also_reads in defs.checks"))
+
+    @contextmanager
+    def _reading(self, reader: Reader) -> Iterator[None]:
+        self.readers.append(reader)
+        try:
+            yield
+        finally:
+            self.readers.pop()
+
     def input(self, asset: str) -> Artifact:
-        """A finished input. Raises MissingInput when it has not been made, with the way to make it."""
+        """A finished input.
+
+        Raises MissingInput when it has not been made, with the way to make it, and UndeclaredInput when whoever reads
+        has not declared it.
+        """
+        if self.readers and asset not in self.readers[-1].declared:
+            reader = self.readers[-1]
+            raise UndeclaredInput(
+                f"{reader.name} reads {asset}, which it does not declare; it declares {sorted(reader.declared)}. "
+                f"Add it in {reader.declaration}, so that lineage and fingerprint know of it."
+            )
         planned = self.planned[asset]
         found = self.artifacts.find(asset, planned.fingerprint)
         if found is None:
@@ -77,9 +125,10 @@ class Workspace:
         planned = self.planned[asset]
         origin = replace(planned.origin, run_id=self.run_id)
         force = self.force if force is None else force
-        artifact, reused = reuse_or_make(
-            self.artifacts, asset, planned.fingerprint, make, origin=origin, force=force, say=self.say
-        )
+        with self.producing(asset):
+            artifact, reused = reuse_or_make(
+                self.artifacts, asset, planned.fingerprint, make, origin=origin, force=force, say=self.say
+            )
         self.record(artifact, reused=reused, tables=tables)
         how = "reused" if reused else f"made in {artifact.manifest.seconds:.0f} s"
         self.say(f"{asset} {planned.fingerprint}: {how}")

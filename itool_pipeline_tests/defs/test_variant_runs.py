@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from itool_pipeline.definitions import defs
 from itool_pipeline.experiment_files import load_experiment
@@ -36,6 +37,12 @@ def run(name: str) -> Workspace:
         checks = result.get_asset_check_evaluations()
     ws = Workspace.of(name, say=lambda _: None)
     made = {event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key}
+    versions = {
+        event.asset_key.to_user_string(): (event.step_materialization_data.materialization.tags or {})[DATA_VERSION_TAG]
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
+    }
+    assert versions == {asset: planned.fingerprint for asset, planned in ws.planned.items()}
     assert made == set(ws.planned), "all that the experiment has, and nothing of the iterations that it lacks"
     assert all(check.passed for check in checks)
     wanted = {key.to_user_string() for key in {check.asset_key for check in checks}}

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from itool_pipeline.experiment_files import ConfigError
+from itool_pipeline.steps import trees
 from itool_pipeline.steps.plan import plan
-from itool_pipeline.steps.workspace import MissingInput, Produced, Workspace
+from itool_pipeline.steps.workspace import MissingInput, Produced, UndeclaredInput, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.manifest import Artifact
 from itool_pipeline_tests.steps.by_hand import experiment, workspace
@@ -162,3 +163,56 @@ def test_a_workspace_of_an_experiment_file(tmp_path: Path, monkeypatch: pytest.M
     assert not ws.paths.root.exists()
     with pytest.raises(ConfigError, match=r"yours\.yaml: no such experiment"):
         Workspace.of("yours", say=lambda _: None)
+
+
+def test_a_step_that_reads_what_it_did_not_declare_stops(tmp_path: Path) -> None:
+    ws = workspace(tmp_path)
+    put(ws, "base_model")
+    put(ws, "examples")
+
+    def make(step: Step) -> dict[str, Any]:
+        ws.input("examples")  # declared
+        ws.input("base_model")
+        return {}
+
+    with pytest.raises(UndeclaredInput) as error:
+        ws.produce("splits", make)
+    assert str(error.value) == (
+        "splits reads base_model, which it does not declare; it declares ['examples']. "
+        "Add it in steps.plan.inputs_of, so that lineage and fingerprint know of it."
+    )
+    assert ws.input("base_model")  # nobody reads any more
+    assert ws.artifacts.find("splits", ws.planned["splits"].fingerprint) is None
+
+
+def test_a_step_that_the_curriculum_passes_by_may_not_read_the_data(tmp_path: Path) -> None:
+    ws = workspace(tmp_path, warmup={"curriculum": "none"})
+    put(ws, "splits")
+    with ws.producing("warmup/easy"), pytest.raises(UndeclaredInput, match="warmup/easy reads splits"):
+        ws.input("splits")
+
+
+def test_a_check_reads_its_asset_and_what_it_is_made_from_and_what_it_declares(tmp_path: Path) -> None:
+    ws = workspace(tmp_path)
+    for asset in ("base_model", "examples", "splits"):
+        put(ws, asset)
+    with ws.checking("no_leak", "splits"):
+        ws.input("splits")
+        ws.input("examples")
+        with pytest.raises(UndeclaredInput, match=r"the check no_leak of splits reads base_model.*also_reads in defs"):
+            ws.input("base_model")
+    with ws.checking("no_leak", "splits", also_reads=["base_model"]):
+        ws.input("base_model")
+
+
+def test_the_shards_of_a_search_read_under_the_guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ws = workspace(tmp_path, iterations=1)
+
+    def read_pairs(ws: Workspace, k: int) -> Any:
+        ws.input("iteration_1/pairs")
+
+    monkeypatch.setattr(trees, "shards", read_pairs)
+    with pytest.raises(UndeclaredInput, match="iteration_1/trees reads iteration_1/pairs"):
+        trees.plan_shards(ws, 1)
+    with pytest.raises(UndeclaredInput, match="iteration_1/trees reads iteration_1/pairs"):
+        trees.search_shard(ws, 1, 0)
