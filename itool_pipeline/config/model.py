@@ -24,8 +24,12 @@ class HubModel(Section):
 
 
 class ComputeConfig(Section):
-    """Where and how the model computes. Does not change what is computed, except by rounding."""
+    """Where and how the model computes. Does not change what is computed, except by rounding.
 
+    Rounding decides which token is drawn now and then, so all but the cache's size is part of what an artifact is.
+    """
+
+    engine: Literal["transformers"] = Field("transformers", description="what samples, scores and answers")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="auto: bf16 where the device has the instructions, fp32 elsewhere"

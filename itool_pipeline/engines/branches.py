@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import Fragment, SampleRequest
-
-if TYPE_CHECKING:
-    from itool_pipeline.engines.transformers_engine import Sampling
+from itool_pipeline.engines.types import Sampling
 
 _INCOMPLETE = "\ufffd"
 """What tokenizers decode the beginning of a multi-byte character to."""
 
 
-def draw(logits: torch.Tensor, uniforms: Any, sampling: Sampling) -> tuple[list[int], list[float]]:
+def draw_tokens(logits: torch.Tensor, uniforms: Any, sampling: Sampling) -> tuple[list[int], list[float]]:
     """One token for each row of `logits` [M, V] by inverse CDF from `uniforms` [M] in [0, 1).
 
     Returns token ids, and their natural log-probabilities at temperature 1 over the whole vocabulary.

@@ -1,10 +1,13 @@
-"""The search's policy on transformers: CPU or one GPU, prompts kept as KV (see core/policy.py for what is asked)."""
+"""The engine on transformers: CPU or one GPU, prompts kept as KV (see core/policy.py for what is asked).
+
+A request's answer does not depend on the others of its batch but for rounding: a row of a batch is one request, all of
+its branches are columns of that row, and a mask says which columns each token sees.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,26 +16,17 @@ import torch
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import Fragment, SampleRequest, ScoreRequest
 from itool_pipeline.core.token_trie import ancestor_mask, pack_row
-from itool_pipeline.engines.branches import Branch, draw
+from itool_pipeline.engines.branches import Branch, draw_tokens
 from itool_pipeline.engines.model import LoadedModel
 from itool_pipeline.engines.tree_attention import NAME, PrefillCache, TreeCache
+from itool_pipeline.engines.types import Sampling
 
 _LOGIT_ROWS = 512
 """Rows of logits computed at once; a vocabulary of 128k in fp32 makes that 256 MiB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How fragments are drawn. Log-probabilities are always those at temperature 1 over the whole vocabulary."""
-
-    temperature: float = 1.5
-    top_k: int = 50
-    top_p: float = 1.0
-    max_fragment_tokens: int = 32
-
-
 class TransformersEngine:
-    """Implements `core.policy.Policy`.
+    """Implements `engines.types.Engine`.
 
     batch_tokens  bound on prompt tokens of one forward pass
     cache_bytes   bound on the prompts' keys and values; the prompts used longest ago are dropped first
@@ -48,6 +42,7 @@ class TransformersEngine:
         batch_tokens: int = 8192,
         cache_bytes: int = 2 << 30,
     ) -> None:
+        self._loaded = loaded
         self._model = loaded.model
         self._model.set_attn_implementation(NAME)
         self._decoder: Any = loaded.model.get_decoder()
@@ -77,8 +72,29 @@ class TransformersEngine:
                 answers[index] = answer
         return answers
 
+    def answer(self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int) -> list[tuple[int, ...]]:
+        """The likeliest next token, again and again, for all prompts in one batch. Raises ValueError for an empty one.
+
+        The end token is not part of the result, nor is the beginning of a character that the limit cuts in two. An
+        answer is a fragment that no termination character ends. Rows are dropped as they finish, where transformers'
+        `generate` computes all of them until the last is done.
+        """
+        greedy = TransformersEngine(
+            self._loaded,
+            FragmentRule(""),
+            Sampling(temperature=1.0, top_k=1, max_fragment_tokens=max_new_tokens),
+            end_tokens=self._end_tokens,
+            batch_tokens=len(prompts) * (max(map(len, prompts)) + max_new_tokens),
+        )
+        answers = greedy.sample([SampleRequest(prompt, (), "", 1, seed=0) for prompt in prompts])
+        return [fragment.token_ids[:-1] if fragment.finished else fragment.token_ids for (fragment,) in answers]
+
     def _chunks(self, prompts: Sequence[tuple[int, ...]], extra: Sequence[int]) -> Iterator[list[int]]:
-        """Indices in batches of similar length, each within `batch_tokens` once padded."""
+        """Indices in batches of similar length, each within `batch_tokens` once padded.
+
+        Shortest first, so that the row which decides whether the next still fits is always the next itself. What is
+        too long alone is a batch of one: it is tried, and the memory decides.
+        """
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]) + extra[i], i))
         chunk: list[int] = []
         for index in order:
@@ -121,6 +137,8 @@ class TransformersEngine:
         for i, (row, column, _) in enumerate(wanted):
             by_slot[slot[row, column]].append(i)
         values = [0.0] * len(wanted)
+        # The head is applied where something is asked for, each place once: continuations that share a beginning ask
+        # several tokens of one place. In parts, because logits are as wide as the vocabulary.
         for start in range(0, len(places), _LOGIT_ROWS):
             part = places[start : start + _LOGIT_ROWS]
             rows, columns = (torch.tensor(axis, device=self._device) for axis in zip(*part, strict=True))
@@ -150,13 +168,17 @@ class TransformersEngine:
     def _sample(self, requests: Sequence[SampleRequest]) -> list[list[Fragment]]:
         branches = [[Branch(request, uniforms) for uniforms in self._uniforms(request)] for request in requests]
         count = max(r.count for r in requests)
+        # What all branches of a row share beyond the cached prompt: its last token, which was left out of the cache
+        # because its output is wanted, and the response so far.
         chains = [(r.prompt[-1], *r.response) for r in requests]
         width = max(map(len, chains))
         limit = self._sampling.max_fragment_tokens
+        # The last token of a fragment is drawn and never read, so `limit - 1` columns for each branch are enough.
         cache = TreeCache(self._prefix_kv([r.prompt for r in requests]), width + (limit - 1) * count)
         logits = self._chain_logits(cache, chains, [len(r.prompt) - 1 for r in requests], width)
         logits = logits[:, None].expand(-1, count, -1)
-        first = np.array([[len(r.prompt) + len(r.response)] for r in requests])
+        first = np.array([[len(r.prompt) + len(r.response)] for r in requests])  # [B, 1], position of the first drawn
+        # [B, Q, columns behind the prompt]: what each branch sees. At first the chain, the same for all of a row.
         seen = torch.zeros(len(requests), count, width, dtype=torch.bool, device=self._device)
         for row, chain in enumerate(chains):
             seen[row, :, : len(chain)] = True
@@ -167,15 +189,19 @@ class TransformersEngine:
             if not rows or step + 1 == limit:
                 break
             if len(rows) <= len(growing) // 2:  # dropping rows copies the cache, so not for every row
+                # Done rows go from everything that has a row: branches, tokens, positions, mask and cache.
                 growing, tokens, first = [growing[i] for i in rows], tokens[rows], first[rows]
                 kept = torch.tensor(rows, device=self._device)
                 seen = seen[kept]
                 cache.keep_rows(kept)
+            # Done branches go too: `columns` says for each that stays where it stood, and its token and its row of
+            # `seen` are gathered from there. In the cache nothing moves; what nobody sees any more just stays.
             columns = _unfinished(growing)
             growing = [[b for b in row if not b.done] for row in growing]
             tokens = np.take_along_axis(tokens, columns, axis=1)
             at = torch.from_numpy(columns).to(self._device)
             own = torch.eye(columns.shape[1], dtype=torch.bool, device=self._device).expand(len(growing), -1, -1)
+            # The tokens drawn now become Q new columns, and each branch sees its own of them.
             seen = torch.cat([seen.gather(1, at[:, :, None].expand(-1, -1, seen.shape[2])), own], dim=-1)
             hidden = self._forward(cache, tokens, np.broadcast_to(first + step, tokens.shape).copy(), seen)
             logits = self._head(hidden).float()
@@ -205,7 +231,7 @@ class TransformersEngine:
             return tokens
         uniforms = np.array([rows[i][j].uniforms[step] for i, j in places])
         at = tuple(torch.tensor(axis, device=self._device) for axis in zip(*places, strict=True))
-        ids, logprobs = draw(logits[at], uniforms, self._sampling)
+        ids, logprobs = draw_tokens(logits[at], uniforms, self._sampling)
         for (i, j), token, logprob in zip(places, ids, logprobs, strict=True):
             tokens[i, j] = token
             rows[i][j].append(token, logprob, self._tokenizer, self._rule, self._end_tokens, step + 1 == limit)
@@ -217,13 +243,16 @@ class TransformersEngine:
         return rng.random((request.count, self._sampling.max_fragment_tokens))
 
     def _prefix_kv(self, prompts: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
-        """Keys and values of each prompt but for its last token, from the cache or computed now."""
+        """Keys and values of each prompt but for its last token, from the cache or computed now.
+
+        All prompts of one call are held until it ends, however many there are; the bound holds between calls.
+        """
         missing = sorted({p for p in prompts if p not in self._prefixes}, key=lambda p: (len(p), p))
         sizes = [0] * len(missing)
         computed: dict[tuple[int, ...], torch.Tensor] = {}
         for chunk in self._chunks(missing, sizes):
             computed.update(self._prefill([missing[i] for i in chunk]))
-        for prompt in prompts:
+        for prompt in prompts:  # taken out and put back at the end: the order is that of last use
             self._prefixes[prompt] = self._prefixes.pop(prompt) if prompt in self._prefixes else computed[prompt]
         found = [self._prefixes[prompt] for prompt in prompts]
         held = sum(p.nbytes for p in self._prefixes.values())

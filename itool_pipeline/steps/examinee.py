@@ -10,7 +10,7 @@ from itool_pipeline.config import BenchmarkConfig
 from itool_pipeline.core.types import Example, Progress
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.files.parts import Parts
-from itool_pipeline.steps.models import chat, context_tokens, inference_model, require_context
+from itool_pipeline.steps.models import chat, context_tokens, inference_engine, require_context
 from itool_pipeline.steps.plan import checkpoints
 from itool_pipeline.steps.workspace import Workspace
 
@@ -75,10 +75,8 @@ class ModelExaminee:
 
     def answer_batch(self, prompts: Mapping[str, Prompt]) -> Answers:
         """Key → the greedy answer to one batch of prompts."""
-        from itool_pipeline.engines.generate import generate_greedy  # torch
-
-        model = inference_model(self.ws, checkpoints()[self.checkpoint])
-        rows = generate_greedy(model, list(prompts.values()), self.settings.max_new_tokens, self.template.end_token)
+        engine = inference_engine(self.ws, checkpoints()[self.checkpoint], self.template)
+        rows = engine.answer(list(prompts.values()), self.settings.max_new_tokens)
         return {key: self.template.text(row) for key, row in zip(prompts, rows, strict=True)}
 
 

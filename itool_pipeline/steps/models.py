@@ -1,4 +1,4 @@
-"""The model at a checkpoint, as the steps use it.
+"""The model at a checkpoint, as the steps use it: its template, its context, and the engine that answers.
 
 Torch is imported where it is used: it takes seconds, and Dagster loads the steps' modules to draw the graph.
 """
@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from itool_pipeline.config import ComputeConfig
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.data.base_model import base_model_path
 from itool_pipeline.engines.chat import Chat
+from itool_pipeline.engines.factory import make_engine
+from itool_pipeline.engines.types import Engine, EngineSettings, Sampling
 from itool_pipeline.steps.workspace import StepError, Workspace
-
-if TYPE_CHECKING:
-    from itool_pipeline.engines.model import LoadedModel
-    from itool_pipeline.engines.transformers_engine import TransformersEngine
 
 ADAPTER = "adapter"
 """Directory of the LoRA adapter in a checkpoint's artifact. A checkpoint that nothing was trained for has none."""
@@ -63,40 +59,22 @@ def adapter_dir(ws: Workspace, checkpoint: str) -> Path | None:
     return directory if directory.is_dir() else None
 
 
-_kept: dict[tuple[Path, Path | None, ComputeConfig], LoadedModel] = {}
-"""The model that was last loaded to infer with, if it is still needed: scoring, buffer and shards follow each other."""
-
-
-def inference_model(ws: Workspace, checkpoint: str) -> LoadedModel:
-    """The model at `checkpoint`, its adapter merged. One model is kept for the next step of this process."""
-    from itool_pipeline.engines.model import load_model
-
-    directory, adapter, compute = base_dir(ws), adapter_dir(ws, checkpoint), ws.experiment.compute
-    key = (directory, adapter, compute)
-    if key not in _kept:
-        release_model()
-        ws.say(f"loading the model at {checkpoint}")
-        _kept[key] = load_model(directory, compute, adapter=adapter, merge=True)
-    return _kept[key]
-
-
-def release_model() -> None:
-    """Give back the memory of the model that is kept; training needs it."""
-    _kept.clear()
-
-
-def search_engine(ws: Workspace, checkpoint: str) -> tuple[TransformersEngine, Chat]:
-    """The policy at `checkpoint` as the search asks for it, and the chat template that renders its prompts."""
-    from itool_pipeline.engines.transformers_engine import Sampling, TransformersEngine
-
-    loaded, e = inference_model(ws, checkpoint), ws.experiment
-    template, s = Chat(loaded.tokenizer, e.prompt.tools), e.search
-    engine = TransformersEngine(
-        loaded,
-        FragmentRule(s.terminators),
+def inference_engine(ws: Workspace, checkpoint: str, template: Chat) -> Engine:
+    """The model at `checkpoint`, on the engine that the config names. `template` renders the prompts that it gets."""
+    e, s = ws.experiment, ws.experiment.search
+    settings = EngineSettings(
+        base_dir(ws),
+        adapter_dir(ws, checkpoint),
+        e.compute,
         Sampling(s.temperature, s.top_k, s.top_p, s.max_fragment_tokens),
-        end_tokens=frozenset({template.end_token}),
-        batch_tokens=e.compute.batch_tokens,
-        cache_bytes=int(e.compute.prefix_cache_gib * 2**30),
+        FragmentRule(s.terminators),
+        template.end_token,
+        name=checkpoint,
     )
-    return engine, template
+    return make_engine(settings, ws.say)
+
+
+def search_engine(ws: Workspace, checkpoint: str) -> tuple[Engine, Chat]:
+    """The policy at `checkpoint` as the search asks for it, and the chat template that renders its prompts."""
+    template = chat(ws)
+    return inference_engine(ws, checkpoint, template), template

@@ -172,7 +172,10 @@ def plan(experiment: Experiment) -> dict[str, Planned]:
 
 
 def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
-    """The part of the config that decides what `asset` is; `content` stands for the local data."""
+    """The part of the config that decides what `asset` is; `content` stands for the local data.
+
+    A step reads of the config what stands here for its kind, and nothing else: no guard watches this.
+    """
     kind = step_kind(asset)
     if kind == "cases":
         return {"source": BY_NAME[asset.removesuffix("_cases")].source(e), "prompt": e.prompt}
@@ -181,7 +184,6 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
     stagewise = e.warmup.curriculum not in ("mixed", "none")
     # A stage is the same wherever the curriculum ends after it.
     warmup = e.warmup.model_copy(update={"curriculum": "easy_to_hard"}) if stagewise else e.warmup
-    numerics = _numerics(e)
     sections: dict[str, Mapping[str, Any]] = {
         "base_model": {"model": e.model, "wheel": SMOLLM2.sha256 if e.model.type == "smollm2_wheel" else ""},
         "examples": {
@@ -194,16 +196,16 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
             "seed": e.seed,
         },
         "splits": {"split": e.split, "buffer_fraction": e.replay_buffer.fraction, "seed": e.seed},
-        "warmup": {"warmup": warmup, "seed": e.seed, "compute": numerics},
-        "replay_buffer": {"replay_buffer": e.replay_buffer, "seed": e.seed, "compute": numerics},
-        "trees": {"search": e.search, "seed": e.seed, "compute": numerics},
+        "warmup": {"warmup": warmup, "seed": e.seed, "compute": _numerics(e)},
+        "replay_buffer": {"replay_buffer": e.replay_buffer, "seed": e.seed, "compute": _inference(e)},
+        "trees": {"search": e.search, "seed": e.seed, "compute": _inference(e)},
         "pairs": {"pairs": e.pairs},
         "policy": {
             "preference": e.preference,
             "lora": e.warmup.lora,
             "validation_fraction": e.split.validation_fraction,
             "seed": e.seed,
-            "compute": numerics,
+            "compute": _numerics(e),
         },
         "report": {"experiment": e.name, "description": e.description},
     }
@@ -215,12 +217,17 @@ def _asked(e: Experiment, benchmark: Benchmark[Any]) -> Mapping[str, Any]:
     settings = benchmark.settings(e)
     assert settings is not None
     asked = settings.model_dump(mode="json", exclude=set(benchmark.source_keys))
-    return {"asked": asked, "seed": e.seed, "compute": _numerics(e)}
+    return {"asked": asked, "seed": e.seed, "compute": _inference(e)}
 
 
 def _numerics(e: Experiment) -> Mapping[str, Any]:
     """Of `compute`, what numbers depend on."""
     return {"device": e.compute.device, "dtype": e.compute.dtype, "batch_tokens": e.compute.batch_tokens}
+
+
+def _inference(e: Experiment) -> Mapping[str, Any]:
+    """The same where an engine samples, scores or answers: two engines round differently. Training uses none."""
+    return {**_numerics(e), "engine": e.compute.engine}
 
 
 def data_content(experiment: Experiment) -> str:

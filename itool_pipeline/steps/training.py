@@ -14,10 +14,11 @@ from typing import Any, Literal
 from itool_pipeline.config import OptimizerConfig
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.splits import validation_ids
+from itool_pipeline.engines.factory import release_engines
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.artifact_files import PAIRS_FILE
 from itool_pipeline.steps.display import loss_plot
-from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir, chat, release_model
+from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir, chat
 from itool_pipeline.steps.plan import STAGES, passes_on, policy_before
 from itool_pipeline.steps.prepare import each_training_example, split_rows
 from itool_pipeline.steps.workspace import Produced, Workspace
@@ -144,7 +145,7 @@ def _train(
         result=parts.path(JOB_RESULT).absolute(),
     )
     ws.say(f"training from {before} by the job {parts.write_json(JOB, job)}")
-    release_model()
+    release_engines()
     return run_training_job(job, ws.progress("optimizer steps"))
 
 

@@ -22,7 +22,8 @@ from itool_pipeline.data.base_model import base_model_path, prepare_base_model
 from itool_pipeline.data.sources import load_data
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.model import LoadedModel, load_model
-from itool_pipeline.engines.transformers_engine import Sampling, TransformersEngine
+from itool_pipeline.engines.transformers_engine import TransformersEngine
+from itool_pipeline.engines.types import Sampling
 from itool_pipeline.store.paths import storage_paths
 from itool_pipeline.training.items import PreferenceRow, SftItem, TokenPair
 from itool_pipeline.training.log_probs import TokenLogProbs

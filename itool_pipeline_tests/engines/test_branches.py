@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import Fragment, SampleRequest
-from itool_pipeline.engines.branches import Branch, draw
+from itool_pipeline.engines.branches import Branch, draw_tokens
 from itool_pipeline.engines.model import load_tokenizer
-from itool_pipeline.engines.transformers_engine import Sampling
+from itool_pipeline.engines.types import Sampling
 
 GRID = (np.arange(20_000) + 0.5) / 20_000
 """Uniform numbers as even as they can be: shares then differ from probabilities by less than one grid step a token."""
@@ -28,7 +28,7 @@ NO_END: frozenset[int] = frozenset()
 def shares(probabilities: Sequence[float], sampling: Sampling) -> list[float]:
     """How often each token is drawn over the even grid, for logits whose softmax is `probabilities`."""
     logits = torch.tensor(probabilities, dtype=torch.float64).log().float()[None].expand(len(GRID), -1)
-    tokens, _ = draw(logits, GRID, sampling)
+    tokens, _ = draw_tokens(logits, GRID, sampling)
     return [tokens.count(token) / len(GRID) for token in range(len(probabilities))]
 
 
@@ -61,7 +61,7 @@ def test_shares_are_the_softmax(logits: list[float], temperature: float) -> None
     values = np.array(logits) / temperature
     expected = np.exp(values - values.max()) / np.exp(values - values.max()).sum()
     rows = torch.tensor(logits)[None].expand(len(GRID), -1)
-    tokens, _ = draw(rows, GRID, Sampling(temperature=temperature))
+    tokens, _ = draw_tokens(rows, GRID, Sampling(temperature=temperature))
     counted = np.bincount(tokens, minlength=len(logits)) / len(GRID)
     # Of an even grid, an interval holds its share of the points, but for one at its ends.
     assert np.abs(counted - expected).max() <= 1.001 / len(GRID)
@@ -69,13 +69,13 @@ def test_shares_are_the_softmax(logits: list[float], temperature: float) -> None
 
 def test_rows_are_drawn_each_by_its_own_number() -> None:
     logits = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [0.7, 0.2, 0.1], [0.7, 0.2, 0.1]]).log()
-    tokens, _ = draw(logits, np.array([0.0, 0.0, 0.75, 0.95]), Sampling(temperature=1.0))
+    tokens, _ = draw_tokens(logits, np.array([0.0, 0.0, 0.75, 0.95]), Sampling(temperature=1.0))
     assert tokens == [0, 2, 1, 2]
 
 
 def test_log_probs_are_at_temperature_one_over_the_whole_vocabulary() -> None:
     logits = torch.tensor([[0.5, 0.3, 0.2]]).log().expand(2, -1) + 7.0
-    tokens, log_probs = draw(logits, np.array([0.1, 0.9]), Sampling(temperature=3.0, top_k=2))
+    tokens, log_probs = draw_tokens(logits, np.array([0.1, 0.9]), Sampling(temperature=3.0, top_k=2))
     assert tokens == [0, 1]
     assert log_probs == pytest.approx([math.log(0.5), math.log(0.3)], abs=1e-5)
 
@@ -84,7 +84,7 @@ def test_log_probs_are_at_temperature_one_over_the_whole_vocabulary() -> None:
 def test_the_largest_uniform_number_draws_a_permitted_token(top_p: float) -> None:
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05, 0.0]]).log()
     permitted = {0.3: 0, 0.5: 0, 0.7: 1, 0.9: 2, 1.0: 3}[top_p]
-    tokens, _ = draw(logits, np.array([np.nextafter(1.0, 0.0)]), Sampling(temperature=1.0, top_p=top_p))
+    tokens, _ = draw_tokens(logits, np.array([np.nextafter(1.0, 0.0)]), Sampling(temperature=1.0, top_p=top_p))
     assert tokens == [permitted]
 
 

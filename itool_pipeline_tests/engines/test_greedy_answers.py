@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from itool_pipeline.engines.generate import generate_greedy
+from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.engines.model import LoadedModel
+from itool_pipeline.engines.transformers_engine import TransformersEngine
+from itool_pipeline.engines.types import Sampling
 
 NEVER = 1
 """A token that these greedy answers do not hold."""
@@ -32,6 +34,12 @@ def greedy(model: Any, prompt: tuple[int, ...], count: int) -> tuple[int, ...]:
     return tuple(tokens[len(prompt) :])
 
 
+def answers_of(loaded: LoadedModel, prompts: list[tuple[int, ...]], count: int, end: int) -> list[tuple[int, ...]]:
+    """Of an engine whose fragments are short, end early and are drawn wildly: nothing of that is for answers."""
+    wild = Sampling(temperature=9.0, top_k=99, max_fragment_tokens=3)
+    return TransformersEngine(loaded, FragmentRule("etaoin,"), wild, end_tokens=frozenset({end})).answer(prompts, count)
+
+
 @pytest.fixture(scope="module")
 def expected(plain_model: Any) -> list[tuple[int, ...]]:
     return [greedy(plain_model, prompt, 12) for prompt in PROMPTS]
@@ -40,8 +48,8 @@ def expected(plain_model: Any) -> list[tuple[int, ...]]:
 def test_a_batch_answers_as_each_prompt_alone(loaded: LoadedModel, expected: list[tuple[int, ...]]) -> None:
     assert all(NEVER not in row for row in expected)
     assert len(set(expected)) == len(PROMPTS)
-    assert generate_greedy(loaded, PROMPTS, 12, NEVER) == expected
-    assert [generate_greedy(loaded, [prompt], 12, NEVER)[0] for prompt in PROMPTS] == expected
+    assert answers_of(loaded, PROMPTS, 12, NEVER) == expected
+    assert [answers_of(loaded, [prompt], 12, NEVER)[0] for prompt in PROMPTS] == expected
 
 
 def test_answers_stop_before_the_end_token(loaded: LoadedModel, expected: list[tuple[int, ...]]) -> None:
@@ -50,17 +58,17 @@ def test_answers_stop_before_the_end_token(loaded: LoadedModel, expected: list[t
     cut = [row[: row.index(end)] if end in row else row for row in expected]
     assert len(cut[2]) <= 4
     assert any(len(row) == 12 for row in cut)
-    assert generate_greedy(loaded, PROMPTS, 12, end) == cut
+    assert answers_of(loaded, PROMPTS, 12, end) == cut
 
 
 def test_an_answer_may_be_empty(loaded: LoadedModel, expected: list[tuple[int, ...]]) -> None:
-    assert generate_greedy(loaded, [PROMPTS[0]], 5, expected[0][0]) == [()]
+    assert answers_of(loaded, [PROMPTS[0]], 5, expected[0][0]) == [()]
 
 
 def test_a_character_that_the_limit_cuts_in_two_is_left_out(loaded: LoadedModel, plain_model: Any) -> None:
     whole = greedy(plain_model, ENDS_IN_HALF_A_CHARACTER, 12)
     assert loaded.tokenizer.decode(whole).endswith("\ufffd")
-    (answer,) = generate_greedy(loaded, [ENDS_IN_HALF_A_CHARACTER], 12, NEVER)
+    (answer,) = answers_of(loaded, [ENDS_IN_HALF_A_CHARACTER], 12, NEVER)
     assert answer == whole[: len(answer)]
     assert len(answer) < 12
     assert not loaded.tokenizer.decode(answer).endswith("\ufffd")

@@ -11,8 +11,9 @@ import pytest
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import Fragment, SampleRequest, ScoreRequest
 from itool_pipeline.engines.model import LoadedModel
-from itool_pipeline.engines.transformers_engine import Sampling, TransformersEngine
+from itool_pipeline.engines.transformers_engine import TransformersEngine
 from itool_pipeline.engines.tree_attention import TreeCache
+from itool_pipeline.engines.types import Sampling
 from itool_pipeline_tests.engines.conftest import PlainLogProbs
 
 TERMINATORS = "kq,.)"

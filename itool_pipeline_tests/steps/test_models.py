@@ -1,18 +1,39 @@
-"""One model is kept from step to step, and given back before training."""
+"""One model is kept from step to step, and given back before training. What the model can read at once."""
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from itool_pipeline.engines import model as engine_model
+from itool_pipeline.engines import transformers_engine
+from itool_pipeline.engines.factory import release_engines
 from itool_pipeline.steps import models, training
 from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.training.job import SftObjective
 from itool_pipeline_tests.steps.by_hand import put_model, workspace
+from itool_pipeline_tests.steps.without_model import Template
+
+
+class Model:
+    """In place of a loaded model."""
+
+
+class Engine:
+    """In place of the engine: the model that it was made with."""
+
+    def __init__(self, loaded: object, rule: Any, sampling: Any, **_: Any) -> None:
+        self.loaded = loaded
+
+
+def model_at(ws: Workspace, checkpoint: str) -> object:
+    engine: Any = models.search_engine(ws, checkpoint)[0]
+    return engine.loaded
 
 
 @pytest.fixture
@@ -22,12 +43,14 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def load(directory: Path, compute: Any, *, adapter: Path | None = None, **_: Any) -> object:
         loaded.append(str(adapter))
-        return object()
+        return Model()
 
     monkeypatch.setattr(engine_model, "load_model", load)
+    monkeypatch.setattr(transformers_engine, "TransformersEngine", Engine)
     monkeypatch.setattr(models, "base_dir", lambda ws: Path("base"))
     monkeypatch.setattr(models, "adapter_dir", lambda ws, checkpoint: Path(checkpoint))
-    models.release_model()
+    monkeypatch.setattr(models, "chat", lambda ws: Template())
+    release_engines()
     return loaded
 
 
@@ -37,21 +60,28 @@ def ws(tmp_path: Path) -> Workspace:
 
 
 def test_the_same_checkpoint_is_loaded_once_and_another_takes_its_place(ws: Workspace, loads: list[str]) -> None:
-    first = models.inference_model(ws, "warmup/hard")
-    assert models.inference_model(ws, "warmup/hard") is first
-    assert models.inference_model(ws, "iteration_1/policy") is not first
-    assert models.inference_model(ws, "warmup/hard") is not first
+    first = model_at(ws, "warmup/hard")
+    assert model_at(ws, "warmup/hard") is first
+    assert model_at(ws, "iteration_1/policy") is not first
+    assert model_at(ws, "warmup/hard") is not first
     assert loads == ["warmup/hard", "iteration_1/policy", "warmup/hard"]
+
+
+def test_the_model_is_shared_and_the_engine_is_not(ws: Workspace, loads: list[str]) -> None:
+    one, other = (models.search_engine(ws, "warmup/hard")[0] for _ in range(2))
+    assert one is not other
+    assert len(loads) == 1
 
 
 def test_training_starts_with_the_memory_given_back(
     ws: Workspace, loads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models.inference_model(ws, "warmup/hard")
-    kept: list[int] = []
+    kept = weakref.ref(model_at(ws, "warmup/hard"))
+    assert kept() is not None
 
     def run(*_: Any) -> Any:
-        kept.append(len(models._kept))
+        gc.collect()
+        assert kept() is None
         raise InterruptedError
 
     monkeypatch.setattr(training, "base_dir", lambda ws: Path("base"))
@@ -60,7 +90,6 @@ def test_training_starts_with_the_memory_given_back(
     step = Step("iteration_1/policy", "f" * 16, tmp_path / "target", tmp_path / "work", None)
     with pytest.raises(InterruptedError):
         training._train(ws, step.asset, "warmup/hard", step, SftObjective(), ws.experiment.warmup.optimizer)
-    assert kept == [0]
 
 
 @pytest.mark.parametrize(

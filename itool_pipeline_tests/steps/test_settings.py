@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from itool_pipeline.config import MctsConfig, SamplingConfig
+from itool_pipeline.engines import model as engine_model
 from itool_pipeline.engines import transformers_engine
 from itool_pipeline.steps import models, trees
 from itool_pipeline.steps.replay_buffer import replay_buffer
@@ -42,14 +43,12 @@ class Recorder:
 
 @pytest.fixture(autouse=True)
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Loaded:
-        tokenizer = None
-
     class Template:
         end_token = 2
 
-    monkeypatch.setattr(models, "inference_model", lambda ws, checkpoint: Loaded())
-    monkeypatch.setattr(models, "Chat", lambda tokenizer, tools: Template())
+    monkeypatch.setattr(engine_model, "load_model", lambda *_, **__: None)
+    monkeypatch.setattr(models, "chat", lambda ws: Template())
+    monkeypatch.setattr(models, "base_dir", lambda ws: Path("base"))
     monkeypatch.setattr(transformers_engine, "TransformersEngine", Recorder)
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from itool_pipeline.data.base_model import SOURCE_FILE
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.engines.model import load_tokenizer
+from itool_pipeline.engines.model import LoadedModel, load_model, load_tokenizer
 from itool_pipeline.steps import models, prepare, training, trees
 from itool_pipeline.steps.artifact_files import BUFFER_FILE
 from itool_pipeline.steps.models import ADAPTER
@@ -55,8 +55,14 @@ def ws(tmp_path: Path, tiny_model_dir: Path) -> Workspace:
     return ws
 
 
+def model_at(ws: Workspace, checkpoint: str) -> LoadedModel:
+    """The model at the checkpoint, loaded anew."""
+    directory, adapter = models.base_dir(ws), models.adapter_dir(ws, checkpoint)
+    return load_model(directory, ws.experiment.compute, adapter=adapter, merge=True)
+
+
 def logits(ws: Workspace, checkpoint: str) -> torch.Tensor:
-    loaded = models.inference_model(ws, checkpoint)
+    loaded = model_at(ws, checkpoint)
     with torch.no_grad():
         found: torch.Tensor = loaded.model(input_ids=torch.tensor([[5, 6, 7]])).logits
     return found
@@ -85,7 +91,7 @@ def test_the_likeliest_response_is_chosen_by_the_model_itself(ws: Workspace) -> 
     """The prior in the rows against the model's own log-probabilities, computed once more by transformers."""
     warm_up(ws)
     nodes = searched(ws)
-    loaded = models.inference_model(ws, "warmup/hard")
+    loaded = model_at(ws, "warmup/hard")
     template = models.chat(ws)
     by_id = {x.id: x for x in EXAMPLES}
     for node in [n for n in nodes if n["depth"] == 1]:
@@ -100,7 +106,7 @@ def test_the_buffers_perplexity_is_exp_of_transformers_loss(ws: Workspace) -> No
     """Eq. 4 from end to end: prompt, gold response and end of turn through the model, prompt labels masked."""
     warm_up(ws)
     replay_buffer(ws, 1)
-    loaded, template = models.inference_model(ws, "warmup/hard"), models.chat(ws)
+    loaded, template = model_at(ws, "warmup/hard"), models.chat(ws)
     rows = pq.read_table(ws.input("iteration_1/replay_buffer").file(BUFFER_FILE)).to_pylist()
     assert {row["example_id"] for row in rows} == {x.id for x in EXAMPLES}
     for row in rows:

@@ -25,7 +25,7 @@ from itool_pipeline.steps.tree_rows import read_nodes
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.training.data_file import read_preference_data, read_sft_data
 from itool_pipeline.training.job import TrainingJob, TrainingResult
-from itool_pipeline_tests.core.fake_policy import RandomPolicy, call_problem, text_problem
+from itool_pipeline_tests.core.fake_policy import END, RandomPolicy, call_problem, text_problem
 from itool_pipeline_tests.steps.by_hand import put, workspace, write_train
 
 PROBLEMS = {p.example.id: p for i in range(8) for p in (call_problem(f"call{i}"), text_problem(f"text{i}"))}
@@ -38,6 +38,7 @@ class Template:
     """In place of the chat template."""
 
     tools_shown_by = "system"
+    end_token = END
 
     def problem(self, example: Example) -> SearchProblem:
         return PROBLEMS[example.id]
@@ -47,6 +48,9 @@ class Template:
 
     def response(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode())
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        return bytes(token_ids).decode()
 
     def tokenised_alone(self, text: str) -> bool:
         return False

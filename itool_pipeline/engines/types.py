@@ -1,0 +1,64 @@
+"""What an engine is: the one door between the steps and whatever computes a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from itool_pipeline.config import ComputeConfig
+from itool_pipeline.core.fragments import FragmentRule
+from itool_pipeline.core.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How fragments are drawn. Log-probabilities are always those at temperature 1 over the whole vocabulary."""
+
+    temperature: float = 1.5
+    top_k: int = 50
+    top_p: float = 1.0
+    max_fragment_tokens: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """All that an engine is made of.
+
+    base       directory of the base model, as transformers saves it
+    adapter    directory of a LoRA adapter on it, as peft saves it; None for the base model alone
+    compute    where and in what precision
+    sampling   how the search's fragments are drawn
+    rule       where a fragment ends
+    end_token  the end of the assistant's turn
+    name       the checkpoint in words, for messages only
+    """
+
+    base: Path
+    adapter: Path | None
+    compute: ComputeConfig
+    sampling: Sampling
+    rule: FragmentRule
+    end_token: int
+    name: str = field(default="", compare=False)
+
+
+class Engine(Policy, Protocol):
+    """A language model as the steps see it: the search's policy, and whole answers for scoring."""
+
+    def answer(self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int) -> list[tuple[int, ...]]:
+        """The greedy answer to each prompt as token ids, at most `max_new_tokens` and without the end of the turn."""
+        ...
+
+
+class EngineMaker(Protocol):
+    """Makes the engines of one name. It may keep what is slow to load for the next engine of the process."""
+
+    def make(self, settings: EngineSettings, say: Callable[[str], None]) -> Engine:
+        """An engine of these settings. Raises ActionableError when the model cannot be had; `say` hears of loading."""
+        ...
+
+    def release(self) -> None:
+        """Give back the memory of all that is kept; engines that were made are not used afterwards."""
+        ...
