@@ -1,6 +1,7 @@
 """The two assets that are more than one op: the trees, which fan out over shards, and the report, which fans in."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,7 +42,10 @@ def graph_of(asset: str, compose: Callable[..., Any], description: str, kinds: t
 
 
 def _output(produced: Produced) -> dg.Output[None]:
-    return dg.Output(None, metadata=shown(produced), data_version=data_version(produced))
+    with warnings.catch_warnings():
+        # Dagster calls this parameter of Output beta, though assets' results have had it for long.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.Output(None, metadata=shown(produced), data_version=data_version(produced))
 
 
 def trees_asset(k: int) -> dg.AssetsDefinition:
