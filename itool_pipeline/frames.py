@@ -53,7 +53,7 @@ def load_experiments(*, storage: Path | str | None = None) -> pd.DataFrame:
 
 def load_examples(*experiments: str, storage: Path | str | None = None) -> pd.DataFrame:
     """What was trained on and held out, with split and difficulty."""
-    return _load(_OWN.format(table="examples"), "example_id", experiments, storage)
+    return _load("FROM experiment_examples", "example_id", experiments, storage)
 
 
 def load_trees(*experiments: str, storage: Path | str | None = None) -> pd.DataFrame:

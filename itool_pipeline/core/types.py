@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -65,24 +65,6 @@ class Example:
     def question(self) -> str:
         """The content of the last user turn."""
         return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-serialisable dict; `from_dict` inverts it."""
-        return asdict(self)
-
-    @staticmethod
-    def from_dict(row: Mapping[str, Any]) -> Example:
-        return Example(
-            **{
-                **row,
-                "messages": tuple(Message(**m) for m in row["messages"]),
-                "tools": tuple(row["tools"]),
-                "gold": tuple(
-                    GoldCall(g["name"], {k: tuple(v) for k, v in g["arguments"].items()}) for g in row["gold"]
-                ),
-                "expects": Expectation(row["expects"]),
-            }
-        )
 
 
 Progress = Callable[[int, int], None]

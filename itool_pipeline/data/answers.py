@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.calls.types import Call, GoldCall
 from itool_pipeline.core.types import Example, Message
+from itool_pipeline.data.example_codec import decode_example, encode_example
 from itool_pipeline.data.rows import RowError, expect_that
 from itool_pipeline.data.tools import Tools
 from itool_pipeline.judges.gold_rules import GOLD_RULES
@@ -59,10 +59,10 @@ def _as_stored(example: Example) -> Example:
     Python has values that JSON has not, and JSON spells halves of characters that no file can hold.
     """
     try:
-        text = json.dumps(example.to_dict(), ensure_ascii=False, allow_nan=False)
-        text.encode("utf-8")
+        row = encode_example(example)
+        "".join(row.values()).encode("utf-8")
     except UnicodeEncodeError as error:
         raise RowError(f"holds half a character: {error}") from error
     except (TypeError, ValueError, RecursionError) as error:
         raise RowError(f"holds a value that JSON does not know: {error}") from error
-    return Example.from_dict(json.loads(text))
+    return decode_example(row)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+TRAIN_FILE = "train.parquet"
+"""Of `examples`: table `examples`, those to train or validate on, with their token ids."""
+ACCOUNT_FILE = "account.json"
+"""Of `examples`: what became of every row of each source, with counts."""
+SPLITS_FILE = "splits.parquet"
+"""Of `splits`: table `splits`."""
 BUFFER_FILE = "buffer.parquet"
 """Of iteration_k/replay_buffer: table `buffer`."""
 PAIRS_FILE = "pairs.parquet"
@@ -11,7 +17,7 @@ QUARANTINE_FILE = "quarantine.parquet"
 SCORES_FILE, CASES_FILE, AGGREGATES_FILE = "scores.parquet", "cases.parquet", "aggregates.parquet"
 """Of <benchmark>/<checkpoint>: tables `scores`, `cases` and `aggregate_scores`."""
 POOL_FILE = "pool.parquet"
-"""Of <benchmark>_cases: the cases that have one prompt, with its length in tokens."""
+"""Of <benchmark>_cases: table `examples`, the cases that have one prompt, with its token ids."""
 COMPARISONS_FILE = "comparisons.parquet"
 """Of `report`: table `comparisons`."""
 

@@ -16,14 +16,14 @@ from itool_pipeline.config import MctsConfig
 from itool_pipeline.core.types import Example
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.account import QUARANTINED, quarantined_shares
-from itool_pipeline.steps.artifact_files import CASES_FILE, PAIRS_FILE, SCORES_FILE
+from itool_pipeline.steps.artifact_files import CASES_FILE, PAIRS_FILE, SCORES_FILE, TRAIN_FILE
 from itool_pipeline.steps.cases import drawn_cases, read_pool
 from itool_pipeline.steps.display import table
-from itool_pipeline.steps.example_files import read_rows
+from itool_pipeline.steps.example_access import each_training_example, source_account, split_rows
 from itool_pipeline.steps.plan import BY_NAME
-from itool_pipeline.steps.prepare import EXAMPLES, account, each_training_example, split_rows
 from itool_pipeline.steps.training import CHECKPOINT
 from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.store.table_files import read_table_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ def splits_are_disjoint(ws: Workspace) -> Finding:
     """No group of near-duplicates is in both training and validation parts, and the buffer is of the training part."""
     rows = split_rows(ws)
     training, validation = (
-        {row["group_id"] for row in rows.values() if row["split"] == split} for split in ("train", "validation")
+        {row.group_id for row in rows.values() if row.split == split} for split in ("train", "validation")
     )
     problems = [f"group {group} is in training and validation examples" for group in sorted(training & validation)]
-    stray = (key for key, row in rows.items() if row["in_buffer"] and row["split"] != "train")
+    stray = (key for key, row in rows.items() if row.in_buffer and row.split != "train")
     problems += [f"{key} is buffered and not trained on" for key in stray]
     return Finding(problems, {"examples": len(rows)})
 
@@ -67,12 +67,11 @@ def no_case_is_trained_on(ws: Workspace, benchmark: Benchmark[Any]) -> Finding:
     ids, groups = {case.id for case in pool}, {case.group for case in pool}
     # A part of a reserved benchmark may be trained on, so its name tells nothing.
     sources = set() if benchmark.reserved else {case.source for case in pool}
-    trained = read_rows(ws.input("splits").file(EXAMPLES), ["example_id", "group_id", "source", "part"])
+    trained = read_table_rows(ws.input("examples").file(TRAIN_FILE), ["example_id", "group_id", "source"])
     problems = [
         f"training example {row['example_id']} is from {benchmark.title}"
         for row in trained
-        if row["part"] == "train"
-        and (row["source"] in sources or row["example_id"] in ids or row["group_id"] in groups)
+        if row["source"] in sources or row["example_id"] in ids or row["group_id"] in groups
     ]
     leaks, number = _leaks(ws, benchmark, pool)
     return Finding([*problems, *leaks], {"training_examples": number, "cases": len(pool)})
@@ -97,7 +96,7 @@ def _leaks(ws: Workspace, benchmark: Benchmark[Any], pool: Iterable[Example]) ->
 
 def quarantine_is_small(ws: Workspace) -> Finding:
     """No source has more unreadable rows than `data.max_quarantined` allows."""
-    rows, bound = account(ws), ws.experiment.data.max_quarantined
+    rows, bound = source_account(ws), ws.experiment.data.max_quarantined
     problems = [
         f"{share:.1%} of the rows of {source} are quarantined, more than data.max_quarantined = {bound:.1%}: read the "
         "reasons, and mend the file or raise the bound"

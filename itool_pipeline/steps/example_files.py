@@ -1,73 +1,90 @@
-"""Examples in Parquet: written in row groups as they come, and read back a few at a time.
+"""Examples and their token ids in Parquet: written as they come, read back all or by id, a few at a time.
 
-The columns are those of the table `examples`, so that the file loads into DuckDB as it is.
+`examples` renders and tokenises each example once. Whatever trains, scores or searches reads the token ids from here.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from itool_pipeline.core.difficulty import ExampleSize, measure_size
-from itool_pipeline.core.types import Example
+from itool_pipeline.core.reward import GradePrompt, SearchProblem
+from itool_pipeline.core.types import Example, Expectation
+from itool_pipeline.data.example_codec import EXAMPLE_COLUMNS, decode_example, encode_example
+from itool_pipeline.store.table_files import read_rows_by_key, read_table_rows, write_table_file
+from itool_pipeline.store.tables import EXAMPLES
 
-ROW_GROUP = 500
-"""Examples that are held at a time."""
+PromptOf = Callable[[Example], Sequence[int] | None]
+"""Token ids of an example's prompt; None when the model's chat template refuses it."""
 
-EXAMPLE_SCHEMA = pa.schema(
-    [
-        ("example_id", pa.string()),
-        ("source", pa.string()),
-        ("category", pa.string()),
-        ("group_id", pa.string()),
-        ("language", pa.string()),
-        ("expects", pa.string()),
-        ("question", pa.string()),
-        ("tools", pa.string()),
-        ("messages", pa.string()),
-        ("response", pa.string()),
-        ("gold", pa.string()),
-        ("tool_count", pa.int32()),
-        ("tool_chars", pa.int32()),
-        ("call_count", pa.int32()),
-    ]
-)
+EXAMPLE_GROUP = 100
+"""Examples in a row group. Reading by id decodes whole row groups, so they are small."""
+
+_GRADE_COLUMNS = ("grade_before_ids", "grade_after_ids", "grade_option_ids")
 
 
-def write_examples(
-    path: Path, examples: Iterable[tuple[Example, Mapping[str, Any]]], own: pa.Schema | None = None
-) -> int:
-    """Writes each example with its columns of the schema `own`; returns how many. Holds one row group at a time."""
-    schema = pa.schema([*EXAMPLE_SCHEMA, *(own or [])])
-    rows = ({**_row(example), **more} for example, more in examples)
-    written = 0
-    with pq.ParquetWriter(path, schema) as writer:
-        while batch := list(islice(rows, ROW_GROUP)):
-            writer.write_table(pa.Table.from_pylist(batch, schema))
-            written += len(batch)
-    return written
+@dataclass(frozen=True, slots=True)
+class ResponseTokens:
+    """What training and perplexity need of an example: `prompt` and `response` (with its end token) as token ids."""
+
+    id: str
+    expects: Expectation
+    prompt: tuple[int, ...]
+    response: tuple[int, ...]
 
 
-def read_examples(path: Path, ids: Collection[str] | None = None, part: str | None = None) -> Iterator[Example]:
-    """The examples in the file's order: all, those with an id in `ids`, or those whose column `part` says so."""
-    columns = [*EXAMPLE_SCHEMA.names, *(["part"] if part is not None else [])]
-    for row in read_rows(path, columns):
-        if (ids is None or row["example_id"] in ids) and (part is None or row["part"] == part):
-            yield _example(row)
+def write_training_examples(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Writes rows of `training_row` as they are made; returns how many."""
+    return write_table_file(path, EXAMPLES, rows, EXAMPLE_GROUP)
 
 
-def read_rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
-    """Rows of some columns; one row group is held at a time."""
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=ROW_GROUP, columns=columns):
-            yield from batch.to_pylist()
+def write_cases(path: Path, examples: Iterable[Example], prompt_of: PromptOf) -> int:
+    """Writes cases to be scored with their prompts, so that scoring them renders nothing; returns how many."""
+    none = dict.fromkeys(("response_ids", *_GRADE_COLUMNS, "tokenised_alone"))
+    rows = (_row(x, "held_out", prompt_of(x)) | none for x in examples)
+    return write_table_file(path, EXAMPLES, rows, EXAMPLE_GROUP)
+
+
+def training_row(
+    example: Example, prompt: Sequence[int], response: Sequence[int], grade: GradePrompt, *, tokenised_alone: bool
+) -> dict[str, Any]:
+    """A row of the table `examples`, in the part to train on, with the token ids that its file has besides."""
+    return {
+        **_row(example, "train", prompt),
+        "response_ids": response,
+        **dict(zip(_GRADE_COLUMNS, (grade.before, grade.after, grade.options), strict=True)),
+        "tokenised_alone": tokenised_alone,
+    }
+
+
+def read_examples(path: Path, ids: Collection[str] | None = None) -> Iterator[Example]:
+    """The examples in the file's order: all, or those with an id in `ids`."""
+    return map(decode_example, _read(path, ids, EXAMPLE_COLUMNS))
+
+
+def read_problems(path: Path, ids: Collection[str]) -> Iterator[SearchProblem]:
+    """Training examples as the search takes them, in the file's order."""
+    for row in _read(path, ids, (*EXAMPLE_COLUMNS, "prompt_ids", *_GRADE_COLUMNS)):
+        before, after, (a, b, c, d) = (row[name] for name in _GRADE_COLUMNS)
+        grade = GradePrompt(tuple(before), tuple(after), (a, b, c, d))
+        yield SearchProblem(decode_example(row), tuple(row["prompt_ids"]), grade)
+
+
+def read_response_tokens(path: Path, ids: Collection[str]) -> Iterator[ResponseTokens]:
+    """Token ids of training examples, in the file's order; their texts are not read."""
+    for row in _read(path, ids, ("example_id", "expects", "prompt_ids", "response_ids")):
+        prompt, response = tuple(row["prompt_ids"]), tuple(row["response_ids"])
+        yield ResponseTokens(row["example_id"], Expectation(row["expects"]), prompt, response)
+
+
+def read_tool_lengths(path: Path, ids: Collection[str]) -> Iterator[tuple[str, int]]:
+    """Ids with the number of characters that the example's tools have as a tuple; nothing else is read."""
+    for row in _read(path, ids, ("example_id", "tools")):
+        yield row["example_id"], len(str(tuple(json.loads(row["tools"]))))
 
 
 def size_of(row: Mapping[str, Any]) -> ExampleSize:
@@ -75,42 +92,19 @@ def size_of(row: Mapping[str, Any]) -> ExampleSize:
     return ExampleSize(row["tool_count"], row["tool_chars"], row["call_count"])
 
 
-def _row(example: Example) -> dict[str, Any]:
+def _read(path: Path, ids: Collection[str] | None, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    return read_table_rows(path, columns) if ids is None else read_rows_by_key(path, "example_id", ids, columns)
+
+
+def _row(example: Example, part: str, prompt: Sequence[int] | None) -> dict[str, Any]:
     measured = measure_size(example)
     return {
-        "example_id": example.id,
-        "source": example.source,
-        "category": example.category,
-        "group_id": example.group,
-        "language": example.language,
-        "expects": str(example.expects),
+        **encode_example(example),
         "question": example.question,
-        "tools": _json(list(example.tools)),
-        "messages": _json([asdict(message) for message in example.messages]),
-        "response": example.response,
-        "gold": _json([asdict(call) for call in example.gold]),
         "tool_count": measured.tools,
         "tool_chars": measured.chars,
         "call_count": measured.calls,
+        "part": part,
+        "prompt_tokens": None if prompt is None else len(prompt),
+        "prompt_ids": prompt,
     }
-
-
-def _example(row: Mapping[str, Any]) -> Example:
-    return Example.from_dict(
-        {
-            "id": row["example_id"],
-            "source": row["source"],
-            "category": row["category"],
-            "messages": json.loads(row["messages"]),
-            "tools": json.loads(row["tools"]),
-            "response": row["response"],
-            "gold": json.loads(row["gold"]),
-            "group": row["group_id"],
-            "language": row["language"],
-            "expects": row["expects"],
-        }
-    )
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

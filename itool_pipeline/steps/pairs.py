@@ -18,7 +18,7 @@ from itool_pipeline.core.preference_pairs import (
 )
 from itool_pipeline.steps.artifact_files import PAIRS_FILE
 from itool_pipeline.steps.display import table
-from itool_pipeline.steps.prepare import training_examples
+from itool_pipeline.steps.example_access import training_examples
 from itool_pipeline.steps.tree_rows import NodeRow, count_nodes, read_nodes
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step

@@ -30,7 +30,7 @@ CODE_VERSIONS = {
     "trees": "6",
     "pairs": "3",
     "policy": "1",
-    "cases": "1",
+    "cases": "2",
     "scores": "1",
     "report": "6",
 }
@@ -121,7 +121,7 @@ def inputs_of(asset: str, iterations: int = MAX_ITERATIONS, benchmarks: Sequence
     group, _, name = asset.partition("/")
     if group == "warmup":
         before = STAGES[: STAGES.index(name)][-1:]
-        return ("base_model", "splits", *(f"warmup/{stage}" for stage in before))
+        return ("base_model", "examples", "splits", *(f"warmup/{stage}" for stage in before))
     if step_kind(asset) == "scores":
         checkpoint = checkpoints(MAX_ITERATIONS)[name]
         return ("base_model", cases_asset(group), *({checkpoint} - {"base_model"}))
@@ -131,10 +131,10 @@ def inputs_of(asset: str, iterations: int = MAX_ITERATIONS, benchmarks: Sequence
         k = int(group.removeprefix("iteration_"))
         policy = policy_before(k)
         return {
-            "replay_buffer": ("base_model", "splits", policy),
-            "trees": ("base_model", "splits", policy, f"{group}/replay_buffer"),
-            "pairs": ("splits", f"{group}/trees"),
-            "policy": ("base_model", "splits", policy, f"{group}/pairs"),
+            "replay_buffer": ("base_model", "examples", "splits", policy),
+            "trees": ("base_model", "examples", policy, f"{group}/replay_buffer"),
+            "pairs": ("examples", f"{group}/trees"),
+            "policy": ("base_model", "examples", "splits", policy, f"{group}/pairs"),
         }[name]
     return {
         "base_model": (),
@@ -164,7 +164,7 @@ def plan(experiment: Experiment) -> dict[str, Planned]:
         inputs = {name: planned[name].fingerprint for name in inputs_of(asset, *shape)}
         section = _section(experiment, asset, content)
         if passes_on(experiment, asset):  # neither data nor settings matter to it
-            del inputs["splits"]
+            del inputs["examples"], inputs["splits"]
             section = {"passes_on": True}
         origin = Origin(inputs=inputs, code_version=code_version(asset), config=section)
         planned[asset] = Planned(asset, origin, origin.fingerprint(asset))

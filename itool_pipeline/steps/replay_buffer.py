@@ -12,12 +12,12 @@ from itool_pipeline.core.policy import Policy, ScoreRequest
 from itool_pipeline.core.replay_buffer import RankedExample, select_hardest
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.types import Example, Expectation
-from itool_pipeline.engines.chat import Chat
 from itool_pipeline.steps.artifact_files import BUFFER_FILE
 from itool_pipeline.steps.display import histogram, table
+from itool_pipeline.steps.example_access import each_response_tokens, split_rows, training_examples
+from itool_pipeline.steps.example_files import ResponseTokens
 from itool_pipeline.steps.models import search_engine
 from itool_pipeline.steps.plan import policy_before
-from itool_pipeline.steps.prepare import each_training_example, split_rows, training_examples
 from itool_pipeline.steps.progress import Timed
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
@@ -35,11 +35,10 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
 
     def make(step: Step) -> dict[str, Any]:
         settings = ws.experiment.replay_buffer
-        buffered = {key for key, row in split_rows(ws).items() if row["in_buffer"]}
-        engine, template = search_engine(ws, policy_before(k))
+        buffered = {key for key, row in split_rows(ws).items() if row.in_buffer}
+        engine, _ = search_engine(ws, policy_before(k))
         progress = ws.progress("buffered examples scored")
-        scored = _score(each_training_example(ws, buffered), len(buffered), engine, template, progress)
-        groups = {x.id: _group(x) for x in each_training_example(ws, buffered)}
+        scored, groups = _score(each_response_tokens(ws, buffered), len(buffered), engine, progress)
         seed = derive_seed(ws.experiment.seed, asset)
         ranking = select_hardest(
             {key: h for key, (h, _) in scored.items()},
@@ -77,20 +76,18 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
     return ws.produce(asset, make, lambda artifact: {"buffer": [artifact.file(BUFFER_FILE)]})
 
 
-def _group(example: Example) -> str:
-    return NO_CALL if example.expects is Expectation.NO_CALL else CALL
-
-
 def _score(
-    examples: Iterator[Example], total: int, policy: Policy, template: Chat, progress: Timed
-) -> dict[str, tuple[float, int]]:
-    """Perplexity of each gold response (Eq. 4), and its length in tokens with the end-of-turn token."""
+    examples: Iterator[ResponseTokens], total: int, policy: Policy, progress: Timed
+) -> tuple[dict[str, tuple[float, int]], dict[str, str]]:
+    """By id: perplexity of the gold response (Eq. 4) with its length in tokens, and the group of `balance: by_call`."""
     scored: dict[str, tuple[float, int]] = {}
+    groups: dict[str, str] = {}
     while batch := list(islice(examples, _BATCH)):
-        answers = policy.score([ScoreRequest(template.prompt(x), (template.response(x.response),)) for x in batch])
+        answers = policy.score([ScoreRequest(x.prompt, (x.response,)) for x in batch])
         scored |= {x.id: (response_perplexity(row), len(row)) for x, (row,) in zip(batch, answers, strict=True)}
+        groups |= {x.id: NO_CALL if x.expects is Expectation.NO_CALL else CALL for x in batch}
         progress(len(scored), total)
-    return scored
+    return scored, groups
 
 
 def _shown(ranked: RankedExample, example: Example) -> dict[str, Any]:

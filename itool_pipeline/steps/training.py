@@ -18,9 +18,9 @@ from itool_pipeline.engines.factory import release_engines
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.artifact_files import PAIRS_FILE
 from itool_pipeline.steps.display import loss_plot
-from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir, chat
+from itool_pipeline.steps.example_access import each_response_tokens, split_rows
+from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir
 from itool_pipeline.steps.plan import STAGES, passes_on, policy_before
-from itool_pipeline.steps.prepare import each_training_example, split_rows
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.manifest import Artifact
@@ -103,7 +103,7 @@ def policy(ws: Workspace, k: int) -> Produced:
 def _preference_validation(ws: Workspace) -> frozenset[str]:
     """Examples whose pairs validate, in every iteration the same, so that none of them is ever trained on."""
     e = ws.experiment
-    buffered = {key: row["group_id"] for key, row in split_rows(ws).items() if row["in_buffer"]}
+    buffered = {key: row.group_id for key, row in split_rows(ws).items() if row.in_buffer}
     return validation_ids(buffered, e.split.validation_fraction, derive_seed(e.seed, "preference"))
 
 
@@ -150,24 +150,22 @@ def _train(
 
 
 def _sft_data(ws: Workspace, stage: str) -> TrainingData[SftItem]:
-    template, rows = chat(ws), split_rows(ws)
+    rows = split_rows(ws)
     # Every stage is validated on all difficulties, so that the stages' losses can be compared.
     mixed = ws.experiment.warmup.curriculum == "mixed"
-    wanted = {k for k, row in rows.items() if row["split"] == "validation" or mixed or row["difficulty"] == stage}
+    wanted = {k for k, row in rows.items() if row.split == "validation" or mixed or row.difficulty == stage}
     parts: dict[str, list[SftItem]] = {"train": [], "validation": []}
-    for example in each_training_example(ws, wanted):
-        item = SftItem(example.id, template.prompt(example), template.response(example.response))
-        parts[rows[example.id]["split"]].append(item)
+    for tokens in each_response_tokens(ws, wanted):
+        parts[rows[tokens.id].split].append(SftItem(tokens.id, tokens.prompt, tokens.response))
     return TrainingData(parts["train"], parts["validation"])
 
 
 def _preference_rows(ws: Workspace, k: int) -> list[PreferenceRow]:
-    template = chat(ws)
     pairs: dict[str, list[TokenPair]] = defaultdict(list)
     for row in read_table_rows(ws.input(f"iteration_{k}/pairs").file(PAIRS_FILE), ["tree_id", "kept", *_PAIR_IDS]):
         if row["kept"]:
             pairs[row["tree_id"]].append(TokenPair(*(tuple(row[name]) for name in _PAIR_IDS)))
-    prompts = {example.id: template.prompt(example) for example in each_training_example(ws, pairs)}
+    prompts = {tokens.id: tokens.prompt for tokens in each_response_tokens(ws, pairs)}
     return [PreferenceRow(key, prompts[key], tuple(found)) for key, found in pairs.items()]
 
 

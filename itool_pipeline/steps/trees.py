@@ -17,10 +17,10 @@ from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.tree import SearchTree
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, nodes_file, trees_file
 from itool_pipeline.steps.display import table
+from itool_pipeline.steps.example_access import each_problem, tool_lengths
 from itool_pipeline.steps.judging import search_judge
-from itool_pipeline.steps.models import chat, context_tokens, require_context, search_engine
+from itool_pipeline.steps.models import context_tokens, require_context, search_engine
 from itool_pipeline.steps.plan import policy_before
-from itool_pipeline.steps.prepare import each_training_example, training_examples
 from itool_pipeline.steps.tree_rows import NodeRow, count_nodes, node_rows, tree_row
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
@@ -33,7 +33,7 @@ def shards(ws: Workspace, k: int) -> list[tuple[str, ...]]:
     rows = read_table_rows(ws.input(f"iteration_{k}/replay_buffer").file(BUFFER_FILE), ["example_id", "selected"])
     selected = sorted(row["example_id"] for row in rows if row["selected"])
     # Prompts of similar length pad each other least.
-    length = {example.id: len(str(example.tools)) for example in training_examples(ws, set(selected)).values()}
+    length = tool_lengths(ws, selected)
     selected.sort(key=lambda key: (length[key], key))
     count = ws.experiment.search.shard_size
     return [tuple(selected[start : start + count]) for start in range(0, len(selected), count)]
@@ -60,9 +60,9 @@ def _check_context(ws: Workspace, ids: Collection[str]) -> None:
     """The longest prompt to be searched or graded, with the longest response, must fit in the model's context."""
     if context_tokens(ws) is None:
         return
-    template, s, longest = chat(ws), ws.experiment.search, 0
+    s, longest = ws.experiment.search, 0
     graded = not isinstance(s.self_evaluation, NoGrades)
-    for problem in map(template.problem, each_training_example(ws, ids)):
+    for problem in each_problem(ws, ids):
         grading = len(problem.grade.before) + len(problem.grade.after) if graded else 0
         longest = max(longest, len(problem.prompt), grading)
     # The fragment that reaches the limit may pass it.
@@ -124,9 +124,10 @@ def gather(ws: Workspace, k: int) -> Produced:
 
 
 def _search(ws: Workspace, k: int, ids: Sequence[str]) -> list[SearchTree]:
-    engine, template = search_engine(ws, policy_before(k))
-    examples, config = training_examples(ws, set(ids)), ws.experiment.search
-    problems = [template.problem(examples[key]) for key in ids]
+    engine, _ = search_engine(ws, policy_before(k))
+    config = ws.experiment.search
+    found = {problem.example.id: problem for problem in each_problem(ws, ids)}
+    problems = [found[key] for key in ids]
     judge, seed = search_judge(ws), derive_seed(ws.experiment.seed, f"iteration_{k}/trees")
     if isinstance(config, SamplingConfig):
         return sample_responses(problems, engine, judge, config, seed=seed, progress=ws.progress("responses"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from itool_pipeline.files.json_text import to_json
@@ -52,6 +53,19 @@ def read_table_rows(path: Path, columns: Sequence[str] | None = None) -> Iterato
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=ROW_GROUP, columns=None if columns is None else list(columns)):
             yield from batch.to_pylist()
+
+
+def read_rows_by_key(path: Path, key: str, wanted: Collection[str], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows whose column `key`, of text, is among `wanted`, with some columns, in the file's order.
+
+    The key is read of every row; of the other columns, only the row groups that hold a wanted one, one at a time.
+    """
+    keys = pa.array(sorted(wanted), pa.string())
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            found = pc.is_in(file.read_row_group(group, columns=[key]).column(key), value_set=keys)
+            if pc.any(found).as_py():
+                yield from file.read_row_group(group, columns=list(columns)).filter(found).to_pylist()
 
 
 def _column_values(table: Table, column: Column, rows: Sequence[Row]) -> pa.Array:

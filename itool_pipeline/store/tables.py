@@ -51,7 +51,7 @@ LINEAGE = Table(
 
 EXAMPLES = Table(
     "examples",
-    "examples to train on, and the cases of benchmarks",
+    "examples to train on, in the data's order, and the cases of benchmarks",
     (
         Column("example_id", TEXT, "unique within the data set"),
         Column("source", TEXT, "the data set, `bfcl` or `toolace`"),
@@ -68,11 +68,31 @@ EXAMPLES = Table(
         Column("tool_chars", INTEGER, "characters of the tool list as the prompt shows it"),
         Column("call_count", INTEGER, "calls in the gold response"),
         Column("part", TEXT, "train; held_out for a benchmark's case"),
-        Column("split", TEXT, "train, validation; NULL when held out"),
-        Column("difficulty", TEXT, "easy, medium, hard (Section 3.1); NULL when held out"),
-        Column("in_buffer", BOOLEAN, "drawn for the replay buffer (Section 3.2)"),
+        Column("prompt_tokens", INTEGER, "tokens of the prompt; NULL where the model's chat template refuses it"),
     ),
-    made_by=("splits", "<benchmark>_cases"),
+    made_by=("examples", "<benchmark>_cases"),
+    key=("example_id",),
+    file_columns=(
+        Column("prompt_ids", TOKENS, "of the prompt; NULL where the model's chat template refuses it"),
+        Column("response_ids", TOKENS, "of the gold response with its end token; NULL in cases, like what follows"),
+        Column("grade_before_ids", TOKENS, "of the self-evaluation prompt before the candidate (Eq. 7)"),
+        Column("grade_after_ids", TOKENS, "of the same after it"),
+        Column("grade_option_ids", TOKENS, "of its four options, best first"),
+        Column("tokenised_alone", BOOLEAN, "whether the response's tokens are those of its text by itself"),
+    ),
+)
+
+SPLITS = Table(
+    "splits",
+    "where each example to train on goes",
+    (
+        Column("example_id", TEXT, "the example"),
+        Column("group_id", TEXT, "its group of near-duplicates"),
+        Column("split", TEXT, "train, validation", required=True),
+        Column("difficulty", TEXT, "easy, medium, hard (Section 3.1)", required=True),
+        Column("in_buffer", BOOLEAN, "drawn for the replay buffer (Section 3.2)", required=True),
+    ),
+    made_by=("splits",),
     key=("example_id",),
 )
 
@@ -279,6 +299,7 @@ TABLES: dict[str, Table] = {
         MATERIALIZATIONS,
         LINEAGE,
         EXAMPLES,
+        SPLITS,
         QUARANTINE,
         BUFFER,
         TREES,

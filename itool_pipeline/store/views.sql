@@ -104,6 +104,20 @@ SELECT m.*, stale.asset IS NOT NULL AS stale
 FROM materializations AS m
 LEFT JOIN stale ON stale.experiment = m.experiment AND stale.asset = m.asset;
 
+-- Every example of an experiment; those to train on with where they go.
+CREATE OR REPLACE VIEW experiment_examples AS
+WITH divided AS (
+    SELECT m.experiment, lineage.input_artifact AS examples_artifact, splits.*
+    FROM materializations AS m
+    JOIN lineage ON lineage.artifact = m.artifact
+    JOIN splits ON splits.artifact = m.artifact
+)
+SELECT m.experiment, m.asset, e.*, d.split, d.difficulty, d.in_buffer, m.stale
+FROM experiment_artifacts AS m
+JOIN examples AS e ON e.artifact = m.artifact
+LEFT JOIN divided AS d
+    ON d.experiment = m.experiment AND d.examples_artifact = e.artifact AND d.example_id = e.example_id;
+
 -- One row for each pair and each experiment that has it: where the pair comes from.
 CREATE OR REPLACE VIEW pair_lineage AS
 WITH inputs AS (SELECT DISTINCT artifact, input_artifact FROM lineage),
@@ -116,6 +130,14 @@ asked AS (
     SELECT inputs.artifact AS trees_artifact, examples.*
     FROM inputs
     JOIN examples ON examples.artifact = inputs.input_artifact
+),
+-- The search reads no splits: they come to it by the replay buffer, whose examples it searches.
+divided AS (
+    SELECT searched.artifact AS trees_artifact, splits.*
+    FROM lineage AS searched
+    JOIN inputs ON inputs.artifact = searched.input_artifact
+    JOIN splits ON splits.artifact = inputs.input_artifact
+    WHERE searched.input_asset LIKE '%/replay_buffer'
 )
 SELECT
     m.experiment,
@@ -146,7 +168,7 @@ SELECT
     t.node_count,
     t.example_id,
     e.category,
-    e.difficulty,
+    d.difficulty,
     e.question,
     e.response AS gold_response,
     t.policy AS policy_artifact,
@@ -174,6 +196,7 @@ LEFT JOIN nodes AS rejected_node
     AND rejected_node.tree_id = t.tree_id
     AND rejected_node.node_id = p.rejected_node
 LEFT JOIN asked AS e ON e.trees_artifact = t.artifact AND e.example_id = t.example_id
+LEFT JOIN divided AS d ON d.trees_artifact = t.artifact AND d.example_id = t.example_id
 LEFT JOIN materializations AS policy ON policy.experiment = m.experiment AND policy.artifact = t.policy;
 
 CREATE OR REPLACE VIEW leaderboard_categories AS

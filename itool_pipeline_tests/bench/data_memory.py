@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from itool_pipeline.core.reward import GradePrompt
 from itool_pipeline.core.types import Example
 from itool_pipeline.steps import prepare
 from itool_pipeline.store.paths import storage_paths
@@ -57,11 +58,14 @@ class Words:
 
     tools_shown_by = "system"
 
-    def prompt(self, example: Example) -> list[str]:
-        return f"{example.tools} {example.messages}".split()
+    def prompt(self, example: Example) -> list[int]:
+        return [len(word) for word in f"{example.tools} {example.messages}".split()]
 
-    def response(self, text: str) -> list[str]:
-        return text.split()
+    def response(self, text: str) -> list[int]:
+        return [len(word) for word in text.split()]
+
+    def grade(self, example: Example) -> GradePrompt:
+        return GradePrompt(tuple(self.prompt(example)), (1, 2), (1, 2, 3, 4))
 
     def tokenised_alone(self, text: str) -> bool:
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -25,8 +24,3 @@ def test_gold_calls_are_expected_and_without_any_no_call() -> None:
 def test_gold_calls_leave_no_choice(expects: Expectation) -> None:
     with pytest.raises(ValueError, match=f"id: has gold calls, but expects {expects}"):
         replace(CALLED, expects=expects)
-
-
-def test_examples_survive_json() -> None:
-    for example in (CALLED, TEXT, replace(TEXT, expects=Expectation.ANY_CALL)):
-        assert Example.from_dict(json.loads(json.dumps(example.to_dict()))) == example

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import ABSTENTION, LANGUAGES, answers_file, halves, load_bfcl, questions_file
+from itool_pipeline.data.example_codec import decode_example, encode_example
 from itool_pipeline.data.near_duplicates import normalised
 from itool_pipeline_tests.data.examples import example
 
@@ -92,7 +93,7 @@ def test_what_is_expected_is_what_the_category_asks(examples: tuple[Example, ...
 
 
 def test_examples_survive_json(examples: tuple[Example, ...]) -> None:
-    assert all(Example.from_dict(json.loads(json.dumps(e.to_dict()))) == e for e in examples)
+    assert all(decode_example(encode_example(e)) == e for e in examples)
 
 
 def test_groups_do_not_depend_on_what_is_asked_for(bfcl_dir: Path, examples: tuple[Example, ...]) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from itool_pipeline.config import Experiment
+from itool_pipeline.core.reward import GradePrompt
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.base_model import SOURCE_FILE
-from itool_pipeline.steps import prepare
-from itool_pipeline.steps.artifact_files import POOL_FILE
-from itool_pipeline.steps.cases import write_pool
-from itool_pipeline.steps.example_files import write_examples
+from itool_pipeline.steps.artifact_files import POOL_FILE, TRAIN_FILE
+from itool_pipeline.steps.example_files import training_row, write_cases, write_training_examples
 from itool_pipeline.steps.plan import cases_asset, plan
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
@@ -66,17 +65,30 @@ def example(key: str, question: str = "", group: str = "") -> Example:
     )
 
 
-def write_split_examples(directory: Path, examples: Iterable[Example]) -> None:
-    """The file of `splits` with the examples to train and validate on; which is which stands in SPLITS."""
-    own = {"part": "train", "split": None, "difficulty": None, "in_buffer": None}
-    write_examples(directory / prepare.EXAMPLES, ((x, own) for x in examples), prepare.SPLIT_SCHEMA)
+class ByteTemplate:
+    """In place of the chat template: nine tokens for every prompt, a response is its bytes."""
+
+    def prompt(self, example: Example) -> tuple[int, ...]:
+        return (7,) * 9
+
+    def response(self, text: str) -> tuple[int, ...]:
+        return tuple(text.encode())
+
+    def grade(self, example: Example) -> GradePrompt:
+        return GradePrompt((5,) * 9, (6,), (1, 2, 3, 4))
 
 
-def write_train(directory: Path, examples: Iterable[Example]) -> None:
-    """The examples to train on of `examples`."""
-    write_examples(directory / prepare.TRAIN, ((x, {}) for x in examples))
+def write_train(directory: Path, examples: Iterable[Example], template: Any = None) -> None:
+    """The examples to train on of `examples`, as the template renders them."""
+    t = template or ByteTemplate()
+    rows = (training_row(x, t.prompt(x), t.response(x.response), t.grade(x), tokenised_alone=False) for x in examples)
+    write_training_examples(directory / TRAIN_FILE, rows)
 
 
 def put_cases(ws: Workspace, benchmark: str, examples: Iterable[Example]) -> None:
     """The benchmark's pool of cases, every prompt of nine tokens."""
-    put(ws, cases_asset(benchmark), lambda directory: write_pool(directory / POOL_FILE, examples, lambda example: 9))
+    put(
+        ws,
+        cases_asset(benchmark),
+        lambda directory: write_cases(directory / POOL_FILE, examples, lambda example: (7,) * 9),
+    )

@@ -18,13 +18,14 @@ from itool_pipeline.benchmarks.types import RowCheck
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps import checks
+from itool_pipeline.steps.artifact_files import ACCOUNT_FILE, PAIRS_FILE, SCORES_FILE, SPLITS_FILE
 from itool_pipeline.steps.artifact_files import CASES_FILE as CASE_ROWS
-from itool_pipeline.steps.artifact_files import PAIRS_FILE, SCORES_FILE
 from itool_pipeline.steps.plan import BY_NAME
-from itool_pipeline.steps.prepare import ACCOUNT, SPLITS
 from itool_pipeline.steps.training import CHECKPOINT
 from itool_pipeline.steps.workspace import MissingInput, Workspace
-from itool_pipeline_tests.steps.by_hand import example, put, put_cases, workspace, write_split_examples
+from itool_pipeline.store.table_files import write_table_file
+from itool_pipeline.store.tables import SPLITS
+from itool_pipeline_tests.steps.by_hand import example, put, put_cases, workspace, write_train
 
 TRAINING = [example("t1"), example("t2", group="g"), example("t3", group="g"), example("v1")]
 HELD_OUT = [example("c1"), example("c2"), example("c3")]
@@ -54,12 +55,10 @@ def put_data(
     train: Sequence[Example] = TRAINING,
     splits: Sequence[Row] = GOOD_SPLITS,
 ) -> None:
-    def divide(directory: Path) -> None:
-        group = {x.id: x.group for x in train}
-        parquet([{**row, "group_id": group[row["example_id"]]} for row in splits], SPLITS)(directory)
-        write_split_examples(directory, train)
-
-    put(ws, "splits", divide)
+    group = {x.id: x.group for x in train}
+    rows = [{**row, "group_id": group[row["example_id"]]} for row in splits]
+    put(ws, "examples", lambda directory: write_train(directory, train))
+    put(ws, "splits", lambda directory: write_table_file(directory / SPLITS_FILE, SPLITS, rows))
 
 
 def leaks(ws: Workspace, train: Sequence[Example] = TRAINING, held_out: Sequence[Example] = HELD_OUT) -> list[str]:
@@ -183,7 +182,7 @@ ACCOUNTED = [
 def test_the_quarantine_against_its_bound(tmp_path: Path, bound: float, passes: bool) -> None:
     """10 of 100 rows of the data set; rows of the benchmark do not dilute them."""
     ws = workspace(tmp_path, data={"type": "toolace", "max_quarantined": bound})
-    put(ws, "examples", lambda directory: Parts(directory).write_json(ACCOUNT, ACCOUNTED))
+    put(ws, "examples", lambda directory: Parts(directory).write_json(ACCOUNT_FILE, ACCOUNTED))
     found = checks.quarantine_is_small(ws)
     assert found.counts["quarantined"] == 10
     assert "| toolace | no tools | 8 |" in found.counts["reasons"]["markdown"]

@@ -300,7 +300,7 @@ def test_local_files_of_benchmarks_count_where_they_are_asked_for(tmp_path: Path
 def test_inputs_are_recorded_with_their_fingerprints() -> None:
     planned = plan(experiment(iterations=1))
     assert dict(planned["iteration_1/pairs"].origin.inputs) == {
-        name: planned[name].fingerprint for name in ("splits", "iteration_1/trees")
+        name: planned[name].fingerprint for name in ("examples", "iteration_1/trees")
     }
     assert list(planned["report"].origin.inputs) == [
         *("bfcl/base", "bfcl/warmup", "bfcl/iteration_1"),

@@ -15,6 +15,7 @@ from itool_pipeline.core.prompts import response_messages
 from itool_pipeline.core.types import Message
 from itool_pipeline.data.sources import TOO_LONG_WITH_ANSWER
 from itool_pipeline.steps import checks, prepare
+from itool_pipeline.steps.example_access import each_training_example, source_account, split_rows, training_examples
 from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline_tests.steps.by_hand import example, workspace
 from itool_pipeline_tests.store.by_hand import ask
@@ -83,7 +84,7 @@ def test_the_quarantine_and_the_account(ws: Workspace) -> None:
     made = ws.input("examples").manifest.metadata
     assert (made["train_examples"], made["quarantined"], made["tools_shown_by"]) == (4, 2, "system")
     assert made["tokenised_alone"] == 0
-    assert [tuple(r.values()) for r in prepare.account(ws) if r["source"] == "jsonl"] == [
+    assert [tuple(r.values()) for r in source_account(ws) if r["source"] == "jsonl"] == [
         ("jsonl", "left out", "the prompt is longer than the limit", 1),
         ("jsonl", "quarantined", "no messages", 1),
         ("jsonl", "quarantined", "the answer is empty", 1),
@@ -101,11 +102,11 @@ def test_the_quarantine_and_the_account(ws: Workspace) -> None:
 def test_splits_hold_every_example_once(ws: Workspace) -> None:
     made = ws.input("splits").manifest.metadata
     assert (made["train_examples"], made["validation_examples"], made["buffer_examples"]) == (3, 1, 3)
-    assert list(prepare.training_examples(ws)) == list(prepare.split_rows(ws))
-    assert {x.question for x in prepare.each_training_example(ws)} == {r["messages"][0]["content"] for r in ROWS[:4]}
-    assert list(prepare.training_examples(ws, {"jsonl_3_1"})) == ["jsonl_3_1"]
+    assert [x.id for x in each_training_example(ws)] == list(split_rows(ws))
+    assert {x.question for x in each_training_example(ws)} == {r["messages"][0]["content"] for r in ROWS[:4]}
+    assert list(training_examples(ws, {"jsonl_3_1"})) == ["jsonl_3_1"]
     levels = ask(
-        ws.database, "SELECT example_id, difficulty, tool_count FROM examples WHERE part = 'train' ORDER BY ALL"
+        ws.database, "SELECT example_id, difficulty, tool_count FROM examples JOIN splits USING (example_id) ORDER BY 1"
     )
     assert levels == [
         ("jsonl_1_1", "easy", 1),
@@ -157,7 +158,7 @@ def test_a_prompt_whose_answer_does_not_fit_in_the_context_is_refused(
         assert prepare.examples(ws).artifact.manifest.metadata["train_examples"] == 4
     else:
         assert prepare.examples(ws).artifact.manifest.metadata["train_examples"] == 3
-        left_out = [row["rows"] for row in prepare.account(ws) if row["reason"] == TOO_LONG_WITH_ANSWER]
+        left_out = [row["rows"] for row in source_account(ws) if row["reason"] == TOO_LONG_WITH_ANSWER]
         assert left_out == [1]
 
 

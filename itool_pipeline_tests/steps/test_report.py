@@ -23,7 +23,7 @@ from itool_pipeline.steps.report import report
 from itool_pipeline.steps.scoring import Scored, score_checkpoint, score_tables, write_rows
 from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline.store.artifacts import Step
-from itool_pipeline_tests.steps.by_hand import example, put, workspace, write_split_examples
+from itool_pipeline_tests.steps.by_hand import example, put, workspace, write_train
 from itool_pipeline_tests.store.by_hand import ask
 
 BY_HAND = Path(__file__).parents[1] / "benchmarks" / "api_bank" / "by_hand"
@@ -37,7 +37,7 @@ def asking(root: Path, model: Path, **asked: Any) -> Workspace:
     ws = workspace(root, model=hub, compute={"device": "cpu"}, iterations=0, evaluation={"api_bank": settings})
     put(ws, "base_model", lambda directory: prepare_base_model(HubModel(**hub), root, directory))
     put(ws, "examples", lambda _: None)
-    put(ws, "splits", lambda d: write_split_examples(d, [example("t1"), example("t2")]))
+    put(ws, "examples", lambda d: write_train(d, [example("t1"), example("t2")]))
     return ws
 
 

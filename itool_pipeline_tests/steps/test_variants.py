@@ -15,8 +15,8 @@ import pytest
 
 from itool_pipeline.steps import checks, training, trees
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, PAIRS_FILE
+from itool_pipeline.steps.example_access import split_rows
 from itool_pipeline.steps.pairs import pairs
-from itool_pipeline.steps.prepare import split_rows
 from itool_pipeline.steps.replay_buffer import replay_buffer
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.training.items import PreferenceRow
@@ -204,7 +204,7 @@ def test_the_buffer_is_a_fraction_of_the_training_set(
     tmp_path: Path, trainings: Trainings, fraction: float, count: int
 ) -> None:
     ws = prepared(tmp_path, replay_buffer={"fraction": fraction}, split={"validation_fraction": 0.0})
-    assert sum(row["in_buffer"] for row in split_rows(ws).values()) == count
+    assert sum(row.in_buffer for row in split_rows(ws).values()) == count
 
 
 @pytest.mark.parametrize("select_by", ["perplexity", "random"])
@@ -237,8 +237,8 @@ def difficulties(ws: Workspace) -> dict[str, list[str]]:
     """Difficulty → examples to train on."""
     found: dict[str, list[str]] = defaultdict(list)
     for key, row in split_rows(ws).items():
-        if row["split"] == "train":
-            found[row["difficulty"]].append(key)
+        if row.split == "train":
+            found[row.difficulty].append(key)
     return found
 
 

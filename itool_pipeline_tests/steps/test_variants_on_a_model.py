@@ -48,7 +48,7 @@ def ws(tmp_path: Path, tiny_model_dir: Path) -> Workspace:
     put(ws, "base_model", lambda directory: (directory / SOURCE_FILE).write_text(source))
 
     def examples(directory: Path) -> None:
-        write_train(directory, EXAMPLES)
+        write_train(directory, EXAMPLES, models.chat(ws))
 
     put(ws, "examples", examples)
     prepare.splits(ws)

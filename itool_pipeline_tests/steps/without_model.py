@@ -14,7 +14,7 @@ from itool_pipeline.benchmarks.bfcl import benchmark as bfcl
 from itool_pipeline.benchmarks.bfcl.benchmark import BfclBenchmark
 from itool_pipeline.benchmarks.bfcl.official_checker import CaseVerdict
 from itool_pipeline.core.policy import ScoreRequest
-from itool_pipeline.core.reward import SearchProblem
+from itool_pipeline.core.reward import GradePrompt
 from itool_pipeline.core.types import Example, Progress
 from itool_pipeline.data.rows import Rows
 from itool_pipeline.data.sources import Chosen, LoadedData
@@ -40,8 +40,8 @@ class Template:
     tools_shown_by = "system"
     end_token = END
 
-    def problem(self, example: Example) -> SearchProblem:
-        return PROBLEMS[example.id]
+    def grade(self, example: Example) -> GradePrompt:
+        return PROBLEMS[example.id].grade
 
     def prompt(self, example: Example) -> tuple[int, ...]:
         return (PROBLEMS.get(example.id) or call_problem(example.id)).prompt
@@ -112,7 +112,6 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Trainings:
         monkeypatch.setattr(module, "search_engine", engine)
     monkeypatch.setattr(training, "adapter_dir", trainings.adapter_dir)
     monkeypatch.setattr(training, "base_dir", lambda ws: ws.input("base_model").path)
-    monkeypatch.setattr(training, "chat", lambda ws: Template())
     monkeypatch.setattr("itool_pipeline.training.runner.run_training_job", trainings.run)
     return trainings
 
@@ -155,7 +154,7 @@ def prepared(root: Path, **over: Any) -> Workspace:
     put(ws, "base_model", lambda directory: (directory / "weights").write_text("x"))
 
     def examples(directory: Path) -> None:
-        write_train(directory, (p.example for p in PROBLEMS.values()))
+        write_train(directory, (p.example for p in PROBLEMS.values()), Template())
 
     put(ws, "examples", examples)
     prepare.splits(ws)

@@ -14,6 +14,7 @@ from itool_pipeline.store.manifest import Artifact
 from itool_pipeline_tests.store.by_hand import artifact, ask, load, rows
 
 SPLITS, WARMUP, BUFFER, TREES, PAIRS, POLICY = (digit * 16 for digit in "123456")
+EXAMPLES, OTHER_SPLITS = "e" * 16, "f" * 16
 BASE, BFCL_BASE, BFCL_WARMUP, BFCL_POLICY, EASY, TREES_2, PAIRS_2 = (digit * 16 for digit in "789abcd")
 
 
@@ -33,10 +34,10 @@ def made(asset: str, fingerprint: str, **inputs: str) -> Artifact:
 
 
 SEARCHED = (
-    made("splits", SPLITS),
+    made("splits", SPLITS, examples=EXAMPLES),
     made("warmup/hard", WARMUP, splits=SPLITS),
     made("iteration_1/replay_buffer", BUFFER, splits=SPLITS, warmup__hard=WARMUP),
-    made("iteration_1/trees", TREES, splits=SPLITS, iteration_1__replay_buffer=BUFFER, warmup__hard=WARMUP),
+    made("iteration_1/trees", TREES, examples=EXAMPLES, iteration_1__replay_buffer=BUFFER, warmup__hard=WARMUP),
     made("iteration_1/pairs", PAIRS, iteration_1__trees=TREES),
     made("iteration_1/policy", POLICY, iteration_1__pairs=PAIRS, warmup__hard=WARMUP),
 )
@@ -61,16 +62,20 @@ def pair(name: str, tree: str, chosen: int, rejected: int, reason: str) -> dict[
 
 def load_search(database: Database) -> None:
     examples = (
-        {"example_id": "e1", "question": "What is the time?", "response": "[clock()]", "difficulty": "easy"},
-        {"example_id": "e2", "question": "And the weather?", "response": "[sky()]", "difficulty": "hard"},
+        {"example_id": "e1", "question": "What is the time?", "response": "[clock()]"},
+        {"example_id": "e2", "question": "And the weather?", "response": "[sky()]"},
     )
+    divided = {"group_id": "g", "split": "train", "in_buffer": True}
+    splits = [{"example_id": key, "difficulty": level, **divided} for key, level in (("e1", "easy"), ("e2", "hard"))]
     trees = (
         {"tree_id": "t1", "example_id": "e1", "policy": WARMUP, "node_count": 3},
         {"tree_id": "t2", "example_id": "e2", "policy": WARMUP, "node_count": 3},
     )
     nodes = [node(t, *rest) for t in ("t1", "t2") for rest in ((0, None, 9, 0.5), (1, 0, 6, 0.75), (2, 0, 3, -0.5))]
     pairs = (pair("p1", "t1", 1, 2, "kept"), pair("p2", "t2", 1, 2, "close"))
-    load(database, "examples", SPLITS, rows(database, "examples", *examples))
+    load(database, "examples", EXAMPLES, rows(database, "examples", *examples))
+    load(database, "splits", SPLITS, rows(database, "splits", *splits))
+    load(database, "splits", OTHER_SPLITS, rows(database, "splits", {**splits[0], "difficulty": "medium"}))
     database.replace_many({"trees": rows(database, "trees", *trees), "nodes": rows(database, "nodes", *nodes)}, TREES)
     load(database, "pairs", PAIRS, rows(database, "pairs", *pairs))
 
@@ -79,12 +84,34 @@ def test_a_pair_leads_back_to_question_policy_and_run(database: Database) -> Non
     load_search(database)
     record(database, "first", *SEARCHED)
     columns = """experiment, asset, pair_id, kept, tree_id, node_visits, node_value, chosen_visits, rejected_visits,
-        example_id, question, gold_response, policy_artifact, policy_asset, policy_run, made_by_run, stale"""
+        example_id, difficulty, question, gold_response,
+        policy_artifact, policy_asset, policy_run, made_by_run, stale"""
     policy = (WARMUP, "warmup/hard", "run of first", "run of first", False)
     shared = (9, 0.5, 6, 3)
+    asked = [("e1", "easy", "What is the time?", "[clock()]"), ("e2", "hard", "And the weather?", "[sky()]")]
     assert ask(database, f"SELECT {columns} FROM pair_lineage ORDER BY pair_id") == [
-        ("first", "iteration_1/pairs", "p1", True, "t1", *shared, "e1", "What is the time?", "[clock()]", *policy),
-        ("first", "iteration_1/pairs", "p2", False, "t2", *shared, "e2", "And the weather?", "[sky()]", *policy),
+        ("first", "iteration_1/pairs", "p1", True, "t1", *shared, *asked[0], *policy),
+        ("first", "iteration_1/pairs", "p2", False, "t2", *shared, *asked[1], *policy),
+    ]
+
+
+def test_examples_with_where_they_go(database: Database) -> None:
+    """The split of the experiment's own `splits`; none for what is held out."""
+    load_search(database)
+    held_out = {"example_id": "c1", "part": "held_out"}
+    load(database, "examples", EXAMPLES, rows(database, "examples", {"example_id": "e1", "part": "train"}, held_out))
+    examples = made("examples", EXAMPLES)
+    record(database, "first", examples, SEARCHED[0])
+    record(database, "second", examples, made("splits", OTHER_SPLITS, examples=EXAMPLES))
+    record(database, "third", examples)
+    columns = "experiment, example_id, part, split, difficulty, in_buffer"
+    assert ask(database, f"SELECT {columns} FROM experiment_examples ORDER BY ALL") == [
+        ("first", "c1", "held_out", None, None, None),
+        ("first", "e1", "train", "train", "easy", True),
+        ("second", "c1", "held_out", None, None, None),
+        ("second", "e1", "train", "train", "medium", True),
+        ("third", "c1", "held_out", None, None, None),
+        ("third", "e1", "train", None, None, None),
     ]
 
 
@@ -107,7 +134,7 @@ def test_iterations_with_the_same_tree_names_do_not_mix(database: Database) -> N
     nodes = rows(database, "nodes", node("t1", 0, None, 4, 0.0))
     database.replace_many({"trees": rows(database, "trees", tree), "nodes": nodes}, TREES_2)
     load(database, "pairs", PAIRS_2, rows(database, "pairs", pair("p1", "t1", 1, 2, "low")))
-    second = made("iteration_2/trees", TREES_2, splits=SPLITS, iteration_1__policy=POLICY)
+    second = made("iteration_2/trees", TREES_2, examples=EXAMPLES, iteration_1__policy=POLICY)
     record(database, "first", *SEARCHED, second, made("iteration_2/pairs", PAIRS_2, iteration_2__trees=TREES_2))
     sql = "SELECT asset, pair_id, example_id, policy_asset, node_visits, chosen_visits FROM pair_lineage ORDER BY ALL"
     assert ask(database, sql) == [
@@ -292,7 +319,7 @@ def test_cost_and_what_is_stale(database: Database) -> None:
     assert ask(database, "SELECT count(*), sum(seconds), bool_or(reused), bool_or(stale) FROM cost") == [
         (6, 12.0, False, False)
     ]
-    record(database, "first", made("iteration_1/trees", TREES_2, splits=SPLITS, warmup__hard=WARMUP))
+    record(database, "first", made("iteration_1/trees", TREES_2, examples=EXAMPLES, warmup__hard=WARMUP))
     record(database, "second", *SEARCHED)
     stale = "SELECT experiment, asset FROM cost WHERE stale ORDER BY ALL"
     assert ask(database, stale) == [("first", "iteration_1/pairs"), ("first", "iteration_1/policy")]

@@ -15,6 +15,7 @@ import pytest
 from itool_pipeline.benchmarks.api_bank.dialogues import DESCRIPTIONS, DIALOGUES, FOLDERS, load_api_bank, source_files
 from itool_pipeline.benchmarks.api_bank.hub_rows import load_api_bank_rows
 from itool_pipeline.core.types import Example, Message
+from itool_pipeline.data.example_codec import decode_example, encode_example
 from itool_pipeline.data.rows import Rows
 from itool_pipeline.data.streams import UnreadableFile
 from itool_pipeline.data.wheels import FetchError
@@ -64,7 +65,7 @@ def test_what_an_example_says_of_itself() -> None:
     for key, e in by_id(load_api_bank(BY_HAND)).items():
         assert (e.source, e.category, e.group) == ("api_bank", key.split("/")[0], f"api_bank/{key.rpartition('/')[0]}")
         assert len(e.gold) == 1
-        assert Example.from_dict(json.loads(json.dumps(e.to_dict()))) == e
+        assert decode_example(encode_example(e)) == e
 
 
 def test_the_context_is_the_dialogue_up_to_the_call_with_earlier_results() -> None:

@@ -24,7 +24,7 @@ from itool_pipeline.steps.report import report
 from itool_pipeline.steps.scoring import score_checkpoint
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.steps import without_model
-from itool_pipeline_tests.steps.by_hand import experiment, put, workspace, write_split_examples
+from itool_pipeline_tests.steps.by_hand import experiment, put, workspace, write_train
 from itool_pipeline_tests.store.by_hand import ask
 
 BENCHMARK = OwnCallsBenchmark()
@@ -206,7 +206,7 @@ def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 def test_from_the_file_to_the_report(ws: Workspace) -> None:
     benchmark_cases(ws, BENCHMARK)
-    put(ws, "splits", lambda directory: write_split_examples(directory, ()))
+    put(ws, "examples", lambda directory: write_train(directory, ()))
     assert checks.no_case_is_trained_on(ws, BENCHMARK) == checks.Finding([], {"training_examples": 0, "cases": 4})
     for name in checkpoints(0):
         score_checkpoint(ws, BENCHMARK, name)
@@ -231,6 +231,6 @@ def test_a_case_that_is_trained_on_is_named(ws: Workspace, cases: dict[str, Exam
     benchmark_cases(ws, BENCHMARK)
     stolen = replace(cases["calls_3_3"], id="jsonl_8_3", source="jsonl", group="jsonl_8")
     other = replace(stolen, id="jsonl_9_1", group="jsonl_9", messages=(Message("user", "what about tomorrow"),))
-    put(ws, "splits", lambda directory: write_split_examples(directory, [stolen, other]))
+    put(ws, "examples", lambda directory: write_train(directory, [stolen, other]))
     problems = checks.no_case_is_trained_on(ws, BENCHMARK).problems
     assert problems == ["case calls_3_3 asks what these training examples ask: jsonl_8_3"]
