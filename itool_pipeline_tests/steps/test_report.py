@@ -36,7 +36,6 @@ def asking(root: Path, model: Path, **asked: Any) -> Workspace:
     hub = {"type": "hub", "name": str(model)}
     ws = workspace(root, model=hub, compute={"device": "cpu"}, iterations=0, evaluation={"api_bank": settings})
     put(ws, "base_model", lambda directory: prepare_base_model(HubModel(**hub), root, directory))
-    put(ws, "examples", lambda _: None)
     put(ws, "examples", lambda d: write_train(d, [example("t1"), example("t2")]))
     return ws
 

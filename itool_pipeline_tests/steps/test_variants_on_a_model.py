@@ -21,7 +21,7 @@ from itool_pipeline.steps.artifact_files import BUFFER_FILE
 from itool_pipeline.steps.models import ADAPTER
 from itool_pipeline.steps.plan import plan
 from itool_pipeline.steps.replay_buffer import replay_buffer
-from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline_tests.core.fake_policy import call_problem, text_problem
 from itool_pipeline_tests.steps.by_hand import put, workspace, write_train
 from itool_pipeline_tests.steps.without_model import searched, warm_up
@@ -135,6 +135,6 @@ def test_a_search_that_does_not_fit_in_the_models_context_is_refused(ws: Workspa
             assert trees.plan_shards(longer, 1) == [0]
         else:
             with pytest.raises(
-                ValueError, match=r"the search takes 4097 tokens .* lower search\.max_response_tokens or"
+                StepError, match=r"the search takes 4097 tokens .* lower search\.max_response_tokens or"
             ):
                 trees.plan_shards(longer, 1)
