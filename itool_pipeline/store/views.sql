@@ -112,7 +112,14 @@ WITH divided AS (
     JOIN lineage ON lineage.artifact = m.artifact
     JOIN splits ON splits.artifact = m.artifact
 )
-SELECT m.experiment, m.asset, e.*, d.split, d.difficulty, d.in_buffer, m.stale
+SELECT
+    m.experiment,
+    m.asset,
+    e.*,
+    d.split,
+    d.difficulty,
+    CASE WHEN e.part = 'held_out' THEN false ELSE d.in_buffer END AS in_buffer,
+    m.stale
 FROM experiment_artifacts AS m
 JOIN examples AS e ON e.artifact = m.artifact
 LEFT JOIN divided AS d

@@ -88,7 +88,7 @@ def test_the_pool_is_rows_of_examples_that_are_held_out(ws: Workspace) -> None:
     made = ws.input("api_bank_cases").manifest.metadata
     assert (made["cases"], made["groups"], made["quarantined"]) == (5, 5, 1)
     assert ask(ws.database, "SELECT position, reason FROM quarantine") == [("line 9", "no call: of f")]
-    rows = ask(ws.database, "SELECT DISTINCT category, part, split, in_buffer FROM examples ORDER BY 1")
+    rows = ask(ws.database, "SELECT DISTINCT category, part, split, in_buffer FROM experiment_examples ORDER BY 1")
     assert rows == [("early", "held_out", None, False), ("late", "held_out", None, False)]
     pool = read_pool(ws, ByHand())
     assert pool.sizes() == {"early": 2, "late": 3}

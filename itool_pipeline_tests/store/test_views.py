@@ -106,11 +106,11 @@ def test_examples_with_where_they_go(database: Database) -> None:
     record(database, "third", examples)
     columns = "experiment, example_id, part, split, difficulty, in_buffer"
     assert ask(database, f"SELECT {columns} FROM experiment_examples ORDER BY ALL") == [
-        ("first", "c1", "held_out", None, None, None),
+        ("first", "c1", "held_out", None, None, False),
         ("first", "e1", "train", "train", "easy", True),
-        ("second", "c1", "held_out", None, None, None),
+        ("second", "c1", "held_out", None, None, False),
         ("second", "e1", "train", "train", "medium", True),
-        ("third", "c1", "held_out", None, None, None),
+        ("third", "c1", "held_out", None, None, False),
         ("third", "e1", "train", None, None, None),
     ]
 
