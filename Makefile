@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)/storage
 
-.PHONY: demo test ui lint bench conformance mutants clean
+.PHONY: demo test ui lint bench conformance mutants confirm-versions clean
 
 demo: .venv/ready
 	$(BIN)/python -m itool_pipeline run demo
@@ -39,6 +39,10 @@ endif
 
 mutants: .venv/ready
 	$(BIN)/python -m itool_pipeline_tests.mutation_check
+
+# After a change of code: the versions of the steps are right, raised where a step makes something else.
+confirm-versions: .venv/ready
+	$(BIN)/python -m itool_pipeline_tests.source_versions
 
 clean:
 	rm -rf .venv .venv-conformance
