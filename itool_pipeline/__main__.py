@@ -4,6 +4,7 @@ python -m itool_pipeline run demo        one experiment from data to report, the
 python -m itool_pipeline run demo --set iterations=1     the same with other keys, as an experiment of its own
 python -m itool_pipeline check           validate every experiment file
 python -m itool_pipeline sql "FROM …"    ask the database, read-only
+python -m itool_pipeline verify          read every artifact again: is it still what was written?
 python -m itool_pipeline conformance demo     our verdicts against a benchmark's own command line
 """
 
@@ -22,8 +23,11 @@ from itool_pipeline.config import Experiment
 from itool_pipeline.errors import ActionableError
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
 from itool_pipeline.steps.plan import asked_benchmarks
+from itool_pipeline.steps.progress import Timed
+from itool_pipeline.store.artifacts import ArtifactStore
 from itool_pipeline.store.paths import storage_paths
-from itool_pipeline.store.sql_shell import run_sql
+from itool_pipeline.store.sql_shell import run_sql, text_table
+from itool_pipeline.store.verification import REMEDY, verify_store
 from itool_pipeline.variants import make_variant, write_variant
 
 LEADERBOARD = """
@@ -122,6 +126,22 @@ def sql(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def verify(arguments: argparse.Namespace) -> int:
+    """Hold the files of all artifacts, or of the assets named, against their manifests; 1 when any is damaged."""
+    store = ArtifactStore(storage_paths().artifacts)
+    progress = Timed("artifacts verified", lambda line: print(line, file=sys.stderr))
+    verified = verify_store(store, [name.strip("/") for name in arguments.assets], progress)
+    names = ["asset", "artifacts", "files", "bytes", "only size compared", "damaged"]
+    rows = [(a.asset, a.artifacts, a.files, a.bytes, a.not_hashed, len(a.damaged)) for a in verified.assets]
+    print(text_table(names, rows))
+    if verified.aside:
+        print("\nNo artifacts, and never taken for one:", *(f"{f.state:<11}{f.path}" for f in verified.aside), sep="\n")
+    if verified.damaged:
+        print("\nDamaged:", *(f"{path}: {'; '.join(found)}" for path, found in verified.damaged.items()), sep="\n")
+        print(REMEDY)
+    return 1 if verified.damaged else 0
+
+
 def conformance(arguments: argparse.Namespace) -> int:
     """Compare our verdicts with those of the unmodified official command line; 1 when any differs."""
     from itool_pipeline.steps import conformance as step
@@ -163,6 +183,9 @@ def _parser() -> argparse.ArgumentParser:
     asker = commands.add_parser("sql", help="ask the database, read-only")
     asker.add_argument("query")
     asker.set_defaults(command=sql)
+    verifier = commands.add_parser("verify", help="read the artifacts again: are they still what was written?")
+    verifier.add_argument("assets", nargs="*", help="iteration_1/pairs, or iteration_1 for all in it; default: all")
+    verifier.set_defaults(command=verify)
     conformer = commands.add_parser("conformance", help="compare our verdicts with a benchmark's own command line")
     conformer.add_argument("experiment", nargs="?", help="every scored checkpoint of it")
     conformer.add_argument("--answers", help='a file of lines {"id": …, "result": …} instead')

@@ -111,25 +111,39 @@ def recorded_content(steps: Mapping[str, StepRecord]) -> dict[str, Any]:
     }
 
 
-def version_problems(steps: Mapping[str, StepRecord], recorded: Mapping[str, Any]) -> list[str]:
-    """One sentence for each step that does not agree with the record, with what to do."""
-    gone = [f"{name} is no step any more: {CONFIRM}" for name in sorted(recorded["steps"].keys() - steps.keys())]
+@dataclass(frozen=True, slots=True)
+class VersionProblem:
+    """What does not agree with the record, and what to do."""
+
+    what: str
+    remedy: str = CONFIRM
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.remedy}"
+
+
+def version_problems(steps: Mapping[str, StepRecord], recorded: Mapping[str, Any]) -> list[VersionProblem]:
+    """One for each step that does not agree with the record."""
     told = (_problem(name, step, recorded["steps"].get(name), recorded["definitions"]) for name, step in steps.items())
-    return [*filter(None, told), *gone]
+    gone = sorted(recorded["steps"].keys() - steps.keys())
+    return [*filter(None, told), *(VersionProblem(f"{name} is no step any more") for name in gone)]
 
 
-def _problem(name: str, step: StepRecord, told: Mapping[str, str] | None, definitions: Mapping[str, str]) -> str:
+def _problem(
+    name: str, step: StepRecord, told: Mapping[str, str] | None, definitions: Mapping[str, str]
+) -> VersionProblem | None:
     if told is None:
-        return f"{name} is not recorded: {CONFIRM}"
+        return VersionProblem(f"{name} is not recorded")
     if step.version != told["version"]:
-        return f"{name} is now version {step.version}, recorded is {told['version']}: {CONFIRM}"
+        return VersionProblem(f"{name} is now version {step.version}, recorded is {told['version']}")
     if step.sources == told["sources"]:
-        return ""
+        return None
     known = set(definitions.values())
     changed = [key for key, value in step.definitions.items() if value != definitions.get(key) and value not in known]
-    return (
-        f"{name} is still version {step.version}, but {_listed(changed)} changed. If the step now makes anything else "
-        f"of the same inputs, raise {step.raise_in}, then, and also where it cannot: {CONFIRM}"
+    return VersionProblem(
+        f"{name} is still version {step.version}, but {_listed(changed)} changed",
+        f"if the step now makes anything else of the same inputs, raise {step.raise_in}; then, and where it cannot, "
+        f"confirm with `{CONFIRM}`",
     )
 
 
@@ -149,7 +163,7 @@ def main(file: Path = FILE) -> int:
     """Say what is confirmed, and record the steps as they are."""
     steps = current_steps()
     for problem in version_problems(steps, read_record(file)):
-        print(f"recorded: {problem.removesuffix(f': {CONFIRM}')}")
+        print(f"confirmed: {problem.what}")
     text = yaml.safe_dump(recorded_content(steps), sort_keys=False, width=200)
     file.write_text(f"# Written by `{CONFIRM}`: see source_versions.py.\n\n{text}", encoding="utf-8")
     return 0

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 import time
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from itool_pipeline.files.durable import SCRATCH, move_into_place, remove_tree, sync_file, sync_tree
 from itool_pipeline.files.json_text import plain, to_json
@@ -41,6 +42,22 @@ logger = logging.getLogger(__name__)
 
 ASSET = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+State = Literal["finished", "partial", "damaged", "superseded"]
+_FOLDER = re.compile(r"([0-9a-f]{16})(?:\.(partial|damaged|superseded))?")
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactFolder:
+    """A folder of an artifact as its name tells it; whether it is whole, `load_artifact` and `problems_of` tell."""
+
+    asset: str
+    fingerprint: str
+    state: State
+    path: Path
+
+    def is_of(self, name: str) -> bool:
+        """Whether it is of the asset `name`, or of one in the group `name`."""
+        return f"{self.asset}/".startswith(f"{name}/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +127,18 @@ class ArtifactStore:
             logger.warning("%s is damaged and not reused: %s", path, "; ".join(problems))
             return None
         return artifact
+
+    def artifact_folders(self) -> list[ArtifactFolder]:
+        """Every folder of an artifact under the root, by asset: finished, being made, or kept for a look."""
+        found = []
+        for folder, inner, _ in os.walk(self.root):
+            asset = Path(folder).relative_to(self.root).as_posix()
+            for name in sorted(inner):
+                if (named := _FOLDER.fullmatch(name)) and ASSET.fullmatch(asset):
+                    inner.remove(name)  # what is in an artifact is no artifact
+                    state = cast("State", named[2] or "finished")
+                    found.append(ArtifactFolder(asset, named[1], state, Path(folder, name)))
+        return sorted(found, key=lambda one: (one.asset, one.path))
 
     def verify(self, artifact: Artifact, *, deep: bool = False) -> list[str]:
         """Problems with the artifact's files; empty when whole. `deep` reads them and compares hashes too."""

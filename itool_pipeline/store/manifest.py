@@ -103,9 +103,16 @@ def problems_of(artifact: Artifact, *, deep: bool = False) -> list[str]:
             problems.append(f"{name} is missing")
         elif path.stat().st_size != entry.size:
             problems.append(f"{name} has {path.stat().st_size} bytes, not {entry.size}")
-        elif deep and entry.sha256 is not None and file_sha256(path) != entry.sha256:
-            problems.append(f"{name} has another content than when it was written")
+        elif deep and entry.sha256 is not None and (problem := _content_problem(path, entry.sha256)):
+            problems.append(f"{name} {problem}")
     return problems
+
+
+def _content_problem(path: Path, sha256: str) -> str:
+    try:
+        return "" if file_sha256(path) == sha256 else "has another content than when it was written"
+    except OSError as error:  # a bad disk is what a deep look is for: the other files are looked at too
+        return f"cannot be read: {error.strerror}"
 
 
 def describe_files(work: Path) -> dict[str, FileEntry]:

@@ -1,0 +1,154 @@
+"""Every file that is no longer what was written is found, whatever else is in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from itool_pipeline import __main__ as command_line
+from itool_pipeline.files.storage_errors import StorageError
+from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
+from itool_pipeline.store.manifest import HASH_BELOW_BYTES, Artifact, Origin
+from itool_pipeline.store.verification import verify_store
+from itool_pipeline_tests.store.by_hand import A, B, C
+
+Verify = Callable[..., int]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    """Three artifacts of two assets, among them a large file, and a folder of each kind that is no artifact."""
+    store = ArtifactStore(tmp_path / "artifacts")
+    put(store, "iteration_1/pairs", A, rows=b"12345", deep__rows=b"")
+    put(store, "iteration_1/pairs", B, rows=b"123")
+    large = put(store, "base_model", A, config=b"{}")
+    with store.parts("base_model", C) as parts:
+        parts.write_text("shard", "x")
+    for state in ("damaged", "superseded"):
+        (large.path.parent / f"{C}.{state}").mkdir()
+    return store
+
+
+def put(store: ArtifactStore, asset: str, fingerprint: str, **files: bytes) -> Artifact:
+    """An artifact with these files; `__` in a name for a slash."""
+
+    def make(step: Step) -> dict[str, Any]:
+        for name, content in files.items():
+            path = step.work / name.replace("__", "/")
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        return {}
+
+    return reuse_or_make(store, asset, fingerprint, make, origin=Origin())[0]
+
+
+@pytest.fixture
+def verify(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> Verify:
+    """The command on that store."""
+    monkeypatch.setenv("ITOOL_STORAGE", str(store.root.parent))
+
+    def call(*assets: str) -> int:
+        monkeypatch.setattr("sys.argv", ["itool_pipeline", "verify", *assets])
+        return command_line.main()
+
+    return call
+
+
+def test_a_whole_store_is_counted(verify: Verify, store: ArtifactStore, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify() == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == [
+        "asset              artifacts  files  bytes  only size compared  damaged",
+        "-----------------  ---------  -----  -----  ------------------  -------",
+        "base_model                 1      1      2                   0        0",
+        "iteration_1/pairs          2      3      8                   0        0",
+        "(2 rows)",
+        "",
+        "No artifacts, and never taken for one:",
+        f"damaged    {store.root / 'base_model' / C}.damaged",
+        f"partial    {store.root / 'base_model' / C}.partial",
+        f"superseded {store.root / 'base_model' / C}.superseded",
+    ]
+    assert shown.err == "3 of 3 artifacts verified in 0 s\n"
+
+
+def test_a_flipped_byte_is_found_that_a_run_takes_for_whole(
+    verify: Verify, store: ArtifactStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = store.root / "iteration_1" / "pairs" / A / "rows"
+    file.write_bytes(b"12645")
+    assert store.find("iteration_1/pairs", A)
+    assert verify() == 1
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[3].split() == ["iteration_1/pairs", "2", "3", "8", "0", "1"]
+    assert shown[-3:-1] == ["Damaged:", f"{file.parent}: rows has another content than when it was written"]
+    assert shown[-1].startswith("Delete each damaged folder and run again")
+
+
+def test_missing_and_unreadable_files_and_torn_manifests_are_found(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (store.root / "iteration_1" / "pairs" / A, store.root / "base_model" / A, B)
+    (first / "rows").unlink()
+    manifest = second / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:50])
+
+    def refuse(path: Path) -> str:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("itool_pipeline.store.manifest.file_sha256", refuse)
+    assert verify_store(store).damaged == {
+        second: ["manifest.json is missing or torn"],
+        first: ["deep/rows cannot be read: Input/output error", "rows is missing"],
+        first.with_name(third): ["rows cannot be read: Input/output error"],
+    }
+
+
+def test_of_large_files_only_the_size_is_compared(store: ArtifactStore) -> None:
+    def make(step: Step) -> dict[str, Any]:
+        with (step.work / "weights").open("wb") as file:
+            file.truncate(HASH_BELOW_BYTES)
+        return {}
+
+    artifact, _ = reuse_or_make(store, "warmup/hard", A, make, origin=Origin())
+    (asset,) = verify_store(store, ["warmup"]).assets
+    assert (asset.files, asset.bytes, asset.not_hashed, asset.damaged) == (1, HASH_BELOW_BYTES, 1, {})
+    with artifact.file("weights").open("ab") as file:
+        file.write(b"x")
+    assert verify_store(store, ["warmup"]).damaged == {
+        artifact.path: [f"weights has {HASH_BELOW_BYTES + 1} bytes, not {HASH_BELOW_BYTES}"]
+    }
+
+
+def test_only_what_is_named_is_looked_at(store: ArtifactStore) -> None:
+    put(store, "iteration_10/pairs", A, rows=b"1")
+    verified = verify_store(store, ["iteration_1"])
+    assert [asset.asset for asset in verified.assets] == ["iteration_1/pairs"]
+    assert verified.aside == []
+    assert len(verify_store(store, ["iteration_1/pairs", "base_model"]).assets) == 2
+
+
+def test_an_artifact_that_is_taken_away_meanwhile_is_passed_over(store: ArtifactStore) -> None:
+    def take_away(done: int, total: int) -> None:
+        if done == 1:
+            store.discard("iteration_1/pairs", A)
+
+    verified = verify_store(store, progress=take_away)
+    assert [(asset.asset, asset.artifacts) for asset in verified.assets] == [
+        ("base_model", 1),
+        ("iteration_1/pairs", 1),
+    ]
+    assert not verified.damaged
+
+
+def test_unknown_assets_and_an_empty_store_are_said(
+    verify: Verify, store: ArtifactStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify("base_model", "iteration_2/pairs") == 2
+    message = f"{store.root} has no artifact of iteration_2/pairs; name one of base_model, iteration_1/pairs\n"
+    assert capsys.readouterr().err == message
+    with pytest.raises(StorageError, match=r"no artifacts yet; run an experiment first"):
+        verify_store(ArtifactStore(tmp_path / "nothing"))
