@@ -35,6 +35,7 @@ MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 REQUIREMENTS = Path(__file__).with_name("conformance_requirements.txt")
 """What the imports of the command line need, at the versions that the wheel pins where it pins one."""
 
+_REMAKE = "Delete the folder of --environment (.venv-conformance), which is then made again, and run once more"
 _NOT_COMPARED = {
     DECODER_REFUSED: "the official decoder would run code",
     CHECKER_RAISED: "the official checker raises, and its run would end",
@@ -86,7 +87,10 @@ def official_verdicts(cases: Sequence[JudgedCase], bfcl_dir: Path, command: Path
         [str(command), "evaluate", *options], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise ConformanceError(f"`bfcl evaluate` ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+        raise ConformanceError(
+            f"`bfcl evaluate` ended with {done.returncode}: {done.stderr.strip()[-2000:]}\n"
+            f"{_REMAKE}; where the text above is about a case, take that out of the answers."
+        )
     return {key: verdict for category in categories for key, verdict in _scored(cases, category, folder)}
 
 
@@ -95,7 +99,7 @@ def _write_results(cases: Sequence[JudgedCase], bfcl_dir: Path, file: Path) -> N
     results = {case.id: case.result for case in cases}
     ids = [row["id"] for row in json_rows(questions_file(bfcl_dir, cases[0].category))]
     if unknown := sorted(results.keys() - set(ids)):
-        raise ConformanceError(f"{cases[0].category} has no case {unknown[0]!r}")
+        raise ConformanceError(f"{cases[0].category} has no case {unknown[0]!r}. Take it out of the answers.")
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({"id": key, "result": results[key]}) for key in ids if key in results]
     file.write_text("".join(f"{line}\n" for line in lines))
@@ -105,12 +109,15 @@ def _scored(cases: Sequence[JudgedCase], category: str, folder: Path) -> Iterato
     """The file of scores holds a header, then every wrong case."""
     file = _file(folder, category, "score")
     if not file.is_file():
-        raise ConformanceError(f"`bfcl evaluate` wrote no scores of {category}")
+        raise ConformanceError(f"`bfcl evaluate` wrote no scores of {category}. {_REMAKE}.")
     header, *wrong = json_rows(file)
     ids = [case.id for case in cases if case.category == category]
     errors = {row["id"]: _error_type(row) for row in wrong}
     if header["total_count"] != len(ids) or header["correct_count"] != len(ids) - len(errors):
-        raise ConformanceError(f"`bfcl evaluate` scored {header} of {category}, where {len(ids)} cases were given")
+        raise ConformanceError(
+            f"`bfcl evaluate` scored {header['total_count']} of {category}, {header['correct_count']} correct and "
+            f"{len(errors)} wrong, where {len(ids)} cases were given. {_REMAKE}."
+        )
     yield from ((key, errors.get(key, "correct")) for key in ids)
 
 
@@ -178,4 +185,8 @@ def official_command(environment: Path, wheel: Path) -> Path:
 def _run(command: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise ConformanceError(f"`{' '.join(command)}` failed: {done.stderr.strip()[-2000:]}")
+        raise ConformanceError(
+            f"`{' '.join(command)}` failed: {done.stderr.strip()[-2000:]}\n"
+            "It installs what the official command line needs: see that pip reaches its index (PIP_INDEX_URL, "
+            "PIP_PROXY) and that the disk is not full, then run again."
+        )

@@ -135,7 +135,11 @@ class Sandbox:
         except (BrokenPipeError, TimeoutError) as error:
             said = errors.read_text(errors="replace").strip()[-2000:]
             self.close()
-            raise SandboxError(f"the sandbox did not start; its process said: {said or 'nothing'}") from error
+            raise SandboxError(
+                f"the sandbox did not start; its process said: {said or 'nothing'}\n"
+                "Where a module is missing, install the package with its dependencies (`make demo` does); where it "
+                "said nothing, free some memory. Then run again: what is finished is kept."
+            ) from error
         return self._process
 
     def _line(self, seconds: float) -> bytes:
