@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 
 from itool_pipeline.calls.tool_schema import Tool, json_schema
 from itool_pipeline.core.prompts import CANDIDATE, OPTIONS, grade_messages, response_messages
-from itool_pipeline.core.reward import GradePrompt, SearchProblem
+from itool_pipeline.core.reward import GradePrompt
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.errors import ActionableError
 
@@ -110,10 +110,6 @@ class Chat:
         before, _, after = self._render(grade_messages(example)).rpartition(CANDIDATE)
         closing, options = self._closing(after)
         return GradePrompt(self._encode(before), closing, options)
-
-    def problem(self, example: Example) -> SearchProblem:
-        """What the search needs to know of an example."""
-        return SearchProblem(example, self.prompt(example), self.grade(example))
 
     def text(self, token_ids: Sequence[int]) -> str:
         """Token ids back to text, special tokens left out."""

@@ -10,8 +10,10 @@ from itool_pipeline.config import BenchmarkConfig
 from itool_pipeline.core.types import Example, Progress
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.files.parts import Parts
+from itool_pipeline.steps.artifact_files import POOL_FILE
+from itool_pipeline.steps.example_files import read_prompts
 from itool_pipeline.steps.models import chat, context_tokens, inference_engine, require_context
-from itool_pipeline.steps.plan import checkpoints
+from itool_pipeline.steps.plan import cases_asset, checkpoints
 from itool_pipeline.steps.workspace import Workspace
 
 
@@ -38,7 +40,9 @@ class ModelExaminee:
         return self.template.prompt(example)
 
     def answer_each(self, examples: Sequence[Example]) -> Answers:
-        prompts = {example.id: self.template.prompt(example) for example in examples}
+        # As the pool has them: a case is rendered and tokenised once, however many checkpoints answer it.
+        pool = self.ws.input(cases_asset(self.benchmark)).file(POOL_FILE)
+        prompts = read_prompts(pool, {example.id for example in examples})
         section = f"evaluation.{self.benchmark}"
         longest = max(map(len, prompts.values()), default=0) + self.settings.max_new_tokens
         require_context(self.ws, longest, f"answering {section}", f"{section}.max_prompt_tokens or max_new_tokens")

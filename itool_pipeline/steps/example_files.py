@@ -81,6 +81,11 @@ def read_response_tokens(path: Path, ids: Collection[str]) -> Iterator[ResponseT
         yield ResponseTokens(row["example_id"], Expectation(row["expects"]), prompt, response)
 
 
+def read_prompts(path: Path, ids: Collection[str]) -> dict[str, tuple[int, ...]]:
+    """Id → token ids of the prompt. Those that the chat template refuses have none and may not be asked for."""
+    return {row["example_id"]: tuple(row["prompt_ids"]) for row in _read(path, ids, ("example_id", "prompt_ids"))}
+
+
 def read_tool_lengths(path: Path, ids: Collection[str]) -> Iterator[tuple[str, int]]:
     """Ids with the number of characters that the example's tools have as a tuple; nothing else is read."""
     for row in _read(path, ids, ("example_id", "tools")):

@@ -74,7 +74,6 @@ def inference_engine(ws: Workspace, checkpoint: str, template: Chat) -> Engine:
     return make_engine(settings, ws.say)
 
 
-def search_engine(ws: Workspace, checkpoint: str) -> tuple[Engine, Chat]:
-    """The policy at `checkpoint` as the search asks for it, and the chat template that renders its prompts."""
-    template = chat(ws)
-    return inference_engine(ws, checkpoint, template), template
+def search_engine(ws: Workspace, checkpoint: str) -> Engine:
+    """The policy at `checkpoint`, as the search asks for it."""
+    return inference_engine(ws, checkpoint, chat(ws))

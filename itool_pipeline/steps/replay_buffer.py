@@ -36,7 +36,7 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
     def make(step: Step) -> dict[str, Any]:
         settings = ws.experiment.replay_buffer
         buffered = {key for key, row in split_rows(ws).items() if row.in_buffer}
-        engine, _ = search_engine(ws, policy_before(k))
+        engine = search_engine(ws, policy_before(k))
         progress = ws.progress("buffered examples scored")
         scored, groups = _score(each_response_tokens(ws, buffered), len(buffered), engine, progress)
         seed = derive_seed(ws.experiment.seed, asset)

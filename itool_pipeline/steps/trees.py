@@ -124,7 +124,7 @@ def gather(ws: Workspace, k: int) -> Produced:
 
 
 def _search(ws: Workspace, k: int, ids: Sequence[str]) -> list[SearchTree]:
-    engine, _ = search_engine(ws, policy_before(k))
+    engine = search_engine(ws, policy_before(k))
     config = ws.experiment.search
     found = {problem.example.id: problem for problem in each_problem(ws, ids)}
     problems = [found[key] for key in ids]

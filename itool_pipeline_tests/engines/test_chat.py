@@ -96,11 +96,6 @@ def test_the_model_expects_one_of_the_options(base_model_dir: Path) -> None:
     assert float(probabilities[list(grade.options)].sum()) > 0.5
 
 
-def test_a_problem_holds_both_prompts(chat: Chat) -> None:
-    problem = chat.problem(ASKED)
-    assert (problem.example, problem.prompt, problem.grade) == (ASKED, chat.prompt(ASKED), chat.grade(ASKED))
-
-
 def test_a_tool_s_result_is_a_turn_of_the_user(chat: Chat, tokenizer: Any) -> None:
     asked = example(
         Message("user", "Is it warm?"), Message("assistant", "[get_weather()]"), Message("tool", "31 degrees")

@@ -68,7 +68,7 @@ def ws(tmp_path: Path, toy: ToyMaker, monkeypatch: pytest.MonkeyPatch) -> Worksp
     compute = ws.experiment.compute.model_copy(update={"engine": "toy"})
     own = ws.experiment.model_copy(update={"compute": compute})
     ws = replace(ws, experiment=own, planned=plan(own))
-    for module in (models, trees, examinee):
+    for module in (models, examinee):
         monkeypatch.setattr(module, "chat", lambda ws: Template())
     for module in (trees, models, examinee):
         monkeypatch.setattr(module, "context_tokens", lambda ws: None)

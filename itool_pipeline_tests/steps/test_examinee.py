@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,11 @@ from itool_pipeline.config import BenchmarkConfig
 from itool_pipeline.core.types import Example
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps import examinee, models
+from itool_pipeline.steps.artifact_files import POOL_FILE
 from itool_pipeline.steps.examinee import ModelExaminee, length_batches
+from itool_pipeline.steps.example_files import write_cases
 from itool_pipeline.steps.workspace import StepError
-from itool_pipeline_tests.steps.by_hand import example, workspace
+from itool_pipeline_tests.steps.by_hand import example, put, workspace
 
 
 @given(
@@ -39,11 +41,9 @@ def test_batches_by_hand() -> None:
     assert length_batches(lengths, 2, 20) == [["c"], ["a", "b"], ["d", "e"]]
 
 
-class Template:
+def prompt_of(case: Example) -> Prompt:
     """A prompt is as long as its question."""
-
-    def prompt(self, case: Example) -> Prompt:
-        return tuple(range(len(case.question)))
+    return tuple(range(len(case.question)))
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             raise KeyboardInterrupt
         return {key: f"answer to {key}" for key in prompts}
 
-    monkeypatch.setattr(examinee, "chat", lambda ws: Template())
+    monkeypatch.setattr(examinee, "chat", lambda ws: None)
     monkeypatch.setattr(models, "context_tokens", lambda ws: None)
     monkeypatch.setattr(ModelExaminee, "answer_batch", answer)
     return batches
@@ -66,9 +66,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 CASES = [example(f"c{length}", "x" * length) for length in (2, 9, 3, 8, 7, 1)]
 
 
-def model(root: Path, settings: BenchmarkConfig = BenchmarkConfig(batch_size=3)) -> ModelExaminee:  # noqa: B008
+THREE = BenchmarkConfig(batch_size=3)
+
+
+def model(root: Path, settings: BenchmarkConfig = THREE, cases: Sequence[Example] = CASES) -> ModelExaminee:
     ws = workspace(root, compute={"batch_tokens": 16})
-    return ModelExaminee.of(ws, "base", "some", settings, Parts(root / "parts"))
+    put(ws, "bfcl_cases", lambda directory: write_cases(directory / POOL_FILE, cases, prompt_of))
+    return ModelExaminee.of(ws, "base", "bfcl", settings, Parts(root / "parts"))
 
 
 def test_a_killed_scoring_goes_on(tmp_path: Path, asked: list[list[str]]) -> None:
@@ -96,11 +100,12 @@ def test_prompts_that_leave_no_room_for_an_answer_are_refused_before_the_first_b
     tmp_path: Path, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch, positions: int, fits: bool
 ) -> None:
     monkeypatch.setattr(models, "context_tokens", lambda ws: positions)
-    cases, examined = [example("short", "x" * 5), example("long", "x" * 100)], model(tmp_path, SEVEN)
+    cases = [example("short", "x" * 5), example("long", "x" * 100)]
+    examined = model(tmp_path, SEVEN, cases)
     if fits:
         assert len(examined.answer_each(cases)) == 2
     else:
-        told = r"answering evaluation\.some takes 107 tokens .* 106 .* lower evaluation\.some\.max_prompt_tok"
+        told = r"answering evaluation\.bfcl takes 107 tokens .* 106 .* lower evaluation\.bfcl\.max_prompt_tok"
         with pytest.raises(StepError, match=told):
             examined.answer_each(cases)
         assert asked == []

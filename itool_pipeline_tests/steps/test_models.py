@@ -32,7 +32,7 @@ class Engine:
 
 
 def model_at(ws: Workspace, checkpoint: str) -> object:
-    engine: Any = models.search_engine(ws, checkpoint)[0]
+    engine: Any = models.search_engine(ws, checkpoint)
     return engine.loaded
 
 
@@ -68,7 +68,7 @@ def test_the_same_checkpoint_is_loaded_once_and_another_takes_its_place(ws: Work
 
 
 def test_the_model_is_shared_and_the_engine_is_not(ws: Workspace, loads: list[str]) -> None:
-    one, other = (models.search_engine(ws, "warmup/hard")[0] for _ in range(2))
+    one, other = (models.search_engine(ws, "warmup/hard") for _ in range(2))
     assert one is not other
     assert len(loads) == 1
 

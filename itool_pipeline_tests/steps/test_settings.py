@@ -53,7 +53,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def engine_of(ws: Workspace) -> tuple[Any, Any]:
-    engine: Any = models.search_engine(ws, "base_model")[0]
+    engine: Any = models.search_engine(ws, "base_model")
     return engine.rule, engine.sampling
 
 

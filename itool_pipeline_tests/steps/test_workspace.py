@@ -118,7 +118,7 @@ def test_rows_and_materializations(tmp_path: Path) -> None:
     names = ask(ws.database, "SELECT experiment, description FROM experiments ORDER BY experiment")
     assert names == [("hand", ""), ("other", "")]
     lineage = ask(ws.database, "SELECT input_asset FROM lineage ORDER BY input_asset")
-    assert lineage == [("base_model",), ("splits",), ("warmup/hard",)]
+    assert lineage == [("base_model",), ("examples",), ("splits",), ("warmup/hard",)]
 
 
 def test_a_step_that_fails_leaves_no_artifact_and_no_rows(tmp_path: Path) -> None:

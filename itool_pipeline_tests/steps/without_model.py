@@ -19,6 +19,7 @@ from itool_pipeline.core.types import Example, Progress
 from itool_pipeline.data.rows import Rows
 from itool_pipeline.data.sources import Chosen, LoadedData
 from itool_pipeline.steps import cases, examinee, models, pairs, prepare, replay_buffer, training, trees
+from itool_pipeline.steps.artifact_files import TRAIN_FILE
 from itool_pipeline.steps.examinee import ModelExaminee
 from itool_pipeline.steps.models import ADAPTER
 from itool_pipeline.steps.tree_rows import read_nodes
@@ -102,10 +103,10 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     """Put the fakes where the steps take a model from."""
     trainings = Trainings()
 
-    def engine(ws: Workspace, checkpoint: str) -> tuple[HashedPolicy, Template]:
+    def engine(ws: Workspace, checkpoint: str) -> HashedPolicy:
         ws.input(checkpoint)
         trainings.engines.append(checkpoint)
-        return HashedPolicy(3), Template()
+        return HashedPolicy(3)
 
     monkeypatch.setattr(trees, "context_tokens", lambda ws: None)
     for module in (trees, replay_buffer):
@@ -157,6 +158,8 @@ def prepared(root: Path, **over: Any) -> Workspace:
         write_train(directory, (p.example for p in PROBLEMS.values()), Template())
 
     put(ws, "examples", examples)
+    made = ws.input("examples")
+    ws.record(made, reused=False, tables=lambda artifact: {"examples": [artifact.file(TRAIN_FILE)]})
     prepare.splits(ws)
     return ws
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from itool_pipeline.config import SearchConfig
+from itool_pipeline.config import MctsConfig
 from itool_pipeline.store.fingerprint import fingerprint_of
 
 no_clock = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -61,7 +61,7 @@ def test_kinds_differ(one: Any, other: Any) -> None:
 
 
 def test_every_field_of_a_config_counts() -> None:
-    base = SearchConfig()
+    base = MctsConfig()
     names = {fingerprint_of(config=base)}
     for name, value in {"depth": 4, "temperature": 1.25, "terminators": ",", "prior": "product"}.items():
         names.add(fingerprint_of(config=base.model_copy(update={name: value})))
