@@ -1,9 +1,12 @@
 """Breaks the method on purpose and runs the tests that should notice: `make mutants`.
 
-    python -m itool_pipeline_tests.mutation_check [core] [training] [engines/branches.py] ...
+    python -m itool_pipeline_tests.mutation_check [core] [store files] [steps/workspace] ...
 
-Every mutant of `mutants.yaml` is applied alone, in a temporary copy of the package. Prints a table and fails if any
-survives. The tests must pass on the copy without a mutant first.
+Every mutant of `mutants.yaml` is applied alone, in a temporary copy of the package: all of them, or those of the places
+that are named, a place being a folder, a module, or how its path in the package begins. There are some in every layer:
+the method (core, judges), what computes it (training, engines), what reads and scores (data, calls, benchmarks), and
+the joints that keep artifacts whole and lineage true (files, store, steps). Prints a table and fails if any survives.
+The tests must pass on the copy without a mutant first.
 """
 
 from __future__ import annotations

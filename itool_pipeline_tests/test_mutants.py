@@ -30,3 +30,4 @@ def test_every_area_has_mutants_and_every_mutant_tests() -> None:
     areas = Counter(mutant.area for mutant in found)
     assert areas["core"] >= 10
     assert areas["training"] + areas["engines"] >= 10
+    assert areas["files"] + areas["store"] + areas["steps"] >= 20

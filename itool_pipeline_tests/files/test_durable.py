@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,51 @@ def test_who_writes_alone_removes_what_a_kill_left_of_this_name_only(tmp_path: P
     write_whole(tmp_path / "a", lambda path: path.write_text("whole"), alone=True)
     assert not mine.exists()
     assert other.exists()
+
+
+def test_the_content_is_on_the_disk_before_the_name_is_and_then_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, int]] = []
+    rename = Path.replace
+
+    def note_sync(descriptor: int) -> None:
+        done.append(("sync", os.fstat(descriptor).st_ino))
+
+    def note_rename(source: Path, target: Path) -> Path:
+        done.append(("rename", source.stat().st_ino))
+        return rename(source, target)
+
+    def fill(path: Path) -> None:
+        path.mkdir()
+        (path / "weights").write_bytes(b"123")
+
+    monkeypatch.setattr("os.fsync", note_sync)
+    monkeypatch.setattr(Path, "replace", note_rename)
+    target = write_whole(tmp_path / "step_1", fill)
+    file, directory, names = ((path.stat().st_ino) for path in (target / "weights", target, tmp_path))
+    assert done == [("sync", file), ("sync", directory), ("rename", directory), ("sync", names)]
+
+
+def test_a_removal_that_is_killed_leaves_nothing_under_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "step_1"
+    target.mkdir()
+    (target / "weights").touch()
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove_tree(target)
+    assert not target.exists()
+    assert len(list(tmp_path.iterdir())) == 1  # half-removed, under no name of anything
+    target.mkdir()
+    remove_tree(target)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_failures_pass_unchanged(tmp_path: Path) -> None:

@@ -205,6 +205,20 @@ def test_a_check_reads_its_asset_and_what_it_is_made_from_and_what_it_declares(t
         ws.input("base_model")
 
 
+def test_of_readers_inside_readers_the_innermost_decides(tmp_path: Path) -> None:
+    ws = workspace(tmp_path)
+    for asset in ("base_model", "examples", "splits"):
+        put(ws, asset)
+    with ws.checking("no_leak", "splits"):
+        with ws.producing("examples"):
+            ws.input("base_model")
+            with pytest.raises(UndeclaredInput, match="examples reads splits"):
+                ws.input("splits")
+        ws.input("splits")
+        with pytest.raises(UndeclaredInput, match="the check no_leak of splits reads base_model"):
+            ws.input("base_model")
+
+
 def test_the_shards_of_a_search_read_under_the_guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ws = workspace(tmp_path, iterations=1)
 

@@ -131,6 +131,13 @@ def test_only_what_is_named_is_looked_at(store: ArtifactStore) -> None:
     assert len(verify_store(store, ["iteration_1/pairs", "base_model"]).assets) == 2
 
 
+def test_what_is_in_an_artifact_is_no_artifact(store: ArtifactStore) -> None:
+    inner = store.root / "base_model" / A / "cases" / B
+    inner.mkdir(parents=True)
+    (asset,) = verify_store(store, ["base_model"]).assets
+    assert (asset.artifacts, asset.damaged) == (1, {})
+
+
 def test_an_artifact_that_is_taken_away_meanwhile_is_passed_over(store: ArtifactStore) -> None:
     def take_away(done: int, total: int) -> None:
         if done == 1:
