@@ -78,7 +78,7 @@ def all_checks() -> list[dg.AssetChecksDefinition]:
 
 def _benchmark_checks(benchmark: Benchmark[Any]) -> Iterator[dg.AssetChecksDefinition]:
     leaks = _of(checks.no_case_is_trained_on, benchmark)
-    yield step_check(cases_asset(benchmark.name), "no_leak", leaks, also_reads=["splits"], blocking=True)
+    yield step_check(cases_asset(benchmark.name), "no_leak", leaks, also_reads=["examples"], blocking=True)
     for asset in scores_of(benchmarks=[benchmark.name]):
         yield step_check(asset, "complete", _of(checks.scores_cover_every_case, asset))
         for own in benchmark.row_checks:
