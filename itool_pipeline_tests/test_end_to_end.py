@@ -75,7 +75,7 @@ def test_the_run_succeeds_and_shows_its_leaderboard(calm: Story) -> None:
 
 def test_every_table_has_rows(calm: Story) -> None:
     counts = calm.counts["first"]
-    assert len(counts) == 15
+    assert len(counts) == 16
     assert {table for table, rows in counts.items() if not rows} == {"quarantine"}, "BFCL's rows can all be read"
     assert counts["materializations"] == len(ASSETS)
     assert counts["cases"] == 3 * 2 * 3  # checkpoints, categories, cases
