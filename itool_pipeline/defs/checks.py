@@ -1,4 +1,4 @@
-"""Asset checks: what must hold after an asset is made. They read artifacts only, and are cheap."""
+"""Asset checks: what must hold after an asset is made. They read artifacts, and what reserved benchmarks ask."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.benchmarks.types import Benchmark, RowCheck
 from itool_pipeline.config import MctsConfig
@@ -109,7 +107,7 @@ def quarantine_is_small(ws: Workspace) -> Finding:
 
 def pairs_respect_filters(ws: Workspace, k: int) -> Finding:
     """Every kept pair passes the three exclusions of App. B.1, and prefers the higher Q; without MCTS, the first."""
-    rows, bounds = pq.read_table(ws.input(f"iteration_{k}/pairs").file(PAIRS_FILE)).to_pylist(), ws.experiment.pairs
+    rows, bounds = list(read_table_rows(ws.input(f"iteration_{k}/pairs").file(PAIRS_FILE))), ws.experiment.pairs
     by_q = isinstance(ws.experiment.search, MctsConfig)
     kept = [row for row in rows if row["kept"]]
     problems = [
@@ -135,8 +133,8 @@ def held_out_loss_is_finite(ws: Workspace, k: int) -> Finding:
 def scores_cover_every_case(ws: Workspace, asset: str) -> Finding:
     """Every case to be scored was decided once, and the scores count the same cases."""
     artifact, benchmark = ws.input(asset), BY_NAME[asset.partition("/")[0]]
-    decided = [row["case_id"] for row in pq.read_table(artifact.file(CASES_FILE), columns=["case_id"]).to_pylist()]
-    counted = sum(row["total"] for row in pq.read_table(artifact.file(SCORES_FILE)).to_pylist())
+    decided = [row["case_id"] for row in read_table_rows(artifact.file(CASES_FILE), ["case_id"])]
+    counted = sum(row["total"] for row in read_table_rows(artifact.file(SCORES_FILE), ["total"]))
     expected = {case.id for case in drawn_cases(ws, benchmark, read_pool(ws, benchmark)).cases}
     problems = [f"case {key} was not decided" for key in sorted(expected - set(decided))]
     problems += [f"case {key} is no case to be scored" for key in sorted(set(decided) - expected)]
@@ -147,6 +145,6 @@ def scores_cover_every_case(ws: Workspace, asset: str) -> Finding:
 
 def rows_pass(ws: Workspace, asset: str, check: RowCheck) -> Finding:
     """The check that the benchmark brings for the rows of a scored checkpoint."""
-    rows = pq.read_table(ws.input(asset).file(CASES_FILE), columns=list(check.columns)).to_pylist()
+    rows = read_table_rows(ws.input(asset).file(CASES_FILE), check.columns)
     problems, compared = check.find(rows)
     return Finding(problems, {"compared": compared})

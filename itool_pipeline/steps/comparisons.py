@@ -6,11 +6,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from itool_pipeline.statistics import mcnemar_exact, paired_bootstrap
 from itool_pipeline.steps.artifact_files import CASES_FILE
 from itool_pipeline.steps.workspace import StepError, Workspace
+from itool_pipeline.store.table_files import read_table_rows
 
 
 def compare_checkpoints(ws: Workspace, benchmark: str, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -48,4 +47,4 @@ def _comparison(
 
 def _verdicts(ws: Workspace, benchmark: str, checkpoint: str) -> dict[str, bool]:
     file = ws.input(f"{benchmark}/{checkpoint}").file(CASES_FILE)
-    return {row["case_id"]: row["correct"] for row in pq.read_table(file, columns=["case_id", "correct"]).to_pylist()}
+    return {row["case_id"]: row["correct"] for row in read_table_rows(file, ["case_id", "correct"])}

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.benchmarks.second_opinion import Conformance, ConformanceError, JudgedCase, SecondOpinion
 from itool_pipeline.data.rows import RowError, expect_that, json_object
@@ -19,6 +17,7 @@ from itool_pipeline.steps.display import MARKDOWN, table
 from itool_pipeline.steps.plan import checkpoints
 from itool_pipeline.steps.workspace import MissingInput, Workspace
 from itool_pipeline.store.paths import StoragePaths
+from itool_pipeline.store.table_files import read_table_rows
 
 OPINIONS: dict[str, SecondOpinion] = {b.name: b.second_opinion for b in BENCHMARKS if b.second_opinion is not None}
 """Benchmark → its command line, where it has one."""
@@ -42,8 +41,7 @@ def judged_cases(name: str, benchmark: str) -> dict[str, list[JudgedCase]]:
         except MissingInput:
             continue
         columns = ["case_id", "category", "output", "correct", "error_type"]
-        rows = pq.read_table(file, columns=columns).to_pylist()
-        found[checkpoint] = [OPINIONS[benchmark].judged_case(row) for row in rows]
+        found[checkpoint] = [OPINIONS[benchmark].judged_case(row) for row in read_table_rows(file, columns)]
     if not found:
         raise StorageError(
             f"no checkpoint of {name} has been scored on {benchmark}; first: python -m itool_pipeline run {name}"

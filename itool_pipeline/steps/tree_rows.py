@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from itool_pipeline.core.tree import SearchTree, TreeNode
@@ -43,7 +44,12 @@ def read_nodes(ws: Workspace, k: int) -> list[NodeRow]:
     """All nodes of an iteration's trees, tree by tree, parents before children."""
     artifact = ws.input(f"iteration_{k}/trees")
     shards = range(artifact.manifest.metadata["shards"])
-    return [NodeRow(**row) for shard in shards for row in read_table_rows(artifact.file(nodes_file(shard)))]
+    return read_node_files(artifact.file(nodes_file(shard)) for shard in shards)
+
+
+def read_node_files(files: Iterable[Path]) -> list[NodeRow]:
+    """All nodes of the shards' files, in their order."""
+    return [NodeRow(**row) for file in files for row in read_table_rows(file)]
 
 
 def tree_row(tree: SearchTree, policy: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from itool_pipeline.steps.example_access import each_problem, tool_lengths
 from itool_pipeline.steps.judging import search_judge
 from itool_pipeline.steps.models import context_tokens, require_context, search_engine
 from itool_pipeline.steps.plan import policy_before
-from itool_pipeline.steps.tree_rows import NodeRow, count_nodes, node_rows, tree_row
+from itool_pipeline.steps.tree_rows import NodeRow, count_nodes, node_rows, read_node_files, tree_row
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.table_files import read_table_rows, write_table_file
@@ -100,7 +100,7 @@ def gather(ws: Workspace, k: int) -> Produced:
         for index in range(count):
             for part in (nodes_file(index), trees_file(index)):
                 shutil.copyfile(step.parts.path(part), step.work / part)
-        nodes = [NodeRow(**row) for i in range(count) for row in read_table_rows(step.work / nodes_file(i))]
+        nodes = read_node_files(step.work / nodes_file(index) for index in range(count))
         terminal = [n for n in nodes if n.terminal]
         best = sorted((n for n in terminal if n.correct), key=lambda n: -n.action_value)[:3]
         worst = sorted((n for n in terminal if not n.correct), key=lambda n: n.action_value)[:3]

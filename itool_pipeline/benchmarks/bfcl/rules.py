@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from itool_pipeline.calls.comparing import is_accepted
-from itool_pipeline.calls.tool_schema import Tool, find_tool, parameter_schemas, required_parameters
+from itool_pipeline.calls.tool_schema import POSITIONAL, Tool, find_tool, parameter_schemas, required_parameters
 from itool_pipeline.calls.types import Call, GoldCall
 from itool_pipeline.config import BFCL_CATEGORIES, BfclKind
 from itool_pipeline.core.types import Example
 
-_POSITIONAL = re.compile(r"\*[0-9]+")
 _PARALLEL = (BfclKind.PARALLEL, BfclKind.PARALLEL_MULTIPLE)
 
 
@@ -30,7 +28,7 @@ class BfclRules:
 
     def name_arguments(self, call: Call, tools: Sequence[Tool]) -> Call:
         """Positional arguments are dropped, as the official decoder does."""
-        return Call(call.name, {k: v for k, v in call.arguments.items() if not _POSITIONAL.fullmatch(k)})
+        return Call(call.name, {k: v for k, v in call.arguments.items() if not POSITIONAL.fullmatch(k)})
 
     def count_calls(self, example: Example) -> int:
         """The official checker of simple questions wants one call, whatever the gold."""
