@@ -26,14 +26,14 @@ CREATE OR REPLACE VIEW category_scores AS
 SELECT
     artifact,
     checkpoint,
-    checkpoint_artifact,
     benchmark,
     category,
     correct / nullif(total, 0) AS accuracy,
     correct,
     total,
     wilson_low(correct, total) AS low,
-    wilson_high(correct, total) AS high
+    wilson_high(correct, total) AS high,
+    checkpoint_artifact
 FROM scores;
 
 -- Every case counts once: the share of right cases over all categories.
@@ -52,13 +52,13 @@ WITH sums AS (
 SELECT
     artifact,
     checkpoint,
-    checkpoint_artifact,
     benchmark,
     right_cases / nullif(all_cases, 0) AS accuracy,
     right_cases AS correct,
     all_cases AS total,
     wilson_low(right_cases, all_cases) AS low,
-    wilson_high(right_cases, all_cases) AS high
+    wilson_high(right_cases, all_cases) AS high,
+    checkpoint_artifact
 FROM sums;
 
 CREATE OR REPLACE VIEW category_errors AS
@@ -81,9 +81,10 @@ GROUP BY ALL;
 
 CREATE OR REPLACE VIEW benchmark_aggregates AS
 SELECT
-    *,
+    * EXCLUDE (checkpoint_artifact),
     CASE WHEN total IS NOT NULL THEN wilson_low(correct, total) END AS low,
-    CASE WHEN total IS NOT NULL THEN wilson_high(correct, total) END AS high
+    CASE WHEN total IS NOT NULL THEN wilson_high(correct, total) END AS high,
+    checkpoint_artifact
 FROM aggregate_scores;
 
 -- What each experiment has now. `stale`: something upstream was made anew since, and this was not.
@@ -210,15 +211,7 @@ CREATE OR REPLACE VIEW leaderboard_categories AS
 SELECT
     m.experiment,
     checkpoint_sequence(s.checkpoint) AS sequence,
-    s.checkpoint,
-    s.benchmark,
-    s.category,
-    s.accuracy,
-    s.correct,
-    s.total,
-    s.low,
-    s.high,
-    s.checkpoint_artifact,
+    s.* EXCLUDE (artifact),
     m.stale
 FROM experiment_artifacts AS m
 JOIN category_scores AS s ON s.artifact = m.artifact
@@ -228,14 +221,7 @@ CREATE OR REPLACE VIEW leaderboard AS
 SELECT
     m.experiment,
     checkpoint_sequence(s.checkpoint) AS sequence,
-    s.checkpoint,
-    s.benchmark,
-    s.accuracy,
-    s.correct,
-    s.total,
-    s.low,
-    s.high,
-    s.checkpoint_artifact,
+    s.* EXCLUDE (artifact),
     m.stale
 FROM experiment_artifacts AS m
 JOIN benchmark_scores AS s ON s.artifact = m.artifact
@@ -246,17 +232,7 @@ CREATE OR REPLACE VIEW aggregates AS
 SELECT
     m.experiment,
     checkpoint_sequence(a.checkpoint) AS sequence,
-    a.checkpoint,
-    a.benchmark,
-    a.rule,
-    a.part,
-    a.accuracy,
-    a.missing,
-    a.correct,
-    a.total,
-    a.low,
-    a.high,
-    a.checkpoint_artifact,
+    a.* EXCLUDE (artifact),
     m.stale
 FROM experiment_artifacts AS m
 JOIN benchmark_aggregates AS a ON a.artifact = m.artifact
