@@ -28,6 +28,7 @@ Answers = dict[str, str]
 """What the model said, by case."""
 
 CaseT = TypeVar("CaseT", bound=InCategory)
+ConfigT = TypeVar("ConfigT", bound=BenchmarkConfig)
 
 
 class Examinee(Protocol):
@@ -155,6 +156,13 @@ class Benchmark(ABC, Generic[CaseT]):
         """Its section of the config; None when the experiment does not ask for it."""
         section = getattr(experiment.evaluation, self.name)
         assert section is None or isinstance(section, BenchmarkConfig)
+        return section
+
+    def asked_section(self, experiment: Experiment, kind: type[ConfigT]) -> ConfigT:
+        """Its section, of this kind, in an experiment that asks for it. Raises ValueError for one that does not."""
+        section = self.settings(experiment)
+        if not isinstance(section, kind):
+            raise ValueError(f"experiment {experiment.name} has no evaluation.{self.name}")
         return section
 
     @abstractmethod

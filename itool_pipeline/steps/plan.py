@@ -13,7 +13,7 @@ from typing import Any
 
 from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.benchmarks.types import Benchmark
-from itool_pipeline.config import MAX_ITERATIONS, BfclHalfData, Experiment
+from itool_pipeline.config import MAX_ITERATIONS, BenchmarkConfig, BfclHalfData, Experiment
 from itool_pipeline.data.wheels import BFCL, SMOLLM2
 from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.store.manifest import Origin
@@ -214,8 +214,7 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
 
 def _asked(e: Experiment, benchmark: Benchmark[Any]) -> Mapping[str, Any]:
     """What is asked of the benchmark, and how; where its cases are from is in the fingerprint of these."""
-    settings = benchmark.settings(e)
-    assert settings is not None
+    settings = benchmark.asked_section(e, BenchmarkConfig)
     asked = settings.model_dump(mode="json", exclude=set(benchmark.source_keys))
     return {"asked": asked, "seed": e.seed, "compute": _inference(e)}
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from itool_pipeline.benchmarks.types import Aggregate, Benchmark, Decided
+from itool_pipeline.config import BenchmarkConfig
 from itool_pipeline.statistics import summarise
 from itool_pipeline.steps.artifact_files import AGGREGATES_FILE, CASES_FILE, SCORES_FILE
 from itool_pipeline.steps.cases import drawn_cases, read_pool
@@ -34,8 +35,7 @@ def score_checkpoint(ws: Workspace, benchmark: Benchmark[Any], checkpoint: str) 
     """Examine the model at the checkpoint on every case that the experiment asks for."""
 
     def make(step: Step) -> dict[str, Any]:
-        settings = benchmark.settings(ws.experiment)
-        assert settings is not None
+        settings = benchmark.asked_section(ws.experiment, BenchmarkConfig)
         pool = read_pool(ws, benchmark)
         drawn = drawn_cases(ws, benchmark, pool)
         examinee = ModelExaminee.of(ws, checkpoint, benchmark.name, settings, step.parts)

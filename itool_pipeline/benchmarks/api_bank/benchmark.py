@@ -34,7 +34,7 @@ class ApiBankBenchmark(Benchmark[Example]):
     scores_version = "5"
 
     def source(self, experiment: Experiment) -> Mapping[str, Any]:
-        asked = _section(experiment)
+        asked = self.asked_section(experiment, ApiBankConfig)
         return {"source": self.local_content(experiment) or f"{asked.name}@{asked.revision}"}
 
     def local_content(self, experiment: Experiment) -> str:
@@ -46,10 +46,10 @@ class ApiBankBenchmark(Benchmark[Example]):
         return folder_sha256(directory, source_files(directory))
 
     def load_cases(self, experiment: Experiment, downloads: Path) -> Rows:
-        return load_api_bank_pool(_section(experiment))
+        return load_api_bank_pool(self.asked_section(experiment, ApiBankConfig))
 
     def draw_cases(self, experiment: Experiment, pool: Pool, downloads: Path) -> Drawn[Example]:
-        asked, tokens = _section(experiment), pool.tokens
+        asked, tokens = self.asked_section(experiment, ApiBankConfig), pool.tokens
         limits = (asked.levels, asked.max_prompt_tokens, asked.cases_per_level)
         return Drawn(*choose_cases(pool.examples, *limits, experiment.seed, lambda case: tokens[case.id]))
 
@@ -92,13 +92,6 @@ def load_api_bank_pool(config: ApiBankConfig) -> Rows:
     return load_api_bank_rows(
         {level: download_dataset_file(config.name, config.revision, file) for level, file in FILES.items()}
     )
-
-
-def _section(experiment: Experiment) -> ApiBankConfig:
-    asked = experiment.evaluation.api_bank
-    if asked is None:
-        raise ValueError(f"experiment {experiment.name} has no evaluation.api_bank")
-    return asked
 
 
 def _exact(part: str, right: Sequence[bool]) -> Aggregate:

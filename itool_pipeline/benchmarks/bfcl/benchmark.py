@@ -94,7 +94,7 @@ class BfclBenchmark(Benchmark[Case]):
         return chain(pool, *(conversation.questions() for conversation in conversations))
 
     def draw_cases(self, experiment: Experiment, pool: Pool, downloads: Path) -> Drawn[Case]:
-        asked, seed, tokens = _section(experiment), experiment.seed, pool.tokens
+        asked, seed, tokens = self.asked_section(experiment, BfclConfig), experiment.seed, pool.tokens
         limits = (asked.categories, asked.max_prompt_tokens, asked.cases_per_category)
         examples, unfit = choose_cases(pool.examples, *limits, seed, lambda case: tokens[case.id])
         return Drawn((*examples, *drawn_conversations(asked, seed, downloads)), unfit)
@@ -110,7 +110,9 @@ class BfclBenchmark(Benchmark[Case]):
             verdict = checker.check(example, output)
             yield Decided(example, output, _decision(verdict, _mistake(example, verdict, output)))
         conversations = [case for case in cases if isinstance(case, MultiTurnCase)]
-        for case, result, verdict in judged_conversations(_section(experiment), conversations, examinee, directory):
+        for case, result, verdict in judged_conversations(
+            self.asked_section(experiment, BfclConfig), conversations, examinee, directory
+        ):
             mistake = None if verdict.correct else Mistake(error_type(verdict))
             yield Decided(case, json.dumps(result, ensure_ascii=False), _decision(verdict, mistake))
 
@@ -133,13 +135,6 @@ def drawn_conversations(asked: BfclConfig, seed: int, downloads: Path) -> tuple[
         return ()
     limit = asked.conversations_per_category or asked.cases_per_category
     return draw_at_most(load_multi_turn(fetch_wheel(BFCL, downloads), wanted), limit, seed)
-
-
-def _section(experiment: Experiment) -> BfclConfig:
-    asked = experiment.evaluation.bfcl
-    if asked is None:
-        raise ValueError(f"experiment {experiment.name} has no evaluation.bfcl")
-    return asked
 
 
 def _mistake(example: Example, verdict: CaseVerdict, output: str) -> Mistake | None:

@@ -61,7 +61,7 @@ class OwnCallsBenchmark(Benchmark[Example]):
 
     def load_cases(self, experiment: Experiment, downloads: Path) -> Rows:
         """Raises OwnCallsError when the file is missing or without a case."""
-        path = _file(_section(experiment))
+        path = _file(self.asked_section(experiment, CallsConfig))
         if not path.is_file():
             raise OwnCallsError(f"There is no file {path}. Correct evaluation.calls.path in the experiment.")
         rows = list(read_chat_jsonl(path))
@@ -77,7 +77,7 @@ class OwnCallsBenchmark(Benchmark[Example]):
 
     def draw_cases(self, experiment: Experiment, pool: Pool, downloads: Path) -> Drawn[Example]:
         """At most `cases` of all that fit, in the proportions of the categories."""
-        asked, tokens = _section(experiment), pool.tokens
+        asked, tokens = self.asked_section(experiment, CallsConfig), pool.tokens
         unfit = {x.id: why_unfit(x, asked.max_prompt_tokens, lambda case: tokens[case.id]) for x in pool.examples}
         fit = {x.id: x.category for x in pool.examples if not unfit[x.id]}
         drawn = draw_ids(fit, quotas(Counter(fit.values()), asked.cases), experiment.seed)
@@ -136,13 +136,6 @@ def _held_out(example: Example) -> Example:
     named = (f"{SOURCE}_{name.partition('_')[2]}" for name in (example.id, example.group))
     identity, group = named
     return replace(example, id=identity, source=SOURCE, group=group)
-
-
-def _section(experiment: Experiment) -> CallsConfig:
-    asked = experiment.evaluation.calls
-    if asked is None:
-        raise ValueError(f"experiment {experiment.name} has no evaluation.calls")
-    return asked
 
 
 def _file(asked: CallsConfig) -> Path:
