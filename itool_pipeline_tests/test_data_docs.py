@@ -9,7 +9,7 @@ import pytest
 
 from itool_pipeline.config import BfclHalfData, Experiment, JsonlData, ToolAceData, XlamData
 from itool_pipeline.core.types import Example
-from itool_pipeline.data.chat_jsonl import read_chat_jsonl
+from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
 from itool_pipeline.experiment_files import load_experiment
 from itool_pipeline.steps.plan import plan
 

@@ -40,13 +40,34 @@ class Quarantined:
         return self.reason.partition(": ")[0]
 
 
-Row: TypeAlias = Example | Quarantined
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """One turn that its data set says is not to be learnt from.
+
+    position  where it stands
+    reason    why, in words that are equal for all turns of the same kind
+    """
+
+    position: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What was changed of a row that was read, in words that are equal for the same change, and how often in it."""
+
+    what: str
+    times: int
+
+
+Row: TypeAlias = Example | Quarantined | PassedOver | Changed
 
 
 class Source(Protocol):
     """A data set that is read a row at a time, as often as it is asked to be.
 
-    Every row of the data set gives at least one `Row`. An example's `group` names the conversation it is from.
+    Every row of the data set gives at least one `Row`, and one of `Changed` for each kind of change beside it. An
+    example's `group` names the conversation it is from.
     `progress` is called with the kB read and their total.
     """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from itool_pipeline.config import BfclHalfData, DataConfig, JsonlData, ToolAceDa
 from itool_pipeline.core.types import Example, Progress, no_progress
 from itool_pipeline.data.bfcl import SOURCE as BENCHMARK
 from itool_pipeline.data.bfcl import halves, load_bfcl
-from itool_pipeline.data.chat_jsonl import read_chat_jsonl
+from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.drawing import TokenCount, draw_ids, quotas, why_unfit
 from itool_pipeline.data.hub import commit_of, download_dataset_file
 from itool_pipeline.data.near_duplicates import Groups, signatures_of_turns
-from itool_pipeline.data.rows import Quarantined, Row, Source
+from itool_pipeline.data.rows import Changed, PassedOver, Quarantined, Row, Source
 from itool_pipeline.data.toolace import read_toolace
 from itool_pipeline.data.wheels import BFCL, FetchError, fetch_wheel
 from itool_pipeline.data.xlam import read_xlam
@@ -73,7 +73,8 @@ class LoadedData:
     train        examples to train on
     quarantined  rows of the source that are no examples
     read         how many examples are in it
-    left_out     reason → how many of them the experiment's limits exclude
+    left_out     reason → how many of them the experiment's limits exclude, or the data set itself
+    changed      what was changed of rows as they were read → how often
     """
 
     source: str
@@ -82,6 +83,7 @@ class LoadedData:
     quarantined: tuple[Quarantined, ...]
     read: int
     left_out: Mapping[str, int]
+    changed: Mapping[str, int] = field(default_factory=dict)
 
 
 def load_data(
@@ -156,6 +158,7 @@ def _loaded(
         quarantined=tuple(survey.quarantined),
         read=survey.read,
         left_out=+survey.left_out,  # without the zeros
+        changed=survey.changed,
     )
 
 
@@ -182,6 +185,7 @@ class _Survey:
     read: int
     quarantined: list[Quarantined]
     left_out: Counter[str]
+    changed: Counter[str]
 
 
 def _survey(
@@ -192,12 +196,18 @@ def _survey(
     fits: Callable[[Example], bool],
     progress: Progress,
 ) -> _Survey:
-    survey = _Survey({}, Groups(), 0, [], Counter())
+    survey = _Survey({}, Groups(), 0, [], Counter(), Counter())
     for row in source(progress):
         if isinstance(row, Quarantined):
             survey.quarantined.append(row)
             continue
+        if isinstance(row, Changed):
+            survey.changed[row.what] += row.times
+            continue
         survey.read += 1
+        if isinstance(row, PassedOver):
+            survey.left_out[row.reason] += 1
+            continue
         survey.groups.add(row)
         if any(signature in asked for signature in signatures_of_turns(row)):
             survey.left_out[ASKED_IN_TEST] += 1

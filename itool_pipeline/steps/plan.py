@@ -23,7 +23,7 @@ STAGES = ("easy", "medium", "hard")
 
 CODE_VERSIONS = {
     "base_model": "1",
-    "examples": "7",
+    "examples": "8",
     "splits": "4",
     "warmup": "1",
     "replay_buffer": "2",

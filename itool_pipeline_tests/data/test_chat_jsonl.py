@@ -10,7 +10,7 @@ import pytest
 
 from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.core.types import Message
-from itool_pipeline.data.chat_jsonl import read_chat_jsonl
+from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.rows import Rows
 from itool_pipeline_tests.data.examples import gathered
 from itool_pipeline_tests.judges.by_source import JUDGE

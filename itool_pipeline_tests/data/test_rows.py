@@ -11,7 +11,7 @@ import pytest
 
 from itool_pipeline.benchmarks.api_bank.dialogues import DESCRIPTIONS, DIALOGUES, FOLDERS, load_api_bank
 from itool_pipeline.data.bfcl import LANGUAGES, answers_file, load_bfcl, questions_file
-from itool_pipeline.data.chat_jsonl import read_chat_jsonl
+from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.rows import Quarantined, RowError, Rows, json_object
 from itool_pipeline.data.toolace import read_toolace
 from itool_pipeline.data.xlam import read_xlam

@@ -16,7 +16,7 @@ from itool_pipeline.benchmarks.types import Aggregate, Benchmark, Decided, Decis
 from itool_pipeline.calls.types import Call, ToolCallSyntaxError
 from itool_pipeline.config import CallsConfig, Experiment
 from itool_pipeline.core.types import Example
-from itool_pipeline.data.chat_jsonl import read_chat_jsonl
+from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.drawing import draw_ids, quotas, why_unfit
 from itool_pipeline.data.near_duplicates import signatures_of_conversation
 from itool_pipeline.data.rows import Quarantined, Rows
