@@ -106,13 +106,13 @@ def _dictionary_fits(value: Any, option: Any) -> bool:
 
 
 def is_equal(value: Any, gold: Any) -> bool:
-    """Equality of values as data sets mean it: 1 is 1.0 but not True, text without case and punctuation, a tuple is
-    a list, all of this also inside lists and dictionaries.
+    """Equality of values, also inside lists and dictionaries: 1 is 1.0 but neither True nor "1", a tuple is a list, and
+    text is the same character by character.
+
+    Nothing of BFCL's leniency holds here: without punctuation the address 10.0.0.1 would be 10001, and -5 would be 5.
     """
     if isinstance(value, bool) or isinstance(gold, bool):
         return value is gold
-    if isinstance(value, str) and isinstance(gold, str):
-        return standardized_text(value) == standardized_text(gold)
     if isinstance(value, list | tuple) and isinstance(gold, list | tuple):
         return len(value) == len(gold) and all(map(is_equal, value, gold))
     if isinstance(value, Mapping) and isinstance(gold, Mapping):

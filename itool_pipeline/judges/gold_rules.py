@@ -14,10 +14,11 @@ from itool_pipeline.core.types import Example
 
 @dataclass(frozen=True, slots=True)
 class GoldRules:
-    """As many calls as gold calls, in any order, compared by value and not by the schema's types.
+    """As many calls as gold calls, in any order; values must be equal (`is_equal`), whatever type the schema says.
 
-    A parameter with a default may be left out where the gold value is the default, and the default may be given where
-    the gold call has no value. An empty string is a value like any other.
+    A parameter with a default in its schema may be left out where the gold value is the default, also where the schema
+    requires it; and the default may be given where the gold call has no value: a tool does the same either way. An
+    empty string is a value like any other.
     """
 
     @property

@@ -27,7 +27,7 @@ CODE_VERSIONS = {
     "splits": "4",
     "warmup": "1",
     "replay_buffer": "2",
-    "trees": "6",
+    "trees": "7",
     "pairs": "3",
     "policy": "1",
     "cases": "2",

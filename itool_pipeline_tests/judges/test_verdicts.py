@@ -10,7 +10,7 @@ import pytest
 
 from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.core.types import Example, Expectation, Message
-from itool_pipeline_tests.judges.by_source import JUDGE
+from itool_pipeline_tests.judges.by_source import JUDGE, mistake_of
 
 
 def _tool(name: str, required: list[str], **types: str) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def test_other_sources_compare_by_value() -> None:
     tools = ({"name": "Get It", "parameters": {"properties": schema, "required": ["n"]}},)
     gold = GoldCall("Get It", {"n": (1.0,), "ids": ([1, 2],)})
     example = _example("several_calls", gold, GoldCall("h", {"on": (True,)}), source="toolace", tools=tools)
-    right = ("[Get It(n=1, ids=(1, 2)), h(on=true)]", "[h(on=True), Get It(1, ids=[1, 2], unit='KM')]")
+    right = ("[Get It(n=1, ids=(1, 2)), h(on=true)]", "[h(on=True), Get It(1, ids=[1, 2], unit='km')]")
     wrong = (
         "[Get It(n=1, ids=[2, 1]), h(on=True)]",
         "[Get It(n=1, ids=[1, 2], unit='m'), h(on=True)]",
@@ -119,9 +119,10 @@ def test_other_sources_compare_by_value() -> None:
         "[Get It(ids=[1, 2]), h(on=True)]",
         "[Get It(n=1, ids=[1, 2]), h(on=1)]",
         "[Get It(n=1, ids=[1, 2])]",
+        "[Get It(n=1, ids=[1, 2], unit='KM'), h(on=True)]",
     )
     assert [JUDGE.verdict(example, text).correct for text in right] == [True, True]
-    assert [JUDGE.verdict(example, text).correct for text in wrong] == [False] * 6
+    assert [JUDGE.verdict(example, text).correct for text in wrong] == [False] * 7
     spelled_out = replace(example, gold=(GoldCall("Get It", {"n": (1,), "unit": ("km",)}),))
     assert JUDGE.verdict(spelled_out, "[Get It(n=1)]").correct
 
@@ -204,3 +205,35 @@ def test_agreement_where_no_call_or_any_call_is_wanted(partial: str, called: boo
     assert JUDGE.progress(TEXT, partial) == (-1 if called else 1)
     assert JUDGE.progress(ANY_CALL, partial) == (1 if called else -1)
     assert JUDGE.progress(TEXT, " ") == JUDGE.progress(ANY_CALL, "") == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "unlike"),
+    [
+        ("10.0.0.1", "10001"),
+        ("2*3-1", "231"),
+        ("-5", "5"),
+        ("1.5", "15"),
+        ("/srv/data-1.csv", "srvdata1csv"),
+        ("x^2", "x2"),
+        ("AbC", "abc"),
+    ],
+)
+@pytest.mark.parametrize("source", ["jsonl", "calls", "toolace", "xlam", "api_bank", "another"])
+def test_the_benchmarks_leniency_is_the_benchmarks_alone(source: str, value: str, unlike: str) -> None:
+    """Verdict, progress and mistake alike: by them the search rewards, and people are told what is wrong."""
+    tools, gold = (_tool("g", ["x"], x="string"),), GoldCall("g", {"x": (value,)})
+    right, wrong = f'[g(x="{value}")]', f'[g(x="{unlike}")]'
+    of_others = _example("single_call", gold, source=source, tools=tools)
+    assert JUDGE.verdict(of_others, right).correct
+    assert JUDGE.progress(of_others, right) == 1
+    assert mistake_of(of_others, right) is None
+    assert not JUDGE.verdict(of_others, wrong).correct
+    assert JUDGE.progress(of_others, wrong) == 0  # the name is right, and x wrong
+    found = mistake_of(of_others, wrong)
+    assert found is not None
+    assert (found.type, found.parameter, found.got) == ("parameter_value", "x", f'"{unlike}"')
+    of_benchmark = _example("simple_python", gold, tools=tools)
+    assert JUDGE.verdict(of_benchmark, wrong).correct
+    assert JUDGE.progress(of_benchmark, wrong) == 1
+    assert mistake_of(of_benchmark, wrong) is None

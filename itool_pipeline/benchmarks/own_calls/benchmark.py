@@ -47,8 +47,8 @@ class OwnCallsBenchmark(Benchmark[Example]):
     )
     categories = ("single_call", "several_calls", "no_call")
     source_keys = frozenset({"path"})
-    cases_version = "1"
-    scores_version = "1"
+    cases_version = "2"
+    scores_version = "2"
 
     def source(self, experiment: Experiment) -> Mapping[str, Any]:
         return {"content": self.local_content(experiment)}

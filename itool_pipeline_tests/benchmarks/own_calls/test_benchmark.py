@@ -98,7 +98,9 @@ def test_each_assistant_turn_is_a_case_and_what_cannot_be_read_is_quarantined(tm
     [
         ("calls_1_1", '[weather(city="Rome")]', None),
         ("calls_1_1", '[weather(city="Rome", days=1)]', None),  # the default
+        ("calls_1_1", '[weather(city="Rome", days=1.0)]', None),
         ("calls_1_1", '[weather(city="Oslo")]', ErrorType.PARAMETER_VALUE),
+        ("calls_1_1", '[weather(city="rome.")]', ErrorType.PARAMETER_VALUE),
         ("calls_1_1", '[weather(town="Rome")]', ErrorType.PARAMETER_NAME),
         ("calls_1_1", "[weather()]", ErrorType.PARAMETER_COUNT),
         ("calls_1_1", '[clock(zone="Rome")]', ErrorType.TOOL_NAME),
