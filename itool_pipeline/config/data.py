@@ -50,7 +50,7 @@ class XlamData(DataLimits):
 
 
 class JsonlData(DataLimits):
-    """Your own conversations: OpenAI's chat layout, one JSON object in a line (docs/data.md)."""
+    """Your own conversations: OpenAI's chat layout, in JSON lines, a JSON array or Parquet (docs/data.md)."""
 
     type: Literal["jsonl"]
     path: str = Field(min_length=1, description="the file")

@@ -16,6 +16,7 @@ from itool_pipeline.config import BfclHalfData, DataConfig, JsonlData, ToolAceDa
 from itool_pipeline.core.types import Example, Progress, no_progress
 from itool_pipeline.data.bfcl import SOURCE as BENCHMARK
 from itool_pipeline.data.bfcl import halves, load_bfcl
+from itool_pipeline.data.containers import missing_file
 from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.drawing import TokenCount, draw_ids, quotas, why_unfit
 from itool_pipeline.data.hub import commit_of, download_dataset_file
@@ -172,7 +173,7 @@ def local_file(data: FileData) -> Path:
     path = Path(str(data.path)).expanduser()
     if not path.is_file():
         remedy = "" if isinstance(data, JsonlData) else ", or remove it to ask the hub"
-        raise FetchError(f"There is no file {path}. Correct data.path in the experiment{remedy}.")
+        raise FetchError(f"{missing_file(path)} Correct data.path in the experiment{remedy}.")
     return path
 
 

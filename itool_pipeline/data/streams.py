@@ -1,23 +1,28 @@
-"""Files of many rows, read one row at a time: a JSON array, or a JSON document in each line.
+"""Files of many rows, read one row at a time: a JSON array, a JSON document in each line, or one after the other.
 
-The array is cut into members by the `json` module itself, so that a row means what it means everywhere else. Streaming
-parsers on yajl, such as ijson, refuse a whole file for one integer over 64 bits or one NaN, put `?` for half a
-character without a word, and fill the memory at a row of deeply nested brackets.
+All may be compressed by gzip. The array is cut into members by the `json` module itself, so that a row means what it
+means everywhere else. Streaming parsers on yajl, such as ijson, refuse a whole file for one integer over 64 bits or one
+NaN, put `?` for half a character without a word, and fill the memory at a row of deeply nested brackets.
 """
 
 from __future__ import annotations
 
 import codecs
+import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from itool_pipeline.core.types import Progress, no_progress
 from itool_pipeline.errors import ActionableError
 
 CHUNK_BYTES = 1 << 20
+GZIP = b"\x1f\x8b"
+"""How a file begins that gzip compressed."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _END = re.compile(r"[ \t\r\n]*[],]")
 
@@ -29,18 +34,42 @@ class UnreadableFile(ActionableError):
 def json_lines(path: Path, progress: Progress = no_progress) -> Iterator[tuple[int, bytes]]:
     """(line number from 1, line) of each line that is not blank, a byte order mark left out. `progress` gets kB.
 
-    Raises OSError.
+    Raises OSError, and UnreadableFile for damaged gzip.
     """
-    total, done, said = path.stat().st_size, 0, 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            done += len(line)
-            if done - said >= CHUNK_BYTES or done == total:
-                said = done
-                progress(done // 1000, total // 1000)
+    read = 0
+    with opened_file(path, progress) as file:
+        for number, line in enumerate(file.content, 1):
+            read += len(line)
+            if read >= CHUNK_BYTES:
+                read = 0
+                file.tell_progress()
             text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if text.strip():
                 yield number, text
+        file.tell_progress()
+
+
+class OpenedFile:
+    """A file's content, unpacked where it is gzip's, and how far it has been read. `progress` gets kB of the file."""
+
+    def __init__(self, path: Path, raw: BinaryIO, progress: Progress) -> None:
+        self._raw, self._total, self._progress = raw, path.stat().st_size, progress
+        packed = raw.read(len(GZIP)) == GZIP
+        raw.seek(0)
+        self.content: BinaryIO = cast(BinaryIO, gzip.GzipFile(fileobj=raw, mode="rb")) if packed else raw
+
+    def tell_progress(self) -> None:
+        self._progress(self._raw.tell() // 1000, self._total // 1000)
+
+
+@contextmanager
+def opened_file(path: Path, progress: Progress = no_progress) -> Iterator[OpenedFile]:
+    """The file, to be read inside. Raises OSError, and UnreadableFile where gzip's content is damaged or cut off."""
+    with path.open("rb") as raw:
+        try:
+            yield OpenedFile(path, raw, progress)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UnreadableFile(f"{path}: the gzip is damaged or cut off: {error}. Copy or make it again.") from error
 
 
 def json_rows(path: Path) -> list[dict[str, Any]]:
@@ -77,6 +106,16 @@ def json_array(path: Path, progress: Progress = no_progress) -> Iterator[Any]:
         raise UnreadableFile(f"{path}: not JSON: there is something after the list")
 
 
+def json_documents(path: Path, progress: Progress = no_progress) -> Iterator[Any]:
+    """JSON documents that stand one after the other, however many lines each has, one at a time.
+
+    Raises UnreadableFile where the JSON breaks off, and OSError. Documents before the damage have been given by then.
+    """
+    text = _Text(path, progress)
+    while text.peek():
+        yield text.value()
+
+
 class _Text:
     """A window on a file's text that grows when a value does not fit into it."""
 
@@ -108,7 +147,8 @@ class _Text:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._window, self._at)
-                whole = _END.match(self._window, end) is not None  # `1` may be the beginning of `1.5`
+                # `1` may be the beginning of `1.5`; what has its own end may not.
+                whole = self._window[end - 1] in '}]"' or _END.match(self._window, end) is not None
             except (ValueError, RecursionError) as error:
                 # It may only have been cut off. Doubling keeps the work linear when it is truly broken.
                 if not self._grow(chunks):
@@ -132,13 +172,11 @@ class _Text:
         return bool(more)
 
     def _read(self) -> Iterator[str]:
-        total, done = self._path.stat().st_size, 0
         decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        with self._path.open("rb") as file:
+        with opened_file(self._path, self._progress) as file:
             try:
-                while chunk := file.read(CHUNK_BYTES):
-                    done += len(chunk)
-                    self._progress(done // 1000, total // 1000)
+                while chunk := file.content.read(CHUNK_BYTES):
+                    file.tell_progress()
                     yield decoder.decode(chunk)
                 decoder.decode(b"", final=True)
             except UnicodeDecodeError as error:

@@ -15,9 +15,9 @@ from itool_pipeline.calls.tool_schema import bind_positional
 from itool_pipeline.calls.types import Call, ToolCallSyntaxError
 from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered_example
+from itool_pipeline.data.containers import FileRow, file_rows
 from itool_pipeline.data.row_models import RowModel, read_row, shown_value
 from itool_pipeline.data.rows import Quarantined, Row, RowError, expect_that, row_excerpt
-from itool_pipeline.data.streams import json_array
 from itool_pipeline.data.tools import Tools, read_tools
 
 SOURCE = "toolace"
@@ -82,29 +82,30 @@ def read_toolace(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
     stays as a system message. Calls are written anew as Python literals.
 
     A row without a tool list in the standard layout, or a turn that cannot be read, is quarantined with the reason.
-    Raises UnreadableFile when the file as a whole is not a JSON list, and OSError when it cannot be read.
+    Raises UnreadableFile when the file as a whole cannot be read (see `file_rows`), and OSError.
     """
-    for index, row in enumerate(json_array(path, progress)):
-        yield from _read_row(index, row)
+    for row in file_rows(path, progress):
+        yield from _read_row(row)
 
 
-def _read_row(index: int, given: Any) -> Iterator[Row]:
+def _read_row(given: FileRow) -> Iterator[Row]:
     try:
-        row = read_row(ToolaceRow, given)
+        row = read_row(ToolaceRow, given.json_object())
         tools, context = row.system_text
         turns = tuple(Message(turn.speaker, turn.text) for turn in row.conversation)
         expect_that(any(turn.role == "assistant" for turn in turns), "no assistant turn")
     except RowError as error:
-        yield Quarantined(SOURCE, f"row {index}", str(error), row_excerpt(_telling(given)))
+        yield Quarantined(SOURCE, given.position, str(error), row_excerpt(_telling(given.given)))
         return
     for position, turn in enumerate(turns):
         if turn.role == "assistant":
-            name, before = f"{SOURCE}_{index}_{position}", (*context, *turns[:position])
+            conversation = f"{SOURCE}_{given.index}"
+            name, before = f"{conversation}_{position}", (*context, *turns[:position])
             text = turn.content.strip()
             try:
-                yield answered_example(name, SOURCE, f"{SOURCE}_{index}", before, tools, _calls(text, tools) or text)
+                yield answered_example(name, SOURCE, conversation, before, tools, _calls(text, tools) or text)
             except RowError as error:
-                yield Quarantined(SOURCE, f"row {index}, turn {position}", str(error), row_excerpt(text))
+                yield Quarantined(SOURCE, f"{given.position}, turn {position}", str(error), row_excerpt(text))
 
 
 def _telling(row: Any) -> Any:

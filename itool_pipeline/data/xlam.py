@@ -16,9 +16,9 @@ from pydantic import AfterValidator
 from itool_pipeline.calls.types import Call
 from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered_example
+from itool_pipeline.data.containers import file_rows
 from itool_pipeline.data.row_models import JSON_TEXT, RowModel, read_row
 from itool_pipeline.data.rows import Quarantined, Row, RowError, expect_that, row_excerpt
-from itool_pipeline.data.streams import json_array
 from itool_pipeline.data.tools import GivenTool
 
 SOURCE = "xlam"
@@ -73,17 +73,17 @@ def read_xlam(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
 
     An answer without calls is quarantined too: the set has no words to say instead.
 
-    Raises UnreadableFile when the file as a whole is not a JSON list, and OSError when it cannot be read.
+    Raises UnreadableFile when the file as a whole cannot be read (see `file_rows`), and OSError.
     """
-    for index, given in enumerate(json_array(path, progress)):
-        name = f"{SOURCE}_{index}"
+    for given in file_rows(path, progress):
+        name = f"{SOURCE}_{given.index}"
         try:
-            row = read_row(XlamRow, given)
+            row = read_row(XlamRow, given.json_object())
             expect_that(bool(row.answers), "the answer has no calls, and the set has no words to say instead")
             calls = [Call(call.name, call.arguments) for call in row.answers]
             yield answered_example(name, SOURCE, name, (Message("user", row.query),), tuple(row.tools), calls)
         except RowError as error:
-            yield Quarantined(SOURCE, f"row {index}", str(error), row_excerpt(given))
+            yield Quarantined(SOURCE, given.position, str(error), row_excerpt(given.given))
 
 
 def _parameter(described: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:

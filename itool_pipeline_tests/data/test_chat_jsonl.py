@@ -157,10 +157,10 @@ def test_lines_are_numbered_and_blank_ones_passed_over(tmp_path: Path) -> None:
     ],
 )
 def test_lines_that_cannot_be_read_are_quarantined_with_the_reason(tmp_path: Path, line: Any, reason: str) -> None:
-    rows = load(tmp_path, line, conversation(user("q"), says("a")))
-    assert [e.id for e in rows.examples] == ["jsonl_2_1"]
+    rows = load(tmp_path, conversation(user("q"), says("a")), line)
+    assert [e.id for e in rows.examples] == ["jsonl_1_1"]
     (bad,) = rows.quarantined
-    assert (bad.source, bad.position) == ("jsonl", "line 1")
+    assert (bad.source, bad.position) == ("jsonl", "line 2")
     assert bad.reason.startswith(reason)
 
 

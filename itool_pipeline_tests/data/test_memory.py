@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from itool_pipeline_tests.bench.data_memory import write_rows
@@ -24,9 +28,21 @@ print(read, int(peak[1]) // 1024)
 """
 
 
-def read_and_peak(rows: int, folder: Path, downloads: Path) -> tuple[int, int]:
+def kept_in(container: str, file: Path) -> None:
+    """The array in the file, in another container."""
+    rows = json.loads(file.read_text())
+    if container == "lines in gzip":
+        file.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    elif container == "objects, printed":
+        file.write_text("".join(json.dumps(row, indent=1) for row in rows))
+    elif container == "Parquet":
+        pq.write_table(pa.Table.from_pylist(rows), file)
+
+
+def read_and_peak(rows: int, container: str, folder: Path, downloads: Path) -> tuple[int, int]:
     """(examples read, peak MiB)."""
     write_rows(folder / "rows.json", rows)
+    kept_in(container, folder / "rows.json")
     command = [sys.executable, "-c", READ, str(folder / "rows.json"), str(downloads)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     read, peak = done.stdout.split()
@@ -35,9 +51,12 @@ def read_and_peak(rows: int, folder: Path, downloads: Path) -> tuple[int, int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="a process's own peak is told by Linux only")
-def test_ten_times_the_rows_take_hardly_more_memory(tmp_path: Path, bfcl_dir: Path, downloads_dir: Path) -> None:
-    few, small = read_and_peak(800, tmp_path, downloads_dir)
-    many, large = read_and_peak(8000, tmp_path, downloads_dir)
+@pytest.mark.parametrize("container", ["an array", "lines in gzip", "objects, printed", "Parquet"])
+def test_ten_times_the_rows_take_hardly_more_memory(
+    tmp_path: Path, bfcl_dir: Path, downloads_dir: Path, container: str
+) -> None:
+    few, small = read_and_peak(800, container, tmp_path, downloads_dir)
+    many, large = read_and_peak(8000, container, tmp_path, downloads_dir)
     assert (few, many) == (800, 8000)
-    # The larger file has 24 MiB, and as Python objects many times that; a few ids and digests are all that may stay.
+    # The larger array has 24 MiB, and as Python objects many times that; a few ids and digests are all that may stay.
     assert large - small < 24

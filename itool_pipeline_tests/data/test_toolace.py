@@ -136,8 +136,8 @@ def test_rows_that_cannot_be_read_are_quarantined_with_the_reason(tmp_path: Path
 
 
 def test_a_file_in_another_layout_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableFile, match="must hold a JSON list"):
-        load(write_rows(tmp_path, {"rows": []}))
+    with pytest.raises(UnreadableFile, match="is one JSON object, whose key `rows` holds a list of 1"):
+        load(write_rows(tmp_path, {"rows": [{}]}))
     (tmp_path / "data.json").write_text('[{"a": 1}\n{"a": 2}]')
     with pytest.raises(UnreadableFile, match=r"data\.json: not JSON"):
         load(tmp_path / "data.json")

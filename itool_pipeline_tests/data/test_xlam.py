@@ -175,8 +175,8 @@ def test_two_tools_of_one_name_do_no_harm_when_another_is_called(tmp_path: Path)
 
 
 def test_a_file_in_another_layout_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "xlam.json").write_text('{"query": "q"}')
-    with pytest.raises(UnreadableFile, match="must hold a JSON list"):
+    (tmp_path / "xlam.json").write_text("query: q\n")
+    with pytest.raises(UnreadableFile, match="is no JSON: it begins with `query: q`"):
         list(read_xlam(tmp_path / "xlam.json"))
 
 

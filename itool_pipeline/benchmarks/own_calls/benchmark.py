@@ -16,6 +16,7 @@ from itool_pipeline.benchmarks.types import Aggregate, Benchmark, Decided, Decis
 from itool_pipeline.calls.types import Call, ToolCallSyntaxError
 from itool_pipeline.config import CallsConfig, Experiment
 from itool_pipeline.core.types import Example
+from itool_pipeline.data.containers import missing_file
 from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.drawing import draw_ids, quotas, why_unfit
 from itool_pipeline.data.near_duplicates import signatures_of_conversation
@@ -63,7 +64,7 @@ class OwnCallsBenchmark(Benchmark[Example]):
         """Raises OwnCallsError when the file is missing or without a case."""
         path = _file(self.asked_section(experiment, CallsConfig))
         if not path.is_file():
-            raise OwnCallsError(f"There is no file {path}. Correct evaluation.calls.path in the experiment.")
+            raise OwnCallsError(f"{missing_file(path)} Correct evaluation.calls.path in the experiment.")
         rows = list(read_chat_jsonl(path))
         cases = tuple(_held_out(row) for row in rows if isinstance(row, Example))
         quarantined = tuple(replace(row, source=SOURCE) for row in rows if isinstance(row, Quarantined))

@@ -13,10 +13,10 @@ from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.calls.types import Call
 from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered_example
+from itool_pipeline.data.containers import FileRow, file_rows
 from itool_pipeline.data.conversations.chat_models import ChatLine, ChatMessage
 from itool_pipeline.data.row_models import read_row
-from itool_pipeline.data.rows import PassedOver, Quarantined, Row, RowError, expect_that, json_object, row_excerpt
-from itool_pipeline.data.streams import json_lines
+from itool_pipeline.data.rows import PassedOver, Quarantined, Row, RowError, expect_that, row_excerpt
 from itool_pipeline.data.tools import Tools
 
 SOURCE = "jsonl"
@@ -42,32 +42,33 @@ def read_chat_jsonl(path: Path, progress: Progress = no_progress) -> Iterator[Ro
     tools     JSON Schema, as `{"type": "function", "function": {...}}` or the bare function; none in plain chat
 
     A line whose messages or tools cannot be read is quarantined as a whole, an answer that cannot be learnt from by
-    itself; other keys are not looked at. Raises OSError when the file cannot be read.
+    itself; other keys are not looked at. Raises UnreadableFile when the file as a whole cannot be read (see
+    `file_rows`), and OSError.
     """
-    for number, line in json_lines(path, progress):
-        yield from _read_line(number, line)
+    for row in file_rows(path, progress):
+        yield from _read_line(row)
 
 
-def _read_line(number: int, line: bytes) -> Iterator[Row]:
+def _read_line(given: FileRow) -> Iterator[Row]:
     try:
-        row = read_row(ChatLine, json_object(line))
+        row = read_row(ChatLine, given.json_object())
         turns = _turns(row.messages)
     except RowError as error:
-        yield Quarantined(SOURCE, f"line {number}", str(error), row_excerpt(line))
+        yield Quarantined(SOURCE, given.position, str(error), row_excerpt(given.given))
         return
     context: tuple[Message, ...] = ()
     for position, turn in enumerate(turns):
         if turn.message.role == "assistant":
-            yield _answer(number, position, context, tuple(row.tools or ()), turn)
+            yield _answer(given, position, context, tuple(row.tools or ()), turn)
         context = (*context, turn.message)
 
 
-def _answer(number: int, position: int, context: tuple[Message, ...], tools: Tools, turn: _Turn) -> Row:
+def _answer(given: FileRow, position: int, context: tuple[Message, ...], tools: Tools, turn: _Turn) -> Row:
     """What an assistant's turn gives."""
-    place = f"line {number}, turn {position}"
+    place = f"{given.position}, turn {position}"
     if not turn.learnt:
         return PassedOver(place, NOT_TO_BE_LEARNT)
-    name, conversation = f"{SOURCE}_{number}_{position}", f"{SOURCE}_{number}"
+    name, conversation = f"{SOURCE}_{given.number}_{position}", f"{SOURCE}_{given.number}"
     try:
         return answered_example(name, SOURCE, conversation, context, tools, turn.calls or turn.message.content)
     except RowError as error:

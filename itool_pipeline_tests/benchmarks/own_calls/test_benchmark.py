@@ -14,6 +14,7 @@ import pytest
 from itool_pipeline.benchmarks.own_calls.benchmark import OwnCallsBenchmark, OwnCallsError, decide_call
 from itool_pipeline.benchmarks.types import Decided, Pool
 from itool_pipeline.core.types import Example, Message
+from itool_pipeline.data.streams import UnreadableFile
 from itool_pipeline.experiment_files import load_experiment
 from itool_pipeline.judges.mistakes import ErrorType
 from itool_pipeline.steps import checks
@@ -150,14 +151,14 @@ def test_so_many_cases_in_the_proportions_of_the_categories(tmp_path: Path) -> N
     ("rows", "told"),
     [
         (None, r"There is no file .*held_out\.jsonl\. Correct evaluation\.calls\.path in the experiment\."),
-        ([], r"held_out\.jsonl \(evaluation\.calls\.path\) holds no case: 0 rows cannot be read\. Each line"),
+        ([], r"held_out\.jsonl: holds no row: the file is empty"),
         (ROWS[3:], r"holds no case: 2 rows cannot be read\. The first, line 4, turn 1: calls what is not among"),
     ],
     ids=["missing", "empty", "quarantined"],
 )
 def test_a_file_without_cases_is_told(tmp_path: Path, rows: list[Any] | None, told: str) -> None:
     path = tmp_path / "held_out.jsonl" if rows is None else write(tmp_path, rows)
-    with pytest.raises(OwnCallsError, match=told.replace("line 4", "line 1")):
+    with pytest.raises((OwnCallsError, UnreadableFile), match=told.replace("line 4", "line 1")):
         BENCHMARK.load_cases(experiment(evaluation=asked(path)), tmp_path)
 
 
