@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -19,8 +20,26 @@ def validation_ids(groups: Mapping[str, str], fraction: float, seed: int) -> fro
         members.setdefault(groups[key], []).append(key)
     names = sorted(members)
     order = np.random.default_rng(derive_seed(seed, "validation")).permutation(len(names))
-    wanted, taken = int(round(fraction * len(groups), 6)), list[str]()
+    wanted, taken = _wanted(groups, fraction), list[str]()
     for i in order:
         if len(taken) + len(members[names[i]]) <= wanted:
             taken += members[names[i]]
     return frozenset(taken)
+
+
+def validation_shortfall(groups: Mapping[str, str], held_back: Collection[str], fraction: float) -> str:
+    """Why the part that `validation_ids` drew has less than half of what was asked for; empty when it has not."""
+    exact, wanted = fraction * len(groups), _wanted(groups, fraction)
+    if len(held_back) >= exact / 2:
+        return ""
+    if not wanted:
+        return f"no example validates: {fraction:.0%} of {len(groups)} examples are less than one"
+    name, size = max(Counter(groups.values()).items(), key=lambda group: (group[1], group[0]))
+    return (
+        f"{len(held_back)} of {len(groups)} examples validate, where {wanted} were asked for: near-duplicates and the "
+        f"turns of one conversation stay together, and the largest such group has {size} examples, {name} among them"
+    )
+
+
+def _wanted(groups: Mapping[str, str], fraction: float) -> int:
+    return int(round(fraction * len(groups), 6))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
+from typing import Any
 
 from itool_pipeline.calls.reading import looks_like_call
 from itool_pipeline.core.types import Example
@@ -16,6 +17,12 @@ _CAPITALISED = re.compile(r"\b[A-Z][\w'’-]*")
 _NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
 _MASK = "¤"
 _MASKS = re.compile(rf"{_MASK}(?:[\s,.]*{_MASK})*")
+
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+"""Thai, Lao, Burmese, Khmer, Chinese, Japanese and Korean by character."""
+_OPENING_WORDS = 6
+_OWN_WORDS = 4
 
 _Key = bytes
 
@@ -82,21 +89,29 @@ class Groups:
 
     def __init__(self) -> None:
         self._parent: dict[_Key, _Key] = {}
-        self._question: dict[str, _Key] = {}
+        self._conversation: dict[str, _Key] = {}
 
     def add(self, example: Example) -> None:
-        question, with_tools = signatures(example)
-        for key in (with_tools, _digest("group", example.group)):
-            self._parent[self._root(key)] = self._root(question)
-        self._question[example.id] = question
+        """An example more."""
+        self._join(self._placed(example), signatures(example))
+
+    def _placed(self, example: Example) -> _Key:
+        """The key of the example's conversation, under which its id is noted."""
+        key = _digest("group", example.group)
+        self._conversation[example.id] = key
+        return key
+
+    def _join(self, conversation: _Key, keys: Iterable[_Key]) -> None:
+        for key in keys:
+            self._parent[self._root(key)] = self._root(conversation)
 
     def names(self) -> dict[str, str]:
         """From each id to the least id of its group."""
         least: dict[_Key, str] = {}
-        for identity, key in self._question.items():
+        for identity, key in self._conversation.items():
             root = self._root(key)
             least[root] = min(identity, least.get(root, identity))
-        return {identity: least[self._root(key)] for identity, key in self._question.items()}
+        return {identity: least[self._root(key)] for identity, key in self._conversation.items()}
 
     def _root(self, key: _Key) -> _Key:
         """The representative of the key's set in a union-find forest, halving the path on the way."""
@@ -106,6 +121,73 @@ class Groups:
             parent[key] = parent[parent[key]]
             key = parent[key]
         return key
+
+
+class ConversationGroups(Groups):
+    """Groups of the turns of conversations, which words that anybody may say do not join.
+
+    A turn such as `Thanks!`, `yes` or `for two, please` asks nothing by itself: it joins two conversations only
+    together with all that was said before it. A later turn asks something by itself when it says in words of its own
+    what the calls that answer it are given. A first turn does, but for a few words that are answered in words before
+    the user goes on: that is an opening, such as `Hi`.
+
+    The examples of a conversation are met one after the other.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._openings: dict[_Key, tuple[_Key, ...]] = {}
+
+    def add(self, example: Example) -> None:
+        conversation = self._placed(example)
+        if sum(message.role == "user" for message in example.messages) == 1:
+            if example.gold or _word_count(example.question) > _OPENING_WORDS:
+                self._join(conversation, _telling_signatures(example))
+            else:
+                self._openings[conversation] = _telling_signatures(example)
+            return
+        self._openings.pop(conversation, None)
+        if _asks_by_itself(example):
+            self._join(conversation, _telling_signatures(example))
+        else:
+            whole = "\n".join(message.content for message in example.messages)
+            self._join(conversation, signatures(example, whole))
+
+    def names(self) -> dict[str, str]:
+        for conversation, keys in self._openings.items():
+            self._join(conversation, keys)  # it did not go on, so that was the question
+        return super().names()
+
+
+def _telling_signatures(example: Example) -> tuple[_Key, ...]:
+    """Its signatures, without the pattern where no word is left of the question: any shouted one has that."""
+    question, with_tools = signatures(example)
+    return (question, with_tools) if re.search(r"\w", pattern(example.question)) else (question,)
+
+
+def _asks_by_itself(example: Example) -> bool:
+    """Whether the words of a turn hold every value of the calls that answer it, and enough words beside these."""
+    asked, own = normalised(example.question), _word_count(example.question)
+    values = {normalised(text) for call in example.gold for given in call.arguments.values() for text in _texts(given)}
+    held = all(value and value in asked for value in values)
+    return bool(values) and held and own - sum(map(_word_count, values)) >= _OWN_WORDS
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts and numbers in a value."""
+    match value:
+        case list() | tuple():
+            for item in value:
+                yield from _texts(item)
+        case Mapping():
+            yield from _texts(list(value.values()))
+        case str() | int() | float() if not isinstance(value, bool):
+            yield str(value)
+
+
+def _word_count(text: str) -> int:
+    """Words, in scripts that write them without spaces between them characters."""
+    return len(_WORD.findall(text))
 
 
 def _digest(*parts: str) -> _Key:

@@ -20,7 +20,7 @@ from itool_pipeline.data.containers import missing_file
 from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.drawing import TokenCount, draw_ids, quotas, why_unfit
 from itool_pipeline.data.hub import commit_of, download_dataset_file
-from itool_pipeline.data.near_duplicates import Groups, signatures_of_turns
+from itool_pipeline.data.near_duplicates import ConversationGroups, Groups, signatures_of_turns
 from itool_pipeline.data.rows import Changed, PassedOver, Quarantined, Row, Source
 from itool_pipeline.data.toolace import read_toolace
 from itool_pipeline.data.wheels import BFCL, FetchError, fetch_wheel
@@ -197,7 +197,7 @@ def _survey(
     fits: Callable[[Example], bool],
     progress: Progress,
 ) -> _Survey:
-    survey = _Survey({}, Groups(), 0, [], Counter(), Counter())
+    survey = _Survey({}, ConversationGroups(), 0, [], Counter(), Counter())
     for row in source(progress):
         if isinstance(row, Quarantined):
             survey.quarantined.append(row)

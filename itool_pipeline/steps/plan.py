@@ -24,7 +24,7 @@ STAGES = ("easy", "medium", "hard")
 CODE_VERSIONS = {
     "base_model": "1",
     "examples": "8",
-    "splits": "4",
+    "splits": "5",
     "warmup": "1",
     "replay_buffer": "2",
     "trees": "7",

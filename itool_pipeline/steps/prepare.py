@@ -13,7 +13,7 @@ from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.config import Experiment
 from itool_pipeline.core.difficulty import difficulty_of
 from itool_pipeline.core.replay_buffer import draw_buffer
-from itool_pipeline.core.splits import validation_ids
+from itool_pipeline.core.splits import validation_ids, validation_shortfall
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.base_model import prepare_base_model
 from itool_pipeline.data.rows import Quarantined
@@ -101,7 +101,11 @@ def splits(ws: Workspace) -> Produced:
         bounds = e.split.difficulty
         measures = ["example_id", "group_id", "tool_count", "tool_chars", "call_count"]
         found = {row["example_id"]: row for row in read_table_rows(data.file(TRAIN_FILE), measures)}
-        held_back = validation_ids({k: r["group_id"] for k, r in found.items()}, e.split.validation_fraction, e.seed)
+        groups, fraction = {k: r["group_id"] for k, r in found.items()}, e.split.validation_fraction
+        held_back = validation_ids(groups, fraction, e.seed)
+        shortfall = validation_shortfall(groups, held_back, fraction)
+        if shortfall:
+            ws.say(f"warning: {shortfall} (split.validation_fraction)")
         buffer = set(draw_buffer([k for k in found if k not in held_back], e.replay_buffer.fraction, e.seed))
         rows = [
             {
@@ -118,6 +122,7 @@ def splits(ws: Workspace) -> Produced:
         return {
             "train_examples": len(found) - len(held_back),
             "validation_examples": len(held_back),
+            "validation_shortfall": shortfall or None,
             "buffer_examples": len(buffer),
             "by_difficulty": table(
                 {"difficulty": d, "split": s, "examples": n} for (d, s), n in sorted(counts.items())

@@ -63,7 +63,8 @@ def warmup(ws: Workspace, stage: str) -> Produced:
         if not data.train:
             return _unchanged(ws, asset, before, step, "no training example has this difficulty")
         what = "mixed" if config.curriculum == "mixed" else stage
-        ws.say(f"fine-tuning on {len(data.train)} {what} examples")
+        kept = "" if data.validation else "; none validates, so the last weights are kept and not the best"
+        ws.say(f"fine-tuning on {len(data.train)} {what} examples{kept}")
         write_sft_data(step.parts.path(JOB_DATA), data)
         result = _train(ws, asset, before, step, SftObjective(), config.optimizer)
         return _finish(ws, asset, before, step, result)

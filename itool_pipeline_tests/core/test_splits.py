@@ -9,7 +9,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itool_pipeline.core.splits import validation_ids
+from itool_pipeline.core.splits import validation_ids, validation_shortfall
 
 GROUPS = st.dictionaries(st.integers(0, 99).map(str), st.sampled_from("abcdefgh"), max_size=40)
 FRACTIONS = st.integers(0, 100).map(lambda percent: percent / 100)
@@ -57,3 +57,26 @@ def test_groups_are_drawn_at_random() -> None:
     counts = Counter(key for seed in range(400) for key in validation_ids(groups, 0.5, seed))
     assert min(counts[key] for key in groups) > 150
     assert max(counts.values()) < 250
+
+
+def test_a_part_that_is_too_small_has_a_reason() -> None:
+    large = {str(i): "large" if i < 95 else str(i) for i in range(100)}
+    taken = validation_ids(large, 0.2, 0)
+    assert validation_shortfall(large, taken, 0.2) == (
+        "5 of 100 examples validate, where 20 were asked for: near-duplicates and the turns of one conversation stay "
+        "together, and the largest such group has 95 examples, large among them"
+    )
+    one = dict.fromkeys(map(str, range(1200)), "7")
+    assert validation_shortfall(one, frozenset(), 0.1).startswith("0 of 1200 examples validate, where 120 were asked")
+    few = {str(i): str(i) for i in range(4)}
+    assert validation_shortfall(few, frozenset(), 0.1) == "no example validates: 10% of 4 examples are less than one"
+
+
+def test_what_was_asked_for_needs_no_reason() -> None:
+    groups = {str(i): str(i) for i in range(100)}
+    for fraction in (0.0, 0.1, 0.29, 1.0):
+        assert validation_shortfall(groups, validation_ids(groups, fraction, 0), fraction) == ""
+    pairs = {str(i): str(i // 2) for i in range(30)}
+    assert len(validation_ids(pairs, 0.1, 0)) == 2  # of 3, but more than half
+    assert validation_shortfall(pairs, validation_ids(pairs, 0.1, 0), 0.1) == ""
+    assert validation_shortfall({}, frozenset(), 0.1) == ""

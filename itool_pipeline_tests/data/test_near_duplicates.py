@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from itertools import cycle, islice
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itool_pipeline.data.near_duplicates import groups, normalised, pattern
+from itool_pipeline.calls.rendering import render_calls
+from itool_pipeline.calls.types import Call, GoldCall
+from itool_pipeline.core.types import Example, Message
+from itool_pipeline.data.near_duplicates import ConversationGroups, groups, normalised, pattern
 from itool_pipeline_tests.data.examples import example
 
 
@@ -90,3 +96,157 @@ def test_groups_are_the_connected_components(rows: list[tuple[str, str]], shuffl
     shuffled = list(examples)
     shuffle.shuffle(shuffled)
     assert groups(shuffled) == found
+
+
+def conversation(name: str, *turns: str | tuple[str, Any], system: str = "") -> list[Example]:
+    """Its examples, one for each of the user's turns: a question and words, or a call of `f` with one argument."""
+    tools = ({"name": "f", "parameters": {"properties": {"x": {}, "y": {}}}},)
+    found: list[Example] = []
+    messages = [Message("system", system)] if system else []
+    for number, turn in enumerate(turns):
+        question, answer = turn if isinstance(turn, tuple) else (turn, "Certainly.")
+        arguments = answer if isinstance(answer, dict) else {}
+        gold = () if isinstance(answer, str) else (GoldCall("f", {k: (v,) for k, v in arguments.items()}),)
+        response = render_calls([Call("f", arguments)]) if gold else answer
+        messages.append(Message("user", question))
+        identity = f"{name}_{number}"
+        found.append(Example(identity, "jsonl", "c", tuple(messages), tools, response, gold, name))
+        messages += [Message("assistant", response), *([Message("tool", "done")] if gold else [])]
+    return found
+
+
+def grouped(*conversations: Sequence[Example]) -> list[set[str]]:
+    """The conversations that share a group, as sets of their names."""
+    found = ConversationGroups()
+    for examples in conversations:
+        for one in examples:
+            found.add(one)
+    groups: dict[str, set[str]] = {}
+    for identity, group in found.names().items():
+        groups.setdefault(group, set()).add(identity.rpartition("_")[0])
+    return list(groups.values())
+
+
+SMALL_TALK = (
+    *(
+        "Thanks!",
+        "thank you",
+        "Yes",
+        "yes please",
+        "OK",
+        "ok.",
+        "no",
+        "No thanks",
+        "Go on",
+        "continue",
+        "sure",
+        "👍",
+        "?",
+    ),
+    *("Danke!", "ja", "weiter", "Ja, bitte", "Merci beaucoup", "oui", "sí", "Gracias", "да", "спасибо", "продолжай"),
+    *(
+        "谢谢",
+        "好的",
+        "继续",
+        "ありがとう",
+        "はい",
+        "네",
+        "감사합니다",
+        "ขอบคุณ",
+        "شكرا",
+        "נכון",
+        "हाँ",
+        "PLEASE DO IT",
+        "1",
+        "...",
+    ),
+    *(
+        "Thank you so much for all your help today!",
+        "Yes, please go ahead and do it.",
+        "That is all I needed, goodbye.",
+    ),
+)
+
+
+@pytest.mark.parametrize("answer", ["You are welcome.", {}, {"x": True}, {"x": 7}, {"x": "Oslo", "y": 1}])
+@pytest.mark.parametrize("opening", ["", "Hi", "Good morning!", "你好"])
+def test_what_anybody_may_say_joins_no_conversations(answer: Any, opening: str) -> None:
+    """Whether words or calls answer it, the same call in all, and the same system text and results."""
+    draw = random.Random(0)
+    words = "".join(draw.choices("bcdfghjklmnpqrstvwxz", k=5000))
+    talk = cycle(SMALL_TALK)
+    made = []
+    for number in range(300):
+        asked = " ".join(words[draw.randrange(4990) :][:5] for _ in range(8))
+        said = [(text, answer) for text in islice(talk, 3)]
+        made.append(
+            conversation(f"c{number}", *([opening] if opening else []), (asked, {"x": asked}), *said, system="s")
+        )
+    assert len(grouped(*made)) == 300
+
+
+def test_slots_that_are_filled_join_no_conversations() -> None:
+    """What is asked for at last stands in no single turn of these."""
+    asked = (
+        "Somewhere to eat Italian food tonight",
+        "Which trains leave for the coast tomorrow",
+        "Who sings this week",
+    )
+    made = [
+        conversation(
+            f"c{number}",
+            question,
+            "For two, please",
+            ("Rome", {"x": "Rome"}),
+            ("Yes, for 2 of us at the window", {"x": 2, "y": f"place {number}"}),
+        )
+        for number, question in enumerate(asked)
+    ]
+    assert len(grouped(*made)) == 3
+
+
+QUESTION = "What is the weather in Oslo tomorrow?"
+OSLO, ROME = {"x": "Oslo"}, {"x": "Rome"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        # the question of a first turn, however it is answered
+        ([(QUESTION, OSLO)], [(QUESTION, OSLO)]),
+        ([(QUESTION, OSLO)], [("what is the weather in oslo, tomorrow", "No.")]),
+        ([(QUESTION, OSLO)], [("What is the weather in Rome tomorrow?", ROME)]),
+        ([QUESTION, "Norway"], [QUESTION, "the one in Wisconsin"]),
+        (["weather?"], ["Weather"]),  # few words, but nothing else was asked
+        ([("status", {}), "thanks"], [("Status!", {}), "and now"]),
+        (["今天北京的天气怎么样", "谢谢"], ["今天北京的天气怎么样？", "好的"]),
+        # of a later one that says by itself what is wanted
+        (["Hi", (QUESTION, OSLO)], [(QUESTION, OSLO)]),
+        (["Hi", (QUESTION, OSLO)], ["Good morning", ("Tell me a joke about many things", "No."), (QUESTION, OSLO)]),
+        (["Hi", (QUESTION, OSLO)], ["Hello", ("What is the weather in Rome tomorrow?", ROME)]),
+        (["你好", ("今天北京的天气怎么样", {"x": "北京"})], [("今天北京的天气怎么样", {"x": "北京"})]),
+        # all together
+        (["Hi", "yes", ("ok", {})], ["Hi", "Yes!", ("OK.", {})]),
+    ],
+)
+def test_near_duplicates_join_conversations(one: list[Any], other: list[Any]) -> None:
+    assert len(grouped(conversation("a", *one), conversation("b", *other))) == 1
+
+
+def test_shouting_is_no_pattern() -> None:
+    one, other = conversation("a", ("CANCEL MY ORDER NOW", {})), conversation("b", ("WHAT TIME IS IT IN OSLO", {}))
+    assert pattern("CANCEL MY ORDER NOW") == pattern("WHAT TIME IS IT IN OSLO")
+    assert len(grouped(one, other)) == 2
+
+
+def test_the_order_of_the_conversations_does_not_matter() -> None:
+    made = [
+        conversation(name, *turns)
+        for name, turns in zip("abcd", (["Hi", "ok"], ["Hi"], ["hi"], ["Hi", "no"]), strict=True)
+    ]
+    expected = [{"a"}, {"b", "c"}, {"d"}]
+    assert (
+        sorted(map(sorted, grouped(*made)))
+        == sorted(map(sorted, grouped(*made[::-1])))
+        == sorted(map(sorted, expected))
+    )

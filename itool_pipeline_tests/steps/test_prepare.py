@@ -118,6 +118,20 @@ def test_splits_hold_every_example_once(ws: Workspace) -> None:
     assert checks.nothing_reserved_is_trained_on(ws).problems == []
 
 
+def test_a_validation_part_that_is_too_small_is_told(
+    ws: Workspace, tmp_path: Path, downloads_dir: Path, bfcl_dir: Path, tiny_model_dir: Path
+) -> None:
+    assert "validation_shortfall" not in {k for k, v in ws.input("splits").manifest.metadata.items() if v is not None}
+    alike = "".join(json.dumps(row("Question of the very same kind?", f"Number {i}.")) + "\n" for i in range(8))
+    said: list[str] = []
+    same = replace(with_file(tmp_path, alike, tiny_model_dir, downloads_dir), say=said.append)
+    prepare.examples(same)
+    made = prepare.splits(same).artifact.manifest.metadata
+    assert (made["validation_examples"], made["train_examples"]) == (0, 8)
+    assert made["validation_shortfall"].startswith("0 of 8 examples validate, where 2 were asked for")
+    assert [line for line in said if line.startswith("warning: 0 of 8 examples validate")]
+
+
 def test_when_nothing_is_left_the_reasons_are_told(
     tmp_path: Path, downloads_dir: Path, bfcl_dir: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
