@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, PlainValidator
 
-from itool_pipeline.calls.reading import parse_calls
-from itool_pipeline.calls.tool_schema import bind_positional
-from itool_pipeline.calls.types import Call, ToolCallSyntaxError
 from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered_example
 from itool_pipeline.data.containers import FileRow, file_rows
+from itool_pipeline.data.conversations.written_calls import read_written_calls
 from itool_pipeline.data.row_models import RowModel, read_row, shown_value
 from itool_pipeline.data.rows import Quarantined, Row, RowError, expect_that, row_excerpt
 from itool_pipeline.data.tools import Tools, read_tools
@@ -103,7 +101,8 @@ def _read_row(given: FileRow) -> Iterator[Row]:
             name, before = f"{conversation}_{position}", (*context, *turns[:position])
             text = turn.content.strip()
             try:
-                yield answered_example(name, SOURCE, conversation, before, tools, _calls(text, tools) or text)
+                answer = read_written_calls(text, tools) or text
+                yield answered_example(name, SOURCE, conversation, before, tools, answer)
             except RowError as error:
                 yield Quarantined(SOURCE, f"{given.position}, turn {position}", str(error), row_excerpt(text))
 
@@ -113,21 +112,3 @@ def _telling(row: Any) -> Any:
     if not isinstance(row, dict) or not isinstance(row.get("system"), str):
         return row
     return {**row, "system": _without_instructions(row["system"])}
-
-
-def _calls(answer: str, tools: Sequence[Mapping[str, Any]]) -> tuple[Call, ...]:
-    """The calls of an answer; none for plain text. Raises RowError when calls cannot be read."""
-    names = [str(tool["name"]) for tool in tools]
-    if not (answer.startswith("[") and answer.endswith("]")):
-        mixed = any(re.search(rf"\[\s*{re.escape(name)}\s*\(", answer) for name in names)
-        expect_that(not mixed, "text and calls in one answer")
-        return ()
-    try:
-        calls = parse_calls(answer, names)
-    except ToolCallSyntaxError as error:
-        raise RowError(f"the calls cannot be read: {error}") from error
-    expect_that(bool(calls), "an empty list of calls")
-    bound = tuple(bind_positional(call, tools) for call in calls)
-    unnamed = sorted({call.name for call in bound if any(key.startswith("*") for key in call.arguments)})
-    expect_that(not unnamed, f"calls with an argument that no parameter is named for: {unnamed}")
-    return bound

@@ -90,14 +90,21 @@ def test_literals_positions_and_dictionaries(tmp_path: Path) -> None:
     assert example.gold[1].arguments == {"city": ("Rome",), "at": (None,)}
 
 
+def test_calls_between_tags_or_beside_words_are_calls(tmp_path: Path) -> None:
+    tagged = '<tool_call>{"name": "plan", "arguments": {"stops": []}}</tool_call>'
+    rows = load(write(tmp_path, ["u: q", f"a: {tagged}", "u: q", "a: Sure: [plan(stops=[])]"]))
+    assert [(e.response, e.category) for e in rows.examples] == [("[plan(stops=[])]", "single_call")] * 2
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
         ("  ", "the answer is empty"),
-        ("[]", "an empty list of calls"),
-        ("[plan(stops=[1)]", "the calls cannot be read"),
+        ("[]", "writes calls as text: an empty list of calls"),
+        ("[plan(stops=[1)]", "writes calls as text: this cannot be read, found ')', expected ] (at character 14)"),
+        ("<tool_call>{}</tool_call>", "writes calls as text: this cannot be read: '{}'"),
         ("[other(a=1)]", "calls what is not among the tools: ['other']"),
-        ("Sure: [plan(stops=[])]", "text and calls in one answer"),
+        ("I use [plan(stops=[])] here.", "writes calls as text: amid a sentence"),
         ("[plan([], 3)]", "calls with an argument that no parameter is named for: ['plan']"),
     ],
 )
@@ -166,9 +173,8 @@ def test_the_real_reasons(real: Rows) -> None:
         "the tool list is in another layout than JSON after `Here is a list of functions`": 41,
         "no tool list": 2,
         "the answer is empty": 1,
-        "text and calls in one answer": 1,
     }
-    assert Counter(e.category for e in real.examples) == {"single_call": 462, "several_calls": 342, "no_call": 246}
+    assert Counter(e.category for e in real.examples) == {"single_call": 462, "several_calls": 343, "no_call": 246}
 
 
 def test_real_gold_is_what_the_verdict_accepts(real: Rows) -> None:
