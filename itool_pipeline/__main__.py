@@ -15,15 +15,17 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from itool_pipeline.config import Experiment
-from itool_pipeline.errors import ActionableError
+from itool_pipeline.errors import mistake_of_ours, words_for
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
 from itool_pipeline.steps.plan import asked_benchmarks
 from itool_pipeline.steps.progress import Timed
+from itool_pipeline.stopping import how_to_go_on, stop_when_asked
 from itool_pipeline.store.artifacts import ArtifactStore
 from itool_pipeline.store.paths import storage_paths
 from itool_pipeline.store.sql_shell import run_sql, text_table
@@ -52,25 +54,28 @@ def run(arguments: argparse.Namespace) -> int:
     import dagster as dg  # slow to import, and the other commands do without
 
     from itool_pipeline.definitions import defs
-    from itool_pipeline.defs.automation import ONE_PROCESS
+    from itool_pipeline.defs.automation import ONE_PROCESS, SHORT_LOG
+    from itool_pipeline.defs.checks import IN_WORDS
 
-    start = time.monotonic()
+    start, name = time.monotonic(), experiment.name
     config: dict[str, Any] = {
         **ONE_PROCESS,
+        **SHORT_LOG,
         "resources": {"options": {"config": {"force": arguments.force}}},
-        "loggers": {"console": {"config": {}}},
     }
     with dg.DagsterInstance.get() as instance:
         result = defs.resolve_job_def("itool").execute_in_process(
-            partition_key=experiment.name, instance=instance, run_config=config, raise_on_error=False
+            partition_key=name, instance=instance, run_config=config, raise_on_error=False
         )
     seconds = time.monotonic() - start
     if not result.success:
-        print(f"\nThe run failed after {seconds:.0f} s; what is finished is kept. Start it again to go on.")
-        return 1
-    _print_scores(experiment.name, [benchmark.name for benchmark in asked_benchmarks(experiment)])
-    print(f"\n{experiment.name}: finished in {seconds:.0f} s. `make ui` shows every artifact of run {result.run_id}.")
-    return 0
+        return 1  # the log has said why
+    _print_scores(name, [benchmark.name for benchmark in asked_benchmarks(experiment)])
+    print(f"\n{name}: finished in {seconds:.0f} s. `make ui` shows every artifact of run {result.run_id}.", flush=True)
+    failed = [found for found in result.get_asset_check_evaluations() if not found.passed]
+    for found in failed:
+        print(found.metadata[IN_WORDS].value, file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _asked_experiment(arguments: argparse.Namespace) -> Experiment:
@@ -196,15 +201,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Parse the command line; errors that a person can act on are printed without a trace."""
+    """Parse the command line; errors that a person can act on are printed without a trace, and their words last."""
     try:
         arguments = _parser().parse_args()
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
-    except ActionableError as error:
-        print(error, file=sys.stderr)
+    except KeyboardInterrupt:
+        print(how_to_go_on(), file=sys.stderr)
+        return 1
+    except Exception as error:
+        words = words_for(error)
+        if words is None:
+            traceback.print_exc()
+            words = mistake_of_ours(f"{type(error).__name__}: {error}")
+        sys.stdout.flush()
+        print(words, file=sys.stderr)
         return 2
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    asked = stop_when_asked()
+    code = main()
+    sys.exit(asked.exit_code or code)

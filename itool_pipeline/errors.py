@@ -1,6 +1,26 @@
-"""The base of every error that a person can act on."""
+"""The base of every error that a person can act on, and words for those of the system."""
 
 from __future__ import annotations
+
+import errno
+
+_OUT_OF_MEMORY = ("can't allocate memory", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch says where it has no class of its own for it."""
+
+_MAY_NOT = (errno.EACCES, errno.EPERM, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REMEDIES = {
+    **dict.fromkeys(
+        _MAY_NOT, "Let the user of this process read and write it, or point ITOOL_STORAGE at another folder"
+    ),
+    **dict.fromkeys(_FULL, "Free some space, or point ITOOL_STORAGE at a larger disk"),
+    errno.ENOTDIR: "There is a file where a folder should be: move it away, or name another place",
+    errno.EISDIR: "There is a folder where a file should be: move it away, or name another place",
+    errno.EIO: "The disk does not read or write there: look at it, or point ITOOL_STORAGE at another",
+    errno.EMFILE: "Raise the limit with `ulimit -n`",
+    errno.ENFILE: "End other programs, or raise the system's limit of open files",
+}
+"""What a person can do where the system refuses something, whatever it was asked for."""
 
 
 class ActionableError(Exception):
@@ -9,3 +29,30 @@ class ActionableError(Exception):
     The message is one or a few sentences for that person: what, where, and what to do about it. Dagster and the
     command line show it without a trace. A mistake of our own is never of this class: there the trace is what helps.
     """
+
+
+def words_for(error: BaseException) -> str | None:
+    """What a person can do about the error; None for a mistake of our own."""
+    if isinstance(error, ActionableError):
+        return str(error)
+    if _is_out_of_memory(error):
+        said = str(error).strip().partition("\n")[0]
+        return (
+            f"There is not enough memory{f' ({said})' if said else ''}. Lower compute.batch_tokens or a benchmark's "
+            "batch_size in `evaluation`, end other programs that use it, or take a machine with more; then run again."
+        )
+    if isinstance(error, OSError) and error.errno in _REMEDIES:
+        where = " → ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        return f"{error.strerror}{f': {where}' if where else ''}. {_REMEDIES[error.errno]}, then run again."
+    return None
+
+
+def mistake_of_ours(error: str) -> str:
+    """What is said of an error that nobody can act on but us. `error`: its class and message."""
+    return f"{error}. This is a mistake in the program, not in your files; please report it with the trace above."
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return type(error).__name__ == "OutOfMemoryError" or any(said in str(error) for said in _OUT_OF_MEMORY)

@@ -21,6 +21,7 @@ FLOOR = frozenset({"files", "calls", "core", "config", "judges", "statistics"}) 
 BELOW: dict[str, frozenset[str]] = {
     "errors": frozenset(),
     "statistics": frozenset(),
+    "stopping": frozenset(),
     "files": ERRORS,
     "calls": ERRORS,
     "config": ERRORS,
@@ -37,7 +38,7 @@ BELOW: dict[str, frozenset[str]] = {
     "steps": FLOOR | OUTSIDE | {"experiment_files", "store"},
     "defs": FLOOR | OUTSIDE | {"experiment_files", "store", "steps"},
     "definitions": frozenset({"defs"}),
-    "__main__": FLOOR | OUTSIDE | {"experiment_files", "variants", "store", "steps", "defs", "definitions"},
+    "__main__": FLOOR | OUTSIDE | {"experiment_files", "variants", "stopping", "store", "steps", "defs", "definitions"},
 }
 """What each layer may import besides itself. Of the outside world, data lies lowest, and training uses engines."""
 

@@ -14,13 +14,20 @@ from itool_pipeline.steps.plan import ALL, cases_asset, local_content, scores_of
 ONE_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
 """The model's libraries are loaded once for a run. For steps side by side choose `multiprocess` in the launchpad."""
 
+SHORT_LOG: dict[str, Any] = {"loggers": {"console": {"config": {}}}}
+"""What the terminal shows ends with why the run failed; Dagster's own log with its traces."""
+
 _SCORES = dg.AssetSelection.assets(*(asset_key(name) for name in (*map(cases_asset, ALL), *scores_of())))
 _REPORT = dg.AssetSelection.assets(asset_key("report"))
 
 
 def _job(name: str, selection: dg.AssetSelection, description: str) -> Any:
     return dg.define_asset_job(
-        name, selection=selection, partitions_def=experiments, description=description, config=ONE_PROCESS
+        name,
+        selection=selection,
+        partitions_def=experiments,
+        description=description,
+        config={**ONE_PROCESS, **SHORT_LOG},
     )
 
 

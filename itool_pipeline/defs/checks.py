@@ -20,17 +20,27 @@ from itool_pipeline.steps.workspace import Workspace
 _SHOWN = 20
 """Problems listed in the UI and in the log; all are counted."""
 
+IN_WORDS = "in_words"
+"""Metadata of a check that does not pass: what was found and what to do."""
+
+_MEND_FILE = "Mend the rows (docs/data.md says what is read), or raise data.max_quarantined, and run again."
+_TAKE_OUT = "Take these questions out of the training data, or out of what is asked in the test, and run again."
+_LOWER_RATE = "Lower preference.optimizer.learning_rate and run again."
+_REPORT = "That is a mistake in the program, not in your files: please report it."
+
 
 def step_check(
     asset: str,
     name: str,
     find: Callable[[Workspace], Finding],
+    remedy: str,
     *,
     also_reads: Sequence[str] = (),
     blocking: bool = False,
 ) -> dg.AssetChecksDefinition:
     """A check of `asset`. An experiment that lacks the asset has nothing to check, and yields nothing.
 
+    remedy      what a person can do when it does not pass
     also_reads  other assets that must be made before
     blocking    what is downstream of the asset waits for the check, and does not run when it fails
     """
@@ -58,31 +68,49 @@ def step_check(
                 context.log.error(f"{name}: {problem}")
             counts = {key: shown_value(value) for key, value in found.counts.items()}
             metadata = {**counts, "problems": len(found.problems), "first_problems": found.problems[:_SHOWN]}
+            if found.problems:
+                metadata[IN_WORDS] = told_problems(name, asset, found.problems, remedy)
             yield dg.AssetCheckResult(passed=not found.problems, asset_key=key, check_name=name, metadata=metadata)
+            if blocking and found.problems:
+                # Dagster's own failure, which would follow, names the check and not what it found.
+                raise dg.Failure(description=metadata[IN_WORDS], allow_retries=False)
 
     return checked
+
+
+def told_problems(name: str, asset: str, problems: Sequence[str], remedy: str) -> str:
+    """What a check found and what to do, in a few sentences."""
+    more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+    return f"The check {name} of {asset} does not pass: {problems[0]}{more}. {remedy}"
 
 
 def all_checks() -> list[dg.AssetChecksDefinition]:
     """Checks of examples, splits, pairs, policies, and of every benchmark's cases and scores."""
     iterations = range(1, MAX_ITERATIONS + 1)
     return [
-        step_check("examples", "quarantine", checks.quarantine_is_small, blocking=True),
-        step_check("splits", "disjoint", checks.splits_are_disjoint, blocking=True),
-        step_check("splits", "no_leak", checks.nothing_reserved_is_trained_on, blocking=True),
-        *(step_check(f"iteration_{k}/pairs", "filters", _of(checks.pairs_respect_filters, k)) for k in iterations),
-        *(step_check(f"iteration_{k}/policy", "finite", _of(checks.held_out_loss_is_finite, k)) for k in iterations),
+        step_check("examples", "quarantine", checks.quarantine_is_small, _MEND_FILE, blocking=True),
+        step_check("splits", "disjoint", checks.splits_are_disjoint, _REPORT, blocking=True),
+        step_check("splits", "no_leak", checks.nothing_reserved_is_trained_on, _REPORT, blocking=True),
+        *(
+            step_check(f"iteration_{k}/pairs", "filters", _of(checks.pairs_respect_filters, k), _REPORT)
+            for k in iterations
+        ),
+        *(
+            step_check(f"iteration_{k}/policy", "finite", _of(checks.held_out_loss_is_finite, k), _LOWER_RATE)
+            for k in iterations
+        ),
         *(check for benchmark in BENCHMARKS for check in _benchmark_checks(benchmark)),
     ]
 
 
 def _benchmark_checks(benchmark: Benchmark[Any]) -> Iterator[dg.AssetChecksDefinition]:
     leaks = _of(checks.no_case_is_trained_on, benchmark)
-    yield step_check(cases_asset(benchmark.name), "no_leak", leaks, also_reads=["examples"], blocking=True)
+    yield step_check(cases_asset(benchmark.name), "no_leak", leaks, _TAKE_OUT, also_reads=["examples"], blocking=True)
     for asset in scores_of(benchmarks=[benchmark.name]):
-        yield step_check(asset, "complete", _of(checks.scores_cover_every_case, asset))
+        yield step_check(asset, "complete", _of(checks.scores_cover_every_case, asset), _REPORT)
         for own in benchmark.row_checks:
-            yield step_check(asset, own.name, _of(checks.rows_pass, asset, own, description=own.description))
+            rows = _of(checks.rows_pass, asset, own, description=own.description)
+            yield step_check(asset, own.name, rows, _REPORT)
 
 
 def _of(find: Callable[..., Finding], *which: object, description: str = "") -> Callable[[Workspace], Finding]:

@@ -1,15 +1,23 @@
 """The terminal's log: one short line for each thing a person wants to know."""
 
 import logging
+import time
 from typing import Any
 
 import dagster as dg
+from dagster._core.events import RunFailureReason
+from dagster._core.execution.plan.objects import ErrorSource
+
+from itool_pipeline.defs.errors import failed_after, is_explained, stopped_after, words_of
+
+_HIDDEN = ("Skipping step ", "Dependencies for step ")
+"""How lines begin on steps that an experiment does not have, and on those that a failure keeps from running. There is
+one for each such step, and they would hide the others."""
 
 
 def _worth_showing(record: logging.LogRecord) -> bool:
-    """Steps that an experiment does not have are skipped; a line for each would hide the others."""
     meta = getattr(record, "dagster_meta", {}) or {}
-    return not str(meta.get("orig_message", "")).startswith("Skipping step ")
+    return not str(meta.get("orig_message", "")).startswith(_HIDDEN)
 
 
 _ABSENT_CHECKS = logging.getLogger("dagster._core.execution.plan.active")
@@ -22,15 +30,41 @@ def _says_something(record: logging.LogRecord) -> bool:
 
 
 class _Short(logging.Formatter):
-    """`08:15:02  iteration_1__trees  24 of 30 rounds …`, and the trace of an error."""
+    """`08:15:02  iteration_1__trees  24 of 30 rounds …`; the trace of a mistake; and last, why the run failed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._start = time.monotonic()
+        self._causes: dict[str, str] = {}
 
     def format(self, record: logging.LogRecord) -> str:
         meta = getattr(record, "dagster_meta", {}) or {}
+        event: dg.DagsterEvent | None = meta.get("dagster_event")
         text = meta.get("orig_message") or record.getMessage()
-        event = meta.get("dagster_event")
-        error = getattr(getattr(event, "event_specific_data", None), "error", None)
-        trace = f"\n{error.to_string()}" if error is not None else ""
-        return f"{self.formatTime(record, '%H:%M:%S')}  {_step(meta):<28}  {text}{trace}"
+        if event is not None and event.is_step_failure:
+            text = self._step_failure(event, _step(meta))
+        if event is not None and event.is_job_failure:
+            return self._run_failure(event)
+        return f"{self.formatTime(record, '%H:%M:%S')}  {_step(meta):<28}  {text}"
+
+    def _step_failure(self, event: dg.DagsterEvent, step: str) -> str:
+        data = event.step_failure_data
+        if data.error is None or data.error_source == ErrorSource.INTERRUPT:
+            return "stopped"
+        self._causes[step] = words_of(data.error)
+        return f"failed: {self._causes[step]}" if is_explained(data.error) else f"failed\n{data.error.to_string()}"
+
+    def _run_failure(self, event: dg.DagsterEvent) -> str:
+        data, seconds, trace = event.job_failure_data, time.monotonic() - self._start, ""
+        if data.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION:
+            return stopped_after(seconds)
+        if not self._causes and data.first_step_failure_event is not None:  # logged in another process
+            first = data.first_step_failure_event
+            self._step_failure(first, _step({"step_key": first.step_key}))
+        elif not self._causes and data.error is not None:
+            self._causes["run"] = words_of(data.error)
+            trace = "" if is_explained(data.error) else data.error.to_string()
+        return f"{trace}{failed_after(seconds, self._causes)}"
 
 
 def _step(meta: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import dagster as dg
 from pydantic import Field
@@ -30,9 +30,11 @@ class RunOptions(dg.ConfigurableResource):  # type: ignore[type-arg]
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[RunOptions]:
         """Once for each process of a run, before any of its steps takes a place in the pool."""
-        if context.instance is not None:
-            end_lost_runs(context.instance, context.log.info if context.log else print)
-        with sign_of_life(context.dagster_run):
+        with ExitStack() as held:
+            with explained():
+                if context.instance is not None:
+                    end_lost_runs(context.instance, context.log.info if context.log else print)
+                held.enter_context(sign_of_life(context.dagster_run))
             yield self
 
 

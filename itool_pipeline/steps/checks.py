@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from itool_pipeline.benchmarks.types import Benchmark, RowCheck
 from itool_pipeline.config import MctsConfig
 from itool_pipeline.core.types import Example
 from itool_pipeline.files.parts import Parts
-from itool_pipeline.steps.account import QUARANTINED, quarantined_shares
+from itool_pipeline.steps.account import QUARANTINED, Account, quarantined_shares
 from itool_pipeline.steps.artifact_files import CASES_FILE, PAIRS_FILE, SCORES_FILE, TRAIN_FILE
 from itool_pipeline.steps.cases import drawn_cases, read_pool
 from itool_pipeline.steps.display import table
@@ -96,13 +96,20 @@ def quarantine_is_small(ws: Workspace) -> Finding:
     """No source has more unreadable rows than `data.max_quarantined` allows."""
     rows, bound = source_account(ws), ws.experiment.data.max_quarantined
     problems = [
-        f"{share:.1%} of the rows of {source} are quarantined, more than data.max_quarantined = {bound:.1%}: read the "
-        "reasons, and mend the file or raise the bound"
+        f"{share:.1%} of the rows of {source} are quarantined, more than data.max_quarantined = {bound:.1%}: "
+        f"{_most_frequent(rows, source)}"
         for source, share in quarantined_shares(rows).items()
         if share > bound
     ]
     reasons = [{k: row[k] for k in ("source", "reason", "rows")} for row in rows if row["became"] == QUARANTINED]
     return Finding(problems, {"quarantined": sum(row["rows"] for row in reasons), "reasons": table(reasons)})
+
+
+def _most_frequent(rows: Account, source: str) -> str:
+    of_source = (row for row in rows if row["source"] == source and row["became"] == QUARANTINED)
+    reasons = Counter({row["reason"]: row["rows"] for row in of_source})
+    shown = [f"{count} × {reason}" for reason, count in reasons.most_common(3)]
+    return "; ".join([*shown, "…"] if len(reasons) > len(shown) else shown)
 
 
 def pairs_respect_filters(ws: Workspace, k: int) -> Finding:
