@@ -20,7 +20,7 @@ def explained() -> Iterator[None]:
         words = words_for(error)
         if words is None:
             raise
-        raise dg.Failure(description=words, allow_retries=False) from error
+        raise dg.Failure(description=words, allow_retries=False) from None
 
 
 def words_of(error: SerializableErrorInfo) -> str:
