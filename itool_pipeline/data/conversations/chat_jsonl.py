@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered_example
 from itool_pipeline.data.containers import FileRow, file_rows
 from itool_pipeline.data.conversations.chat_models import ChatLine, ChatMessage
+from itool_pipeline.data.conversations.spelling import level_row
 from itool_pipeline.data.row_models import read_row
-from itool_pipeline.data.rows import PassedOver, Quarantined, Row, RowError, expect_that, row_excerpt
+from itool_pipeline.data.rows import Changed, PassedOver, Quarantined, Row, RowError, expect_that, row_excerpt
 from itool_pipeline.data.tools import Tools
 
 SOURCE = "jsonl"
@@ -50,12 +52,14 @@ def read_chat_jsonl(path: Path, progress: Progress = no_progress) -> Iterator[Ro
 
 
 def _read_line(given: FileRow) -> Iterator[Row]:
+    changes: Counter[str] = Counter()
     try:
-        row = read_row(ChatLine, given.json_object())
+        row = read_row(ChatLine, level_row(given.json_object(), changes))
         turns = _turns(row.messages)
     except RowError as error:
         yield Quarantined(SOURCE, given.position, str(error), row_excerpt(given.given))
         return
+    yield from (Changed(what, times) for what, times in changes.items() if times)
     context: tuple[Message, ...] = ()
     for position, turn in enumerate(turns):
         if turn.message.role == "assistant":

@@ -1,0 +1,145 @@
+"""Keys that carry meaning, of rows and of messages: each is honoured, or the row is refused by the key's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from itool_pipeline.data.row_models import shown_value
+from itool_pipeline.data.rows import RowError, expect_that
+
+Keys: TypeAlias = Mapping[str, Any]
+"""A JSON object as its file has it."""
+
+THOUGHTS_LEFT_OUT = "thoughts before an answer left out"
+
+THOUGHTS = (
+    *("reasoning_content", "reasoning", "reasoning_text", "reasoning_details"),
+    *("thinking", "thinking_blocks", "thought", "thoughts"),
+)
+"""Keys of a message for what its speaker thinks beside it."""
+
+_LEARN = (
+    *("weight", "loss", "train", "training", "trainable", "loss_weight", "loss_scale", "loss_mask"),
+    *("train_on_turn", "learn", "is_trainable"),
+)
+_DO_NOT_LEARN = ("masked", "is_masked", "ignore_loss", "no_loss")
+_VERDICTS = ("label", "kto_tag", "correct", "is_correct", "success", "is_success")
+_FLAGS = {"0": False, "false": False, "1": True, "true": True, "0.0": False, "1.0": True}
+
+_MEDIA = (
+    *("image", "images", "image_url", "image_urls", "video", "videos", "audio", "audios", "files", "attachments"),
+    *("documents", "experimental_attachments"),
+)
+_NOT_READ_OF_ROWS = (
+    *("chosen", "rejected", "rejected_response", "rejected_messages", "preferred_output", "non_preferred_output"),
+    *("mask", "history", "instructions", "chat_template_kwargs", *_MEDIA),
+)
+_NOT_READ_OF_MESSAGES = ("mask", "train_detail", "training_detail", "prefix", "prefill", "partial", *_MEDIA)
+_SETTINGS = {
+    **dict.fromkeys(("tool_choice", "function_call"), ("auto", {"type": "auto"})),
+    "response_format": ("text", {"type": "text"}),
+}
+"""Settings of a request, and the values of them under which an answer means what it says."""
+_ADDRESSES = {"channel": ("final",), "recipient": ("all", "user", "assistant")}
+"""Keys of a message that say to whom it speaks, and the values of ordinary answers."""
+
+
+def is_absent(value: Any) -> bool:
+    """Whether a key with the value says as much as no key: null, blank text or an empty list."""
+    return value is None or value == [] or (isinstance(value, str) and not value.strip())
+
+
+def agreed_value(given: Keys, keys: Iterable[str], noun: str = "") -> Any:
+    """The value under those of the keys that are there; None when none is.
+
+    Raises RowError when two of them say different things.
+    """
+    found = [key for key in keys if not is_absent(given.get(key))]
+    for other in found[1:]:
+        require_agreement(found[0], given[found[0]], other, given[other], noun)
+    return given[found[0]] if found else None
+
+
+def require_agreement(key: str, value: Any, other: str, other_value: Any, noun: str = "") -> None:
+    """Raises RowError unless the two are equal."""
+    subject = f"{noun} has" if noun else "has"
+    expect_that(value == other_value, f"{subject} both `{key}` and `{other}`, which say different things")
+
+
+def refuse_unread_keys(row: Keys) -> None:
+    """Raises RowError for the first key of a row that carries meaning and is not read."""
+    _refuse(row, _NOT_READ_OF_ROWS)
+    for key, allowed in _SETTINGS.items():
+        expect_that(is_absent(row.get(key)) or row[key] in allowed, _not_read(key, row.get(key)))
+    for key, value in row.items():
+        unread = any(word in key.lower() for word in ("tool", "function")) and key not in ("tools", "functions")
+        expect_that(not (unread and key not in _SETTINGS and _holds_objects(value)), _not_read(key, value))
+
+
+def refuse_unread_message_keys(message: Keys, read: Iterable[str]) -> None:
+    """Raises RowError for the first key of a message that carries meaning and is not among those that are read."""
+    _refuse(message, _NOT_READ_OF_MESSAGES, "a message")
+    for key, allowed in _ADDRESSES.items():
+        expect_that(
+            is_absent(message.get(key)) or message[key] in allowed, _not_read(key, message.get(key), "a message")
+        )
+    known = {*read, *_LEARN, *_DO_NOT_LEARN, *THOUGHTS}
+    for key, value in message.items():
+        words = key.lower()
+        calls = any(word in words for word in ("tool", "call", "function")) and _holds_objects(value)
+        weighs = any(word in words for word in ("loss", "train", "weight")) and not is_absent(value)
+        expect_that(key in known or not (calls or weighs), _not_read(key, value, "a message"))
+
+
+def count_thoughts(message: Keys) -> int:
+    """How many keys of the message hold thoughts."""
+    return sum(not is_absent(message.get(key)) for key in THOUGHTS)
+
+
+def is_learnt(given: Keys) -> bool:
+    """Whether an answer, or a row's answers, are to be learnt from: unless a key says no.
+
+    Raises RowError for a weight that is neither 0 nor 1, and when two keys say different things.
+    """
+    marks = {key: _flag(key, given[key]) for key in _LEARN if not is_absent(given.get(key))}
+    marks |= {key: not _flag(key, given[key]) for key in _DO_NOT_LEARN if not is_absent(given.get(key))}
+    said = list(marks)
+    for other in said[1:]:
+        require_agreement(said[0], marks[said[0]], other, marks[other])
+    return all(marks.values())
+
+
+def is_right(row: Keys) -> bool:
+    """Whether the row's last answer is right, as far as a verdict beside it says.
+
+    Raises RowError for a verdict as a number, which may be something else.
+    """
+    for key in _VERDICTS:
+        number = not isinstance(row.get(key), bool) and row.get(key) in (0, 1)
+        expect_that(not (number and key in ("label", "kto_tag")), _not_read(key, row.get(key)))
+    return all(row.get(key) is not False for key in _VERDICTS)
+
+
+def _flag(key: str, value: Any) -> bool:
+    found = _FLAGS.get(str(value).strip().lower()) if isinstance(value, bool | int | float | str) else None
+    if found is None:
+        raise RowError(f"`{key}` is neither 0 nor 1: {shown_value(value)}")
+    return found
+
+
+def _refuse(given: Keys, keys: Sequence[str], noun: str = "") -> None:
+    for key in keys:
+        expect_that(not given.get(key), _not_read(key, given.get(key), noun))
+
+
+def _not_read(key: str, value: Any, noun: str = "") -> str:
+    return f"{noun + ' ' if noun else ''}has `{key}`, which is not read: {shown_value(value)}"
+
+
+def _holds_objects(value: Any) -> bool:
+    """Whether a value holds what a tool or a call could be: an object among others, or the text of one."""
+    if isinstance(value, str):
+        return value.strip()[:1] in ("[", "{", "<")
+    members = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return any(isinstance(member, dict | list) or _holds_objects(member) for member in members)
