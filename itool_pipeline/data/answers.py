@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from itool_pipeline.calls.rendering import render_calls
+from itool_pipeline.calls.schema_fit import call_contradictions, loose_values
+from itool_pipeline.calls.tool_schema import find_tool
 from itool_pipeline.calls.types import Call, GoldCall
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.example_codec import decode_example, encode_example
@@ -26,8 +28,8 @@ def answered_example(
 
     The category is `single_call`, `several_calls` or `no_call`, by the answer; the group is the conversation.
 
-    Raises RowError when there is nothing to answer, when a call is of no tool, or when the answer as we write it
-    would itself be judged wrong: the model would be trained on what its reward punishes.
+    Raises RowError when there is nothing to answer, when a call is of no tool or contradicts its tool's description, or
+    when the answer as we write it would itself be judged wrong: the model would be trained on what its reward punishes.
     """
     calls = () if isinstance(answer, str) else tuple(answer)
     expect_that(any(message.role == "user" for message in context), "no user turn before the answer")
@@ -37,6 +39,9 @@ def answered_example(
     expect_that(not unknown, f"calls what is not among the tools: {unknown}")
     twice = sorted({call.name for call in calls if names.count(call.name) > 1})
     expect_that(not twice, f"calls a name that more than one tool has: {twice}")
+    for call in calls:
+        for contradiction in call_contradictions(call, tools[names.index(call.name)]):
+            raise RowError(contradiction)
     example = Example(
         id=identity,
         source=source,
@@ -51,6 +56,13 @@ def answered_example(
     verdict = judge_response(GOLD_RULES, stored, stored.response)
     expect_that(verdict.correct, f"the answer does not read back as what it says: {verdict.error}")
     return stored
+
+
+def loose_answers(example: Example) -> Iterator[str]:
+    """What in the gold calls is at odds with the tools' schemas: see `loose_values`."""
+    for gold in example.gold:
+        call = Call(gold.name, {name: value for name, (value,) in gold.arguments.items()})
+        yield from loose_values(call, find_tool(example.tools, gold.name) or {})
 
 
 def _as_stored(example: Example) -> Example:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from itool_pipeline.config import BfclHalfData, DataConfig, JsonlData, ToolAceData, XlamData
 from itool_pipeline.core.types import Example, Progress, no_progress
+from itool_pipeline.data.answers import loose_answers
 from itool_pipeline.data.bfcl import SOURCE as BENCHMARK
 from itool_pipeline.data.bfcl import halves, load_bfcl
 from itool_pipeline.data.containers import missing_file
@@ -76,6 +77,7 @@ class LoadedData:
     read         how many examples are in it
     left_out     reason → how many of them the experiment's limits exclude, or the data set itself
     changed      what was changed of rows as they were read → how often
+    loose        what in the answers is at odds with the tools' schemas → how often
     """
 
     source: str
@@ -85,6 +87,7 @@ class LoadedData:
     read: int
     left_out: Mapping[str, int]
     changed: Mapping[str, int] = field(default_factory=dict)
+    loose: Mapping[str, int] = field(default_factory=dict)
 
 
 def load_data(
@@ -160,6 +163,7 @@ def _loaded(
         read=survey.read,
         left_out=+survey.left_out,  # without the zeros
         changed=survey.changed,
+        loose=survey.loose,
     )
 
 
@@ -187,6 +191,7 @@ class _Survey:
     quarantined: list[Quarantined]
     left_out: Counter[str]
     changed: Counter[str]
+    loose: Counter[str]
 
 
 def _survey(
@@ -197,7 +202,7 @@ def _survey(
     fits: Callable[[Example], bool],
     progress: Progress,
 ) -> _Survey:
-    survey = _Survey({}, ConversationGroups(), 0, [], Counter(), Counter())
+    survey = _Survey({}, ConversationGroups(), 0, [], Counter(), Counter(), Counter())
     for row in source(progress):
         if isinstance(row, Quarantined):
             survey.quarantined.append(row)
@@ -220,4 +225,6 @@ def _survey(
             survey.left_out[TOO_LONG_WITH_ANSWER] += 1
         else:
             survey.kept[row.id] = row.category
+            if row.source != BENCHMARK:  # whose gold has several values for each parameter
+                survey.loose.update(loose_answers(row))
     return survey

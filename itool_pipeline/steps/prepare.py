@@ -83,6 +83,7 @@ def examples(ws: Workspace) -> Produced:
             "by_category": table({"category": name, "train": count} for name, count in sorted(categories.items())),
             "account": table(became),
             "changed": table({"change": what, "times": times} for what, times in sorted(loaded.changed.items())),
+            "at_odds_with_tools": table({"what": what, "times": n} for what, n in sorted(loaded.loose.items())),
             "some_quarantined": table(asdict(row) for row in loaded.quarantined[:5]),
             "some_examples": table(_shown(x) for x in islice(read_examples(step.work / TRAIN_FILE), 5)),
         }

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
+from itool_pipeline.calls.rendering import render_calls
+from itool_pipeline.calls.schema_fit import NO_SUCH_PARAMETER, NOT_IN_ENUM, OTHER_TYPE, REQUIRES_ANOTHER
+from itool_pipeline.calls.types import Call
 from itool_pipeline.config import BfclHalfData, DataLimits, JsonlData, ToolAceData, XlamData
 from itool_pipeline.core.types import Example, Message, no_progress
 from itool_pipeline.data import sources
@@ -151,6 +156,60 @@ def test_without_a_path_the_hub_is_asked_by_revision(
 ) -> None:
     monkeypatch.setattr(sources, "download_dataset_file", lambda *names: Path("/".join(names)))
     assert local_file(data) == Path("/".join(asked))
+
+
+WEATHER = {
+    "name": "weather",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"type": "integer"}, "unit": {"enum": ["C", "F"]}},
+        "required": ["city"],
+    },
+}
+GIVEN = [
+    ({"city": "Oslo", "days": 2, "unit": "C"}, ""),
+    ({"city": "Oslo", "days": "2", "unit": "Celsius"}, ""),
+    ({"city": 7, "days": 2.5}, ""),
+    ({"town": "Oslo"}, f"{NO_SUCH_PARAMETER}: 'town' of 'weather', which has ['city', 'days', 'unit']"),
+    ({"days": 2}, f"{REQUIRES_ANOTHER}: 'city' of 'weather', which is given ['days']"),
+]
+"""Arguments, and why they are quarantined."""
+
+
+def given_rows(kind: str) -> list[dict[str, Any]]:
+    """A row for each of GIVEN, in the layout of the kind."""
+    asked = [f"Question number {number}, and nothing else?" for number in range(len(GIVEN))]
+    made = [{"name": "weather", "arguments": arguments} for arguments, _ in GIVEN]
+    if kind == "xlam":
+        return [{"query": q, "answers": [call], "tools": [WEATHER]} for q, call in zip(asked, made, strict=True)]
+    if kind == "toolace":
+        system = f"Here is a list of functions in JSON format that you can invoke:\n{json.dumps([WEATHER])}"
+        said = [
+            render_calls([Call(str(call["name"]), arguments)]) for call, (arguments, _) in zip(made, GIVEN, strict=True)
+        ]
+        return [
+            {"system": system, "conversations": [{"from": "user", "value": q}, {"from": "assistant", "value": a}]}
+            for q, a in zip(asked, said, strict=True)
+        ]
+    return [
+        {
+            "messages": [{"role": "user", "content": q}, {"role": "assistant", "tool_calls": [{"function": call}]}],
+            "tools": [WEATHER],
+        }
+        for q, call in zip(asked, made, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("kind", sources.READERS)
+def test_calls_against_their_tools(tmp_path: Path, kind: str) -> None:
+    """What names deny is quarantined, what types and enums deny is counted, whatever the data set."""
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(given_rows(kind)))
+    data: TypeAdapter[FileData] = TypeAdapter(FileData)
+    loaded = load_data(data.validate_python({"type": kind, "path": str(path)}), tmp_path, seed=0)
+    assert [row.reason for row in loaded.quarantined] == [reason for _, reason in GIVEN if reason]
+    assert len(loaded.train) == 3
+    assert loaded.loose == {OTHER_TYPE: 3, NOT_IN_ENUM: 1}
 
 
 REAL = {
