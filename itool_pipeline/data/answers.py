@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.calls.schema_fit import call_contradictions, loose_values
-from itool_pipeline.calls.tool_schema import find_tool
+from itool_pipeline.calls.tool_schema import POSITIONAL, find_tool
 from itool_pipeline.calls.types import Call, GoldCall
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.example_codec import decode_example, encode_example
@@ -39,6 +39,8 @@ def answered_example(
     expect_that(not unknown, f"calls what is not among the tools: {unknown}")
     twice = sorted({call.name for call in calls if names.count(call.name) > 1})
     expect_that(not twice, f"calls a name that more than one tool has: {twice}")
+    unwritten = sorted({name for call in calls for name in call.arguments if POSITIONAL.fullmatch(name)})
+    expect_that(not unwritten, f"gives an argument whose name would be read as a position: {unwritten}")
     for call in calls:
         for contradiction in call_contradictions(call, tools[names.index(call.name)]):
             raise RowError(contradiction)

@@ -7,16 +7,14 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     ModelWrapValidatorHandler,
     ValidationError,
-    ValidationInfo,
     model_validator,
 )
 from pydantic_core import ErrorDetails
 
-from itool_pipeline.data.rows import RowError, parse_json
+from itool_pipeline.data.rows import RowError
 
 SHOWN_CHARS = 80
 _WANTED = {"string_type": "text", "list_type": "a list", "dict_type": "an object"}
@@ -52,14 +50,6 @@ def read_row(model: type[Model], given: object) -> Model:
         return model.model_validate(given)
     except ValidationError as error:
         raise _cause(error.errors(include_url=False)[0]) or error from error
-
-
-def _parse_text(value: Any, info: ValidationInfo) -> Any:
-    return parse_json(value, f"{info.field_name} is not JSON") if isinstance(value, str) else value
-
-
-JSON_TEXT = BeforeValidator(_parse_text)
-"""Marks a field that some write as JSON and some as its text."""
 
 
 def _cause(error: ErrorDetails) -> RowError | None:

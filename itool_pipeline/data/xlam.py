@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
@@ -17,9 +18,13 @@ from itool_pipeline.calls.types import Call
 from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered_example
 from itool_pipeline.data.containers import file_rows
-from itool_pipeline.data.row_models import JSON_TEXT, RowModel, read_row
-from itool_pipeline.data.rows import Quarantined, Row, RowError, expect_that, row_excerpt
-from itool_pipeline.data.tools import GivenTool
+from itool_pipeline.data.conversations.call_spellings import level_calls
+from itool_pipeline.data.conversations.chat_models import ChatCall
+from itool_pipeline.data.conversations.json_texts import decoded_value
+from itool_pipeline.data.conversations.tool_spellings import level_tool
+from itool_pipeline.data.row_models import RowModel, read_row
+from itool_pipeline.data.rows import Changed, Quarantined, Row, RowError, expect_that, row_excerpt
+from itool_pipeline.data.tools import GivenTool, read_tool
 
 SOURCE = "xlam"
 
@@ -38,16 +43,36 @@ _GENERIC = re.compile(r"(?:typing\.)?(\w+)\s*(?:\[(.*)\])?\s*", re.S)
 _MAX_NESTING = 20
 
 
-class XlamCall(RowModel):
-    noun: ClassVar[str] = "a call"
-
-    name: str
-    arguments: dict[str, Any]
-
-
 def _not_blank(query: str) -> str:
     expect_that(bool(query.strip()), "no query")
     return query
+
+
+def _levelled(row: Mapping[str, Any], changes: Counter[str]) -> dict[str, Any]:
+    """The row with its tools as functions with a JSON Schema, and its calls as OpenAI's API has them."""
+    tools = decoded_value(row.get("tools"), "tools is not JSON")
+    if isinstance(tools, list):
+        tools = [_levelled_tool(tool, changes) for tool in tools]
+    answers = row.get("answers")
+    return {**row, "tools": tools, "answers": None if answers is None else level_calls(answers, "answers")}
+
+
+def _levelled_tool(given: Any, changes: Counter[str]) -> Any:
+    """The function with a JSON Schema, out of the set's own layout or OpenAI's. What is no tool is left as it is."""
+    tool = decoded_value(given, "a tool is not JSON")
+    parameters = decoded_value(tool.get("parameters"), "parameters is not JSON") if isinstance(tool, dict) else None
+    if isinstance(parameters, dict) and not _is_json_schema(parameters):
+        return _in_json_schema(read_tool({**tool, "parameters": parameters}))
+    if isinstance(tool, dict) and {"function", "parameters"} & tool.keys():
+        return level_tool(tool, changes)
+    return tool
+
+
+def _is_json_schema(parameters: Mapping[str, Any]) -> bool:
+    """Whether parameters are described by JSON Schema; otherwise each key is a parameter, whatever it is called."""
+    properties = parameters.get("properties")
+    described = isinstance(properties, dict) and all(isinstance(schema, dict | bool) for schema in properties.values())
+    return described or isinstance(parameters.get("type"), str)
 
 
 def _in_json_schema(tool: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,26 +89,29 @@ def _in_json_schema(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 class XlamRow(RowModel):
     query: Annotated[str, AfterValidator(_not_blank)]
-    tools: Annotated[list[Annotated[GivenTool, AfterValidator(_in_json_schema)]], JSON_TEXT]
-    answers: Annotated[list[XlamCall], JSON_TEXT]
+    tools: list[GivenTool]
+    answers: list[ChatCall]
 
 
 def read_xlam(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
     """One example for each row; a row that cannot be read is quarantined with the reason.
 
-    An answer without calls is quarantined too: the set has no words to say instead.
+    Tools may be in OpenAI's layout too, with a JSON Schema, and calls in any that chats have. An answer without calls
+    is quarantined, for the set has no words to say instead.
 
     Raises UnreadableFile when the file as a whole cannot be read (see `file_rows`), and OSError.
     """
     for given in file_rows(path, progress):
-        name = f"{SOURCE}_{given.index}"
+        name, changes = f"{SOURCE}_{given.index}", Counter[str]()
         try:
-            row = read_row(XlamRow, given.json_object())
+            row = read_row(XlamRow, _levelled(given.json_object(), changes))
             expect_that(bool(row.answers), "the answer has no calls, and the set has no words to say instead")
-            calls = [Call(call.name, call.arguments) for call in row.answers]
+            calls = [Call(call.function.name, call.function.arguments) for call in row.answers]
             yield answered_example(name, SOURCE, name, (Message("user", row.query),), tuple(row.tools), calls)
         except RowError as error:
             yield Quarantined(SOURCE, given.position, str(error), row_excerpt(given.given))
+        else:
+            yield from (Changed(what, times) for what, times in changes.items())
 
 
 def _parameter(described: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:

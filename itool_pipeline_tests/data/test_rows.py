@@ -49,7 +49,7 @@ def xlam(folder: Path, name: str) -> Rows:
     rows = [
         row([{"name": name}]),
         row([{"name": name, "parameters": {name: "int"}}]),
-        row([], {"name": name}),
+        row([], {"name": name, "arguments": [name]}),
         row([], called),
         row([{"name": name, "parameters": {}}] * 2, called),
         row([{"name": name, "parameters": {}}], {"name": name, "arguments": {f"{name}=": 1}}),
@@ -132,7 +132,7 @@ def api_bank(folder: Path, name: str) -> Rows:
                 NOWHERE,
                 "calls a name that more than one tool has",
                 "calls with an argument that no parameter is named for",
-                "the calls cannot be read",
+                "writes calls as text",
             ],
         ),
         (
@@ -140,7 +140,7 @@ def api_bank(folder: Path, name: str) -> Rows:
             [
                 NO_PARAMETERS,
                 "a parameter is not described",
-                "a call has no arguments",
+                "the arguments of a call are not an object",
                 NOWHERE,
                 "calls a name that more than one tool has",
                 "the answer does not read back as what it says",

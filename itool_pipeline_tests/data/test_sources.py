@@ -18,6 +18,7 @@ from itool_pipeline.core.types import Example, Message, no_progress
 from itool_pipeline.data import sources
 from itool_pipeline.data.drawing import NO_PROMPT, TOO_LONG
 from itool_pipeline.data.near_duplicates import signatures
+from itool_pipeline.data.rows import Quarantined
 from itool_pipeline.data.sources import (
     ASKED_IN_TEST,
     HELD_OUT_HALF,
@@ -174,6 +175,19 @@ GIVEN = [
     ({"days": 2}, f"{REQUIRES_ANOTHER}: 'city' of 'weather', which is given ['days']"),
 ]
 """Arguments, and why they are quarantined."""
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "xlam"])
+def test_a_parameter_with_the_name_of_a_position_is_none(tmp_path: Path, kind: str) -> None:
+    tool = {"name": "f", "parameters": {"type": "object", "properties": {"*1": {"type": "integer"}}}}
+    call = {"name": "f", "arguments": {"*1": 5}}
+    asked = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "tool_calls": [{"function": call}]}]}
+    row = asked if kind == "jsonl" else {"query": "q", "answers": [call]}
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([{**row, "tools": [tool]}]))
+    (found,) = sources.READERS[kind](path, no_progress)
+    assert isinstance(found, Quarantined)
+    assert found.reason == "gives an argument whose name would be read as a position: ['*1']"
 
 
 def given_rows(kind: str) -> list[dict[str, Any]]:

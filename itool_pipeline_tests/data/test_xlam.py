@@ -143,13 +143,18 @@ def test_defaults_are_of_the_parameters_type(tmp_path: Path, kind: str, default:
         (row([], query=" "), "no query"),
         (row([], query=None), "no query"),
         (row([]), "the answer has no calls, and the set has no words to say instead"),
-        (row("[{]"), "answers is not JSON"),
+        (row("[{]"), "`answers` is not JSON"),
+        (row([], tools="[{]"), "tools is not JSON"),
         (row([], tools="{}"), "the tools are not a list: {}"),
         (row([], tools=[{}]), "a tool has no name"),
         (row([], tools=[{"name": "f"}]), "a tool has no parameters: 'f'"),
         (row([], tools=[{"name": "f", "parameters": {"x": "int"}}]), "a parameter is not described: 'x' of 'f'"),
-        (row([{"arguments": {}}]), "a call has no name"),
-        (row([{"name": "clock", "arguments": "{}"}]), "the arguments of a call are not an object: 'clock' has '{}'"),
+        (row([{"arguments": {}}]), "a call has no function"),
+        (row([{"name": "clock", "arguments": "{"}]), "the arguments of a call are not JSON: 'clock'"),
+        *(
+            (row([{"name": "clock", "arguments": a}]), f"the arguments of a call are not an object: 'clock' has {a!r}")
+            for a in ([1], False, 0, [])
+        ),
         (row([{"name": "sundial", "arguments": {}}]), "calls what is not among the tools: ['sundial']"),
         (
             row([{"name": "clock", "arguments": {}}], [*TOOLS, TOOLS[1]]),
@@ -167,6 +172,61 @@ def test_rows_that_cannot_be_read_are_quarantined_with_the_reason(tmp_path: Path
     (bad,) = rows.quarantined
     assert (bad.source, bad.position) == ("xlam", "row 1")
     assert bad.reason.startswith(reason)
+
+
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+ROME = [{"name": "weather", "arguments": {"city": "Rome"}}]
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {"name": "weather", "description": "d", "parameters": SCHEMA},
+        {"type": "function", "function": {"name": "weather", "description": "d", "parameters": SCHEMA}},
+        {"type": "function", "function": {"name": "weather", "description": "d", "parameters": json.dumps(SCHEMA)}},
+        {"name": "weather", "description": "d", "input_schema": SCHEMA, "parameters": None},
+        json.dumps({"name": "weather", "description": "d", "parameters": SCHEMA}),
+    ],
+)
+@pytest.mark.parametrize("as_text", [True, False])
+def test_tools_in_the_layout_of_openai(tmp_path: Path, tool: Any, as_text: bool) -> None:
+    (example,) = load(tmp_path, row(ROME, [tool]), as_text=as_text).examples
+    assert example.tools == ({"name": "weather", "description": "d", "parameters": SCHEMA},)
+    assert example.response == '[weather(city="Rome")]'
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [{"name": "weather", "arguments": '{"city": "Rome"}'}],
+        [{"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}],
+        [{"function": {"name": "weather", "arguments": {"city": "Rome"}}}],
+        [{"name": "weather", "parameters": {"city": "Rome"}}],
+        ROME[0],
+        "[{'name': 'weather', 'arguments': {'city': 'Rome'}}]",
+    ],
+)
+def test_calls_in_other_layouts(tmp_path: Path, answers: Any) -> None:
+    tool = {"name": "weather", "parameters": {"city": {"type": "str"}}}
+    (example,) = load(tmp_path, row(answers, [tool])).examples
+    assert example.response == '[weather(city="Rome")]'
+
+
+def test_parameters_with_the_names_of_a_schemas_keywords(tmp_path: Path) -> None:
+    names = ("properties", "type", "required", "items", "description")
+    tool = {"name": "f", "parameters": {name: {"description": name, "type": "str"} for name in names}}
+    (example,) = load(tmp_path, row([{"name": "f", "arguments": dict.fromkeys(names, "x")}], [tool])).examples
+    schema = example.tools[0]["parameters"]
+    assert schema["required"] == list(names)
+    assert schema["properties"]["properties"] == {"description": "properties", "type": "string"}
+    assert len(example.gold[0].arguments) == 5
+
+
+def test_a_schema_without_parameters(tmp_path: Path) -> None:
+    for schema in ({"type": "object", "properties": {}}, {"type": "object"}, {"properties": {}}):
+        tool = {"name": "clock", "parameters": schema}
+        (example,) = load(tmp_path, row([{"name": "clock", "arguments": {}}], [tool])).examples
+        assert example.tools[0]["parameters"] == schema
 
 
 def test_two_tools_of_one_name_do_no_harm_when_another_is_called(tmp_path: Path) -> None:
