@@ -9,7 +9,7 @@ from itool_pipeline.data.conversations.known_keys import Keys, agreed_value, is_
 from itool_pipeline.data.row_models import shown_value
 from itool_pipeline.data.rows import expect_that
 
-_ARGUMENTS = ("arguments", "args", "parameters", "input")
+_ARGUMENTS = ("arguments", "args", "parameters", "input", "params", "kwargs")
 _NAMES = ("name", "tool_name", "toolName")
 _IDS = ("id", "call_id", "tool_call_id", "toolCallId")
 
@@ -27,7 +27,7 @@ def level_calls(given: Any, key: str = "tool_calls") -> Any:
 
 
 def level_call(given: Any) -> Any:
-    """One call: {"function": {"name", "arguments"}}, the same flat, or with `args`, `parameters` or `input`.
+    """One call: {"function": {"name", "arguments"}}, the same flat, or with another word for the arguments.
 
     Arguments are an object, or the text of one; null and blank text are none.
     What is no call is left to be refused as it is. Raises RowError for text that is not JSON, and for other keys that

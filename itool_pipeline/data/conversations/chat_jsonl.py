@@ -38,14 +38,14 @@ class _Turn:
 def read_chat_jsonl(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
     """One example for each assistant turn, with what came before it as context, tool results included.
 
-    messages  roles system (or developer), user, assistant and tool. An assistant's `tool_calls` have the arguments as
-              a JSON object or as its text; beside calls its words are left out, as our prompt asks for calls alone.
+    messages  roles system (or developer), user, assistant and tool, and what `spelling` levels to them. Beside an
+              assistant's calls its words are left out, as our prompt asks for calls alone.
               Results that follow one another are one turn, each with its function's name where there are several.
     tools     JSON Schema, as `{"type": "function", "function": {...}}` or the bare function; none in plain chat
 
     A line whose messages or tools cannot be read is quarantined as a whole, an answer that cannot be learnt from by
-    itself; other keys are not looked at. Raises UnreadableFile when the file as a whole cannot be read (see
-    `file_rows`), and OSError.
+    itself; one that is marked as not to be learnt from is passed over. Raises UnreadableFile when the file as a whole
+    cannot be read (see `file_rows`), and OSError.
     """
     for row in file_rows(path, progress):
         yield from _read_line(row)

@@ -73,8 +73,9 @@ def refuse_unread_keys(row: Keys) -> None:
     for key, allowed in _SETTINGS.items():
         expect_that(is_absent(row.get(key)) or row[key] in allowed, _not_read(key, row.get(key)))
     for key, value in row.items():
-        unread = any(word in key.lower() for word in ("tool", "function")) and key not in ("tools", "functions")
-        expect_that(not (unread and key not in _SETTINGS and _holds_objects(value)), _not_read(key, value))
+        named = any(word in key.lower() for word in ("tool", "function", "api")) and _holds_objects(value)
+        known = key in ("tools", "functions") or key in _SETTINGS
+        expect_that(known or not (named or _describes_tools(value)), _not_read(key, value))
 
 
 def refuse_unread_message_keys(message: Keys, read: Iterable[str]) -> None:
@@ -135,6 +136,13 @@ def _refuse(given: Keys, keys: Sequence[str], noun: str = "") -> None:
 
 def _not_read(key: str, value: Any, noun: str = "") -> str:
     return f"{noun + ' ' if noun else ''}has `{key}`, which is not read: {shown_value(value)}"
+
+
+def _describes_tools(value: Any) -> bool:
+    """Whether a value is a list of tools by its looks."""
+    described = ("parameters", "input_schema", "inputSchema", "function")
+    members = value if isinstance(value, list) else []
+    return any(isinstance(tool, dict) and any(isinstance(tool.get(key), dict) for key in described) for tool in members)
 
 
 def _holds_objects(value: Any) -> bool:

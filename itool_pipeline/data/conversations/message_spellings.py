@@ -54,9 +54,13 @@ def role_of(message: Any) -> str:
     """The role as OpenAI's API names it, CALL for a turn of calls; '' for none or an unknown one."""
     if not isinstance(message, dict):
         return ""
-    role = agreed_value(message, _ROLE_KEYS, "a message")
-    role = message.get("type") if role is None else role
-    return _ROLES.get(re.sub(r"[\s-]+", "_", role.strip().lower()), "") if isinstance(role, str) else ""
+    keys = _ROLE_KEYS if _has_role(message) else ("type",)
+    roles = {key: _known_role(message[key]) for key in keys if not is_absent(message.get(key))}
+    return agreed_value(roles, keys, "a message") or ""
+
+
+def _known_role(given: Any) -> str:
+    return _ROLES.get(re.sub(r"[\s-]+", "_", given.strip().lower()), "") if isinstance(given, str) else ""
 
 
 def level_message(given: Any, changes: Counter[str]) -> list[dict[str, Any]]:
@@ -119,9 +123,8 @@ def _unknown(message: Any) -> Any:
 
 def _tools_beside(message: Keys, role: str) -> dict[str, Any]:
     tools = agreed_value(message, ("tools", "functions"), "a message")
-    expect_that(
-        tools is None or role in ("system", "developer"), f"a message of another than the system has `tools`: {role}"
-    )
+    offered = tools is None or role in ("system", "developer")
+    expect_that(offered, f"tools are offered by another than the system: {role}")
     return {} if tools is None else {"tools": tools}
 
 

@@ -28,8 +28,8 @@ _NULL_WORDS = ("any", "null", "none", "nonetype", "optional")
 def schema_without_padding(parameters: Keys, changes: Counter[str]) -> dict[str, Any]:
     """The schema of a tool's parameters without nulls that say nothing; how many there were is counted."""
     cleaned, count = _clean_schema(parameters)
-    if parameters.get("properties", ()) is None:
-        cleaned["properties"] = {}
+    if "properties" in parameters:
+        cleaned.setdefault("properties", {})
     changes[NULLS_OF_TOOLS] += count
     return cleaned
 
@@ -49,17 +49,18 @@ def _clean_schema(schema: Keys) -> tuple[dict[str, Any], int]:
     count = 0
     required = schema.get("required")
     for key, value in schema.items():
-        if _is_padding(value) and not (key == "const" and _means_null(schema)):
-            count += 1
-            continue
         new, more = value, 0
         if key in _MAPS and isinstance(value, Mapping):
             new, more = _clean_map(value, required if key == "properties" and isinstance(required, list) else [])
         elif key in _LISTS and isinstance(value, list):
             pairs = [_clean_schema(item) if isinstance(item, Mapping) else (item, 0) for item in value]
             new, more = [pair[0] for pair in pairs], sum(pair[1] for pair in pairs)
-        elif key in _SCHEMAS and isinstance(value, Mapping):
+        elif key in _SCHEMAS and isinstance(value, Mapping) and not _is_padding(value):
             new, more = _clean_schema(value)
+        padding = new == {} if key in _MAPS and value else _is_padding(new)
+        if padding and not (key == "const" and _means_null(schema)):
+            count += max(more, 1)
+            continue
         cleaned[key] = new
         count += more
     return cleaned, count
@@ -70,7 +71,7 @@ def _clean_map(schemas: Keys, required: list[Any]) -> tuple[dict[str, Any], int]
     cleaned: dict[str, Any] = {}
     count = 0
     for name, schema in schemas.items():
-        if _is_padding(schema):
+        if _is_padding(schema) and schema != {"const": None}:
             count += 1
             if name in required:
                 cleaned[name] = {}
@@ -155,12 +156,12 @@ def _variants(schema: Keys, root: Keys) -> list[Keys]:
 
 
 def _referred(schema: Keys, root: Keys) -> Keys | None:
-    """What `$ref: "#/$defs/name"` names within the tool."""
+    """What `$ref: "#/$defs/name"` names within the tool, or `#`, which is all of it."""
     reference = schema.get("$ref")
-    if not isinstance(reference, str) or not reference.startswith("#/"):
+    if not isinstance(reference, str) or not reference.startswith("#"):
         return None
     found: Any = root
-    for part in reference[2:].split("/"):
+    for part in reference.split("/")[1:]:
         found = found.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
     return found if isinstance(found, Mapping) else None
 
