@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -50,6 +51,12 @@ def is_absent(value: Any) -> bool:
     return value is None or value == [] or (isinstance(value, str) and not value.strip())
 
 
+def names_one_of(key: str, stems: Sequence[str]) -> bool:
+    """Whether a word of the key begins so: in `inputSchema` one begins with `schema`, in `target` none with `arg`."""
+    words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower())
+    return any(word.startswith(tuple(stems)) for word in words)
+
+
 def agreed_value(given: Keys, keys: Iterable[str], noun: str = "") -> Any:
     """The value under those of the keys that are there; None when none is.
 
@@ -73,7 +80,7 @@ def refuse_unread_keys(row: Keys) -> None:
     for key, allowed in _SETTINGS.items():
         expect_that(is_absent(row.get(key)) or row[key] in allowed, _not_read(key, row.get(key)))
     for key, value in row.items():
-        named = any(word in key.lower() for word in ("tool", "function", "api")) and _holds_objects(value)
+        named = names_one_of(key, ("tool", "function", "api")) and _holds_objects(value)
         known = key in ("tools", "functions") or key in _SETTINGS
         expect_that(known or not (named or _describes_tools(value)), _not_read(key, value))
 
@@ -87,9 +94,8 @@ def refuse_unread_message_keys(message: Keys, read: Iterable[str]) -> None:
         )
     known = {*read, *_LEARN, *_DO_NOT_LEARN, *THOUGHTS}
     for key, value in message.items():
-        words = key.lower()
-        calls = any(word in words for word in ("tool", "call", "function")) and _holds_objects(value)
-        weighs = any(word in words for word in ("loss", "train", "weight")) and not is_absent(value)
+        calls = names_one_of(key, ("tool", "call", "function")) and _holds_objects(value)
+        weighs = names_one_of(key, ("loss", "train", "weight")) and not is_absent(value)
         expect_that(key in known or not (calls or weighs), _not_read(key, value, "a message"))
 
 
@@ -109,6 +115,11 @@ def is_learnt(given: Keys) -> bool:
     for other in said[1:]:
         require_agreement(said[0], marks[said[0]], other, marks[other])
     return all(marks.values())
+
+
+def is_marked(given: Keys) -> bool:
+    """Whether a key says that an answer is to be learnt from, or that it is not."""
+    return any(not is_absent(given.get(key)) for key in (*_LEARN, *_DO_NOT_LEARN))
 
 
 def is_right(row: Keys) -> bool:

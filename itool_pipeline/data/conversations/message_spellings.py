@@ -22,6 +22,8 @@ from itool_pipeline.data.rows import RowError, expect_that
 
 CALL = "calls"
 """The role of a turn whose content is calls. An assistant makes them."""
+THOUGHT = "thoughts"
+"""The role of a turn that only thinks."""
 _ROLES = {
     **dict.fromkeys(("system", "system_prompt"), "system"),
     "developer": "developer",
@@ -29,7 +31,8 @@ _ROLES = {
     **dict.fromkeys(("assistant", "gpt", "model", "bot", "ai", "chatbot", "chatgpt"), "assistant"),
     **dict.fromkeys(("tool", "function", "ipython", "observation", "environment"), "tool"),
     **dict.fromkeys(("tool_response", "tool_responses", "tool_result", "tool_results", "tool_output"), "tool"),
-    **dict.fromkeys(("function_response", "function_result", "function_output"), "tool"),
+    **dict.fromkeys(("function_response", "function_result", "function_output", "function_call_output"), "tool"),
+    **dict.fromkeys(("reasoning", "thought", "thoughts", "thinking", "think"), THOUGHT),
     **dict.fromkeys(("tool_call", "tool_calls", "function_call", "function_calls"), CALL),
 }
 _ROLE_KEYS, _CONTENT_KEYS = ("role", "from"), ("content", "value", "text")
@@ -74,6 +77,9 @@ def level_message(given: Any, changes: Counter[str]) -> list[dict[str, Any]]:
     role = role_of(message)
     if not role:
         return [_unknown(message)]
+    if role == THOUGHT:
+        changes[THOUGHTS_LEFT_OUT] += 1
+        return []
     refuse_unread_message_keys(message, _READ)
     content = _content(message, role)
     kept = {"learnt": is_learnt(message), **_tools_beside(message, role)}
@@ -106,9 +112,12 @@ def _has_role(message: Keys) -> bool:
 
 def _content(message: Keys, role: str) -> Any:
     """What a message says; None where it says that it is nothing."""
-    there = [key for key in _CONTENT_KEYS if message.get(key) not in (None, "")]
+    keys = (*_CONTENT_KEYS, "output") if role == "tool" else _CONTENT_KEYS
+    there = [key for key in keys if message.get(key) not in (None, "")]
+    if role == CALL and not there:
+        return {key: value for key, value in message.items() if key not in _ROLE_KEYS}
     found = agreed_value({key: [message[key]] for key in there}, there, "a message")
-    named = any(key in message for key in (*_CONTENT_KEYS, "refusal", "tool_calls", "function_call"))
+    named = any(key in message for key in (*keys, "refusal", "tool_calls", "function_call"))
     expect_that(named or role == "assistant", "a message has no content")
     return None if found is None else found[0]
 

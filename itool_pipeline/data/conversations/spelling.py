@@ -17,17 +17,19 @@ from itool_pipeline.data.conversations.known_keys import (
     agreed_value,
     is_absent,
     is_learnt,
+    is_marked,
     is_right,
     refuse_unread_keys,
     require_agreement,
 )
-from itool_pipeline.data.conversations.message_spellings import CALL, level_message, role_of
+from itool_pipeline.data.conversations.message_spellings import CALL, THOUGHT, level_message, role_of
 from itool_pipeline.data.conversations.padding import arguments_without_padding, schema_without_padding
 from itool_pipeline.data.conversations.tool_spellings import level_tools
 from itool_pipeline.data.row_models import shown_value
 from itool_pipeline.data.rows import RowError, expect_that
 
 _LISTS = ("messages", "conversations", "conversation")
+_ANSWERS = ("completion", "response", "answer", "answers", "output", "target", "assistant", "reply")
 _SYSTEM_KEYS = ("system", "system_prompt", "system_message")
 _SYSTEM_ROLES = ("system", "developer")
 _RENDERED = re.compile(r"<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|\[INST\]|<\|user\|>|### Instruction:")
@@ -74,7 +76,15 @@ def _messages(row: Keys, changes: Counter[str]) -> list[Any]:
     for key, other, _ in others:
         require_agreement(first, messages, key, other)
     changes.update(counter)
+    _require_answered(row, messages)
     return messages
+
+
+def _require_answered(row: Keys, messages: list[Any]) -> None:
+    """Raises RowError where the last answer stands beside the messages."""
+    last: Keys = next((message for message in reversed(messages) if role_of(message)), {})
+    beside = [key for key in _ANSWERS if last.get("role") in ("user", "tool") and not is_absent(row.get(key))]
+    expect_that(not beside, f"has `{' and '.join(beside)}` beside messages without an answer, which is not read")
 
 
 def _conversations(row: Keys) -> dict[str, Any]:
@@ -86,12 +96,17 @@ def _conversations(row: Keys) -> dict[str, Any]:
             question = _spoken(row, asked, "user")
             if asked == "instruction" and not is_absent(row.get("input")):
                 question = [{"role": "user", "content": f"{row[asked]}\n{row['input']}"}]
-            # Only the completion is to be learnt: turns of the assistant in the prompt are its context.
-            before = [{**m, "train": False} if role_of(m) in ("assistant", CALL) else m for m in question]
-            found[asked] = [*before, *_spoken(row, answered, "assistant")]
-        elif found and not is_absent(row.get(asked)):
-            _require_within(asked, row[asked], next(iter(found.values())))
+            found[asked] = [*map(_as_context, question), *_spoken(row, answered, "assistant")]
+        for key in (asked, answered) if asked not in found else ():
+            if found and key != "output" and not is_absent(row.get(key)):
+                _require_within(key, row[key], next(iter(found.values())))
     return found
+
+
+def _as_context(message: Any) -> Any:
+    """A message of a prompt: only the completion is to be learnt, unless the message says otherwise itself."""
+    answers = role_of(message) in ("assistant", CALL) and not is_marked(message)
+    return {**message, "train": False} if answers else message
 
 
 def _spoken(row: Keys, key: str, role: str) -> list[Any]:
@@ -129,7 +144,7 @@ def _level_messages(given: Sequence[Any], changes: Counter[str]) -> list[Any]:
             levelled[-1] = {**last, "tool_calls": calls, "learnt": learnt}
         else:
             levelled += made
-        before = role
+        before = before if role == THOUGHT else role
     _require_one_speaker(given)
     return levelled
 

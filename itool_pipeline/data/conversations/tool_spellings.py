@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from itool_pipeline.data.conversations.json_texts import decoded_value
-from itool_pipeline.data.conversations.known_keys import Keys, agreed_value, is_absent
+from itool_pipeline.data.conversations.known_keys import Keys, agreed_value, is_absent, names_one_of
 from itool_pipeline.data.row_models import shown_value
 from itool_pipeline.data.rows import expect_that
 
@@ -65,9 +65,7 @@ def level_tool(given: Any, changes: Counter[str]) -> Any:
     for key, value in tool.items():
         if key in _READ | _OF_SCHEMAS | _OF_THE_REQUEST or not value:
             continue
-        words = key.lower()
-        output = any(word in words for word in _OUTPUT_WORDS)
-        unread = not output and any(word in words for word in _INPUT_WORDS)
+        unread = names_one_of(key, _INPUT_WORDS) and not names_one_of(key, _OUTPUT_WORDS)
         expect_that(not unread, f"a tool has `{key}`, which is not read: {shown_value(tool.get('name'))}")
         changes[f"{KEY_LEFT_OUT}: `{key}`"] += 1
     description = tool.get("description")

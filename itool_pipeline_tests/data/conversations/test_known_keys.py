@@ -117,7 +117,17 @@ def test_keys_without_a_meaning_are_not_looked_at(tmp_path: Path) -> None:
         },
         **{"parallel_tool_calls": False, "response_format": {"type": "text"}, "metadata": {"n": {"a": 1}}},
     }
-    told = {**ANSWER, "id": "m1", "timestamp": 3, "usage": {"tokens": 3}, "channel": "final", "prefix": False}
+    beside |= {"capital": [{"parameters": 3}], "constraints": "none", "rapid": [{"a": 1}]}
+    told = {
+        **ANSWER,
+        "constraints": "none",
+        "recall": [{"a": 1}],
+        "id": "m1",
+        "timestamp": 3,
+        "usage": {"tokens": 3},
+        "channel": "final",
+        "prefix": False,
+    }
     assert len(examples(tmp_path, row({**USER, "name": "Ann"}, told, **beside))) == 1
 
 

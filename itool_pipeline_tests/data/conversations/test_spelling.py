@@ -140,6 +140,13 @@ SPELLINGS: dict[str, Any] = {
         {"type": "tool", "data": {"content": "3", "tool_call_id": "c1"}},
         {"type": "ai", "data": {"content": "3 degrees."}},
     ),
+    "thoughts in turns of their own": row(USER, {"role": "thought", "content": "hm"}, CALL, RESULT, ANSWER),
+    "items of OpenAI's Responses": row(
+        {"type": "message", **USER},
+        {"type": "function_call", "call_id": "c1", "name": "get_weather", "arguments": json.dumps(ARGUMENTS)},
+        {"type": "function_call_output", "call_id": "c1", "output": "3"},
+        {"type": "message", **ANSWER, "content": [{"type": "output_text", "text": "3 degrees.", "annotations": []}]},
+    ),
     "keys of both, one null": row(*({"from": None, "value": None, "weight": None, **message} for message in WHOLE)),
 }
 
@@ -233,6 +240,7 @@ def test_a_result_that_is_marked_as_an_error_says_so(tmp_path: Path, failed: Any
 def test_only_the_completion_is_learnt(tmp_path: Path) -> None:
     given = {"prompt": list(WHOLE[:3]), "completion": [ANSWER], "tools": [WEATHER]}
     assert passed_over(tmp_path, given) == ["line 1, turn 1"]
+    assert passed_over(tmp_path, {**given, "prompt": [USER, {**CALL, "weight": 1}, RESULT]}) == []
     given = {"prompt": [USER], "completion": [CALL, RESULT, ANSWER], "tools": [WEATHER]}
     assert meaning(tmp_path, given) == meaning(tmp_path, row(*WHOLE))
 
@@ -250,6 +258,8 @@ def test_only_the_completion_is_learnt(tmp_path: Path) -> None:
         (row({**USER, "from": "gpt"}, ANSWER), "a message has both `role` and `from`"),
         (row(USER, {**ANSWER, "refusal": "No."}), "a message has both `content` and `refusal`"),
         (row(USER, calling({**FUNCTION, "args": {"city": "Rome"}})), "a call has both `arguments` and `args`"),
+        (row(USER, ANSWER, USER, response="3"), "has `response` beside messages without an answer"),
+        (row(USER, ANSWER, USER, completion="4"), "has `completion`, which is not read beside messages"),
         (row(USER, ANSWER, prompt="Rome?"), "has `prompt`, which is not read beside messages"),
         ({"prompt": "<|im_start|>user\nq", "completion": "a"}, "`prompt` is the text of a chat template"),
         ({"prompt": 3, "completion": "a"}, "`prompt` is neither text nor messages: 3"),

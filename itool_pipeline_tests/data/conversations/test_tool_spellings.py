@@ -132,6 +132,14 @@ def test_a_tool_that_is_listed_twice_is_one(tmp_path: Path) -> None:
 
 
 def test_keys_that_prompts_do_not_show_are_counted(tmp_path: Path) -> None:
-    given = {**WEATHER, "returns": {"type": "number"}, "strict": True, "category": ""}
+    given = {
+        **WEATHER,
+        "returns": {"type": "number"},
+        "strict": True,
+        "category": "",
+        "target": "x",
+        "input_examples": [1],
+    }
     assert tools(tmp_path, given) == [WEATHER]
-    assert changes(tmp_path, row(USER, ANSWER, tools=(given,))) == {"keys of tools left out: `returns`": 1}
+    left_out = {f"keys of tools left out: `{key}`": 1 for key in ("returns", "target", "input_examples")}
+    assert changes(tmp_path, row(USER, ANSWER, tools=(given,))) == left_out
