@@ -10,9 +10,11 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, PlainValidator
 
+from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered_example
 from itool_pipeline.data.containers import FileRow, file_rows
+from itool_pipeline.data.conversations.thoughts import split_thoughts
 from itool_pipeline.data.conversations.written_calls import read_written_calls
 from itool_pipeline.data.row_models import RowModel, read_row, shown_value
 from itool_pipeline.data.rows import Quarantined, Row, RowError, expect_that, row_excerpt
@@ -90,7 +92,7 @@ def _read_row(given: FileRow) -> Iterator[Row]:
     try:
         row = read_row(ToolaceRow, given.json_object())
         tools, context = row.system_text
-        turns = tuple(Message(turn.speaker, turn.text) for turn in row.conversation)
+        turns = tuple(Message(turn.speaker, _shown(turn, tools)) for turn in row.conversation)
         expect_that(any(turn.role == "assistant" for turn in turns), "no assistant turn")
     except RowError as error:
         yield Quarantined(SOURCE, given.position, str(error), row_excerpt(_telling(given.given)))
@@ -99,12 +101,27 @@ def _read_row(given: FileRow) -> Iterator[Row]:
         if turn.role == "assistant":
             conversation = f"{SOURCE}_{given.index}"
             name, before = f"{conversation}_{position}", (*context, *turns[:position])
-            text = turn.content.strip()
+            text = row.conversation[position].text.strip()
             try:
-                answer = read_written_calls(text, tools) or text
+                words = split_thoughts(text).words
+                answer = read_written_calls(words, tools) or words
                 yield answered_example(name, SOURCE, conversation, before, tools, answer)
             except RowError as error:
                 yield Quarantined(SOURCE, f"{given.position}, turn {position}", str(error), row_excerpt(text))
+
+
+def _shown(turn: ToolaceTurn, tools: Tools) -> str:
+    """A turn as prompts show it: without thoughts, and calls in other forms than the set's as the model writes them."""
+    if turn.speaker != "assistant":
+        return turn.text
+    try:
+        spoken = split_thoughts(turn.text)
+        calls = read_written_calls(spoken.words, tools)
+    except RowError:
+        return turn.text
+    if calls and not spoken.words.startswith("["):
+        return render_calls(calls)
+    return spoken.words if spoken.thoughts else turn.text
 
 
 def _telling(row: Any) -> Any:

@@ -85,7 +85,7 @@ def test_one_example_for_each_assistant_turn(tmp_path: Path) -> None:
     assert second.messages == (
         *context,
         Message("assistant", first.response),
-        Message("tool", "get_weather: 31\nget_weather: 3\nclock: noon"),
+        Message("tool", 'get_weather(city="Rome"): 31\nget_weather(city="Oslo"): 3\nclock: noon'),
     )
     assert (second.response, second.category, second.gold) == ("Rome yes, Oslo no, noon.", "no_call", ())
     assert third.messages[-1] == Message("user", "And in Bonn?")
@@ -170,7 +170,7 @@ def test_lines_that_cannot_be_read_are_quarantined_with_the_reason(tmp_path: Pat
         (says(""), "the answer is empty"),
         (says(None), "the answer is empty"),
         (calls(("sundial", {})), "calls what is not among the tools: ['sundial']"),
-        (says("[clock()]"), "the answer does not read back as what it says: calls a tool where none fits"),
+        (says("<think>hm</think>"), "the answer is nothing but thoughts"),
         (calls(("clock", {"a": "\ud800"})), "holds half a character"),
     ],
 )

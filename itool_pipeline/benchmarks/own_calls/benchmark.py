@@ -48,7 +48,7 @@ class OwnCallsBenchmark(Benchmark[Example]):
     )
     categories = ("single_call", "several_calls", "no_call")
     source_keys = frozenset({"path"})
-    cases_version = "2"
+    cases_version = "3"
     scores_version = "2"
 
     def source(self, experiment: Experiment) -> Mapping[str, Any]:

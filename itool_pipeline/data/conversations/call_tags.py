@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from itool_pipeline.calls.python_values import literal_value
 from itool_pipeline.calls.reading import parse_calls
 from itool_pipeline.calls.tool_schema import Tool
 from itool_pipeline.calls.types import Call, ToolCallSyntaxError
@@ -18,6 +17,7 @@ from itool_pipeline.data.conversations.call_values import (
     read_arguments,
     read_values,
     skip_blank,
+    spelled_value,
     typed_call,
     unreadable_calls,
 )
@@ -129,7 +129,7 @@ def _calls_in(body: str, tools: Sequence[Tool]) -> tuple[Call, ...] | None:
     glaive = _GLAIVE.fullmatch(body)
     if glaive:
         return (Call(glaive[1], _single_quoted(glaive[2])),)
-    literal = literal_value(body)
+    literal = spelled_value(body)
     if isinstance(literal, dict | list):
         return calls_of_value(literal)
     named = _NAMED_JSON.fullmatch(body)

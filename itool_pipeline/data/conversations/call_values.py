@@ -72,7 +72,7 @@ def read_arguments(given: object) -> dict[str, Any]:
     Raises RowError for anything else.
     """
     if isinstance(given, str):
-        given = _spelled(given) if given.strip() else None
+        given = spelled_value(given) if given.strip() else None
     if given is None:
         return {}
     if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
@@ -80,12 +80,16 @@ def read_arguments(given: object) -> dict[str, Any]:
     return given
 
 
-def _spelled(text: str) -> object:
-    """The value that a text spells in JSON or in Python; the text itself when it spells none."""
+def spelled_value(text: str) -> object:
+    """The value that a text spells in JSON, or in Python where JSON has the same; else the text itself."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        return literal_value(text)
+        value = literal_value(text)
+    try:
+        return value if json.loads(json.dumps(value)) == value else text
+    except (TypeError, ValueError, RecursionError):
+        return text
 
 
 def read_values(text: str, position: int = 0) -> tuple[list[Any], int]:
@@ -119,7 +123,7 @@ def value_between_tags(text: str, schema: object) -> object:
     kinds = schema.get("type") if isinstance(schema, Mapping) else None
     if kinds == "string" or (isinstance(kinds, list) and "string" in kinds):
         return bare
-    return _spelled(bare)
+    return spelled_value(bare)
 
 
 def typed_call(name: str, given: Mapping[str, str], tools: Sequence[Tool]) -> Call:

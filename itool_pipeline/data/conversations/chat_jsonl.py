@@ -6,17 +6,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-from itool_pipeline.calls.rendering import render_calls
-from itool_pipeline.calls.types import Call
 from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered_example
 from itool_pipeline.data.containers import FileRow, file_rows
-from itool_pipeline.data.conversations.chat_models import ChatLine, ChatMessage
+from itool_pipeline.data.conversations.chat_models import ChatLine
 from itool_pipeline.data.conversations.spelling import level_row
+from itool_pipeline.data.conversations.turns import Turn, read_turns
 from itool_pipeline.data.row_models import read_row
 from itool_pipeline.data.rows import Changed, PassedOver, Quarantined, Row, RowError, expect_that, row_excerpt
 from itool_pipeline.data.tools import Tools
@@ -26,26 +24,15 @@ SOURCE = "jsonl"
 NOT_TO_BE_LEARNT = "marked as not to be learnt from"
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """A message as the prompt shows it, the calls that an assistant makes in it, and whether it is to be learnt."""
-
-    message: Message
-    calls: tuple[Call, ...] = ()
-    learnt: bool = True
-
-
 def read_chat_jsonl(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
     """One example for each assistant turn, with what came before it as context, tool results included.
 
-    messages  roles system (or developer), user, assistant and tool, and what `spelling` levels to them. Beside an
-              assistant's calls its words are left out, as our prompt asks for calls alone.
-              Results that follow one another are one turn, each with its function's name where there are several.
-    tools     JSON Schema, as `{"type": "function", "function": {...}}` or the bare function; none in plain chat
+    A row in another spelling is levelled first (`level_row`); what its turns are `read_turns` says. Beside calls words
+    are left out, as our prompt asks for calls alone.
 
-    A line whose messages or tools cannot be read is quarantined as a whole, an answer that cannot be learnt from by
-    itself; one that is marked as not to be learnt from is passed over. Raises UnreadableFile when the file as a whole
-    cannot be read (see `file_rows`), and OSError.
+    A row that cannot be levelled is quarantined as a whole, a turn that cannot be read with all that comes after it,
+    and an answer that cannot be learnt from by itself; one that is marked as not to be learnt from is passed over.
+    Raises UnreadableFile when the file as a whole cannot be read (see `file_rows`), and OSError.
     """
     for row in file_rows(path, progress):
         yield from _read_line(row)
@@ -55,54 +42,32 @@ def _read_line(given: FileRow) -> Iterator[Row]:
     changes: Counter[str] = Counter()
     try:
         row = read_row(ChatLine, level_row(given.json_object(), changes))
-        turns = _turns(row.messages)
+        tools = tuple(row.tools or ())
+        read = read_turns(row.messages, tools)
+        answers = [position for position, turn in enumerate(read.turns) if turn.message.role == "assistant"]
+        if not answers:
+            raise read.trouble or RowError("no assistant turn")
     except RowError as error:
         yield Quarantined(SOURCE, given.position, str(error), row_excerpt(given.given))
         return
+    changes += read.changes
     yield from (Changed(what, times) for what, times in changes.items() if times)
-    context: tuple[Message, ...] = ()
-    for position, turn in enumerate(turns):
-        if turn.message.role == "assistant":
-            yield _answer(given, position, context, tuple(row.tools or ()), turn)
-        context = (*context, turn.message)
+    for position in answers:
+        context = tuple(turn.message for turn in read.turns[:position])
+        yield _answer(given, position, context, tools, read.turns[position])
+    if read.trouble:
+        place = f"{given.position}, from turn {len(read.turns)} on"
+        yield Quarantined(SOURCE, place, str(read.trouble), row_excerpt(given.given))
 
 
-def _answer(given: FileRow, position: int, context: tuple[Message, ...], tools: Tools, turn: _Turn) -> Row:
+def _answer(given: FileRow, position: int, context: tuple[Message, ...], tools: Tools, turn: Turn) -> Row:
     """What an assistant's turn gives."""
     place = f"{given.position}, turn {position}"
     if not turn.learnt:
         return PassedOver(place, NOT_TO_BE_LEARNT)
     name, conversation = f"{SOURCE}_{given.number}_{position}", f"{SOURCE}_{given.number}"
     try:
+        expect_that(bool(turn.message.content) or not turn.thoughts, "the answer is nothing but thoughts")
         return answered_example(name, SOURCE, conversation, context, tools, turn.calls or turn.message.content)
     except RowError as error:
         return Quarantined(SOURCE, place, str(error), row_excerpt(turn.message.content))
-
-
-def _turns(messages: Sequence[ChatMessage]) -> list[_Turn]:
-    """The conversation, with one turn for tool results that follow one another."""
-    turns: list[_Turn] = []
-    results: list[tuple[str, str]] = []
-    asked: dict[str, str] = {}  # id of each call so far → its function
-    for message in messages:
-        if message.role == "tool":
-            results.append((asked.get(str(message.tool_call_id)) or str(message.name or ""), message.content))
-            continue
-        turns += _results(results)
-        results = []
-        calls = tuple(Call(call.function.name, call.function.arguments) for call in message.tool_calls)
-        asked |= {str(call.id): call.function.name for call in message.tool_calls}
-        role = "system" if message.role == "developer" else message.role
-        content = render_calls(calls) if calls else message.content.strip()
-        turns.append(_Turn(Message(role, content), calls, message.learnt))
-    turns += _results(results)
-    expect_that(any(turn.message.role == "assistant" for turn in turns), "no assistant turn")
-    return turns
-
-
-def _results(results: list[tuple[str, str]]) -> list[_Turn]:
-    if not results:
-        return []
-    several = len(results) > 1
-    lines = [f"{name}: {text}" if several and name else text for name, text in results]
-    return [_Turn(Message("tool", "\n".join(lines)))]

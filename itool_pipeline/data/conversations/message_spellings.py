@@ -18,6 +18,7 @@ from itool_pipeline.data.conversations.known_keys import (
     refuse_unread_message_keys,
     require_agreement,
 )
+from itool_pipeline.data.conversations.thoughts import split_thoughts
 from itool_pipeline.data.rows import RowError, expect_that
 
 CALL = "calls"
@@ -49,7 +50,6 @@ _BESIDE_TEXT = (
     *("type", "text", "value", "refusal", "annotations"),
     *("citations", "cache_control", "index", "id", "logprobs"),
 )
-_THOUGHTS_FIRST = re.compile(r"\s*<think(?:ing)?>.*?</think(?:ing)?>\s*", re.S)
 _MORE_THAN_TEXT = "a message holds something else than text"
 
 
@@ -166,9 +166,10 @@ def _without_ids(calls: Any) -> Any:
 
 def _calls_in_words(content: Any, changes: Counter[str]) -> Any:
     """The calls that a turn of calls consists of."""
-    if isinstance(content, str) and (thoughts := _THOUGHTS_FIRST.match(content)):
-        changes[THOUGHTS_LEFT_OUT] += 1
-        content = content[thoughts.end() :]
+    if isinstance(content, str):
+        spoken = split_thoughts(content)
+        changes[THOUGHTS_LEFT_OUT] += len(spoken.thoughts)
+        content = spoken.words
     calls = level_calls(content, "content")
     expect_that(isinstance(calls, list) and bool(calls), "a turn of calls holds none")
     return calls

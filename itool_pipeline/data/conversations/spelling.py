@@ -25,6 +25,7 @@ from itool_pipeline.data.conversations.known_keys import (
 from itool_pipeline.data.conversations.message_spellings import CALL, THOUGHT, level_message, role_of
 from itool_pipeline.data.conversations.padding import arguments_without_padding, schema_without_padding
 from itool_pipeline.data.conversations.tool_spellings import level_tools
+from itool_pipeline.data.conversations.tools_in_text import TOOLS_FROM_TEXT, take_listed_tools
 from itool_pipeline.data.row_models import shown_value
 from itool_pipeline.data.rows import RowError, expect_that
 
@@ -55,6 +56,10 @@ def level_row(row: Keys, changes: Counter[str]) -> dict[str, Any]:
 def _levelled(row: Keys, changes: Counter[str]) -> dict[str, Any]:
     messages = _with_system(_messages(row, changes), agreed_value(row, _SYSTEM_KEYS), changes)
     tools = _tools(row, messages, changes)
+    messages, listed = take_listed_tools(messages, tools)
+    changes[TOOLS_FROM_TEXT] += len(listed)
+    if listed and not tools:
+        tools = level_tools(listed, changes)
     if not is_learnt(row):
         messages = [{**message, "learnt": False} if isinstance(message, dict) else message for message in messages]
     elif not is_right(row):

@@ -12,7 +12,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from itool_pipeline.calls.python_values import literal_value
 from itool_pipeline.calls.reading import parse_calls
 from itool_pipeline.calls.tool_schema import Tool
 from itool_pipeline.calls.types import Call, ToolCallSyntaxError
@@ -25,6 +24,7 @@ from itool_pipeline.data.conversations.call_values import (
     openly_calls,
     read_values,
     skip_blank,
+    spelled_value,
     unreadable_calls,
 )
 from itool_pipeline.data.row_models import shown_value
@@ -64,7 +64,7 @@ def _whole_text(text: str, tools: Sequence[Tool]) -> tuple[Call, ...]:
         raise unreadable_calls("an empty list of calls")
     values, end = read_values(bare)
     if not values and bare[:1] in ("{", "["):
-        literal = literal_value(bare)
+        literal = spelled_value(bare)
         values, end = ([literal], len(bare)) if isinstance(literal, dict | list) else ([], 0)
     if values and skip_blank(bare, end) == len(bare):
         calls = calls_of_value(values)

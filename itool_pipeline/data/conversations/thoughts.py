@@ -1,0 +1,123 @@
+"""What an assistant thinks before or between its words, as the families of models write it into the text of a turn.
+
+One rule for all of a conversation: thoughts are no part of what is learnt or shown, be they beside calls or words, in
+the answer or before it. They are handed over apart from the words, so that whoever trains on thoughts finds them here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from itool_pipeline.data.conversations.call_tags import OPENING_TAG
+from itool_pipeline.data.row_models import shown_value
+from itool_pipeline.data.rows import RowError
+
+_WORD = r"(?:[\w-]+:)?(?:think(?:ing)?|thoughts?|reasoning|scratch_?pad|antthinking|inner_thoughts?)"
+_OPEN = re.compile(
+    rf"<{_WORD}(?:\s[^<>]*)?>|\[THINK\]|<\|(?:begin_of_thought|START_THINKING|think(?:ing)?)\|>|◁think▷", re.I
+)
+_CLOSE = re.compile(rf"</{_WORD}>|\[/THINK\]|<\|(?:end_of_thought|END_THINKING|/think(?:ing)?)\|>|◁/think▷", re.I)
+_REACT = re.compile(r"\A\s*Thought\s*:(.*?)^\s*Final Answer\s*:\s*", re.S | re.M)
+_HARMONY = re.compile(
+    r"(?P<header>(?:<\|start\|>[^<]*+)?(?:<\|(?:channel|constrain)\|>[^<]*+)++)<\|message\|>"
+    r"(?P<text>.*?)(?:<\|(?:end|return|call)\|>|(?=<\|(?:start|channel)\|>)|\Z)",
+    re.S,
+)
+_QUOTES = "`\"'"
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A text of an assistant: its words, and its thoughts, in order. Blank thoughts are none."""
+
+    words: str
+    thoughts: tuple[str, ...] = ()
+
+
+def split_thoughts(text: str) -> Spoken:
+    """The words of a text, and the thoughts in it.
+
+    Thoughts stand between tags of their own, before a closing tag whose opening tag was part of the prompt, in a
+    channel of OpenAI's Harmony that is not for the user, or before ReAct's final answer. Tags in quotes or in a block
+    of code are words, and so are those between the tags of calls.
+
+    Raises RowError for thoughts that do not end, or whose end stands amid a line without a beginning.
+    """
+    thoughts: list[str] = []
+    words = _without_channels(text, thoughts)
+    words = _without_leading(words, thoughts)
+    if not words.startswith(("{", "[")):  # there, tags are in the arguments of a call
+        words = _without_blocks(words, thoughts)
+    final = _REACT.match(words)
+    if final:
+        thoughts.append(final[1])
+        words = words[final.end() :]
+    return Spoken(words.strip(), tuple(thought.strip() for thought in thoughts if thought.strip()))
+
+
+def _without_channels(text: str, thoughts: list[str]) -> str:
+    """The text without Harmony's channel of analysis; calls keep their header, for they are read by it."""
+
+    def kept(found: re.Match[str]) -> str:
+        header, said = found["header"], found["text"]
+        if " to=" in header:
+            return f"{header}<|message|>{said}<|call|>"
+        if "analysis" in header:
+            thoughts.append(said)
+            return ""
+        return said
+
+    return _HARMONY.sub(kept, text)
+
+
+def _without_leading(text: str, thoughts: list[str]) -> str:
+    """The text without the thoughts that it begins with."""
+    bare = text.lstrip()
+    while opening := _OPEN.match(bare):
+        closing = _CLOSE.search(bare, opening.end())
+        if closing is None:
+            raise _unclosed(bare)
+        thoughts.append(bare[opening.end() : closing.start()])
+        bare = bare[closing.end() :].lstrip()
+    first = _OPEN.search(bare)
+    closing = _CLOSE.search(bare)
+    if closing and not (first and first.start() < closing.start()) and _ends_line(bare, closing):
+        thoughts.append(bare[: closing.start()])
+        return _without_leading(bare[closing.end() :], thoughts)
+    return bare
+
+
+def _ends_line(text: str, found: re.Match[str]) -> bool:
+    """Whether the tag begins or ends a line: one amid a line, or in the text of an argument, is a word."""
+    before, after = text[: found.start()][-1:], text[found.end() :][:1]
+    return not _is_code(text, found) and (before in ("", "\n") or after in ("", "\n"))
+
+
+def _without_blocks(text: str, thoughts: list[str]) -> str:
+    """The text without the thoughts amid its words, as far as its calls, if it has any."""
+    calls = OPENING_TAG.search(text)
+    end = calls.start() if calls else len(text)
+    words, position = "", 0
+    for opening in _OPEN.finditer(text, 0, end):
+        if opening.start() < position or _is_code(text, opening):
+            continue
+        closing = _CLOSE.search(text, opening.end())
+        if closing is None:
+            raise _unclosed(text[opening.start() :])
+        thoughts.append(text[opening.end() : closing.start()])
+        words += text[position : opening.start()]
+        position = closing.end()
+    for closing in _CLOSE.finditer(text, position, end):
+        if not _is_code(text, closing):
+            raise RowError(f"thoughts that do not begin: {shown_value(text[: closing.end()])}")
+    return words + text[position:]
+
+
+def _is_code(text: str, found: re.Match[str]) -> bool:
+    before, after = text[: found.start()], text[found.end() :][:1]
+    return before.count("```") % 2 == 1 or before[-1:] in tuple(_QUOTES) or after in tuple(_QUOTES)
+
+
+def _unclosed(text: str) -> RowError:
+    return RowError(f"thoughts that do not end: {shown_value(text)}")

@@ -1,0 +1,216 @@
+"""The turns of a conversation out of its messages: who says what, which calls are made together, what tools answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+from itool_pipeline.calls.rendering import render_calls
+from itool_pipeline.calls.types import Call
+from itool_pipeline.core.types import Message
+from itool_pipeline.data.conversations.chat_models import ChatMessage
+from itool_pipeline.data.conversations.known_keys import THOUGHTS_LEFT_OUT
+from itool_pipeline.data.conversations.results import CallsAsked, ToolResult, result_identity
+from itool_pipeline.data.conversations.thoughts import split_thoughts
+from itool_pipeline.data.conversations.written_calls import read_written_calls
+from itool_pipeline.data.rows import RowError, expect_that
+from itool_pipeline.data.tools import Tools
+
+CALLS_FROM_WORDS = "calls read out of an assistant's words"
+WORDS_LEFT_OUT = "words beside calls left out"
+REPEATED = "messages left out that repeat the one before"
+JOINED = "messages joined to the one before by the same speaker"
+RESULTS_FROM_WORDS = "results read out of a user's words"
+
+_RESULT_BLOCK = re.compile(
+    r"\s*(?:<(?P<tag>tool_(?:response|result|output)s?|function_(?:response|result|output)s?)>(?P<text>.*?)</(?P=tag)>"
+    r"|\[TOOL_RESULTS\](?P<listed>.*?)\[/TOOL_RESULTS\])",
+    re.S,
+)
+_RESULT_KEYS = frozenset({"name", "content", "result", "tool_call_id", "id", "call_id"})
+_OBSERVATION = re.compile(r"\s*(?:Observation|FUNCTION RESPONSE)\s*:\s*", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn as prompts show it.
+
+    calls     what an assistant calls in it
+    thoughts  what it thinks beside its calls or words; no part of the message
+    learnt    whether it is to be learnt from
+    """
+
+    message: Message
+    calls: tuple[Call, ...] = ()
+    thoughts: tuple[str, ...] = ()
+    learnt: bool = True
+
+
+@dataclass(slots=True)
+class ReadTurns:
+    """The turns of a conversation, as far as they can be read.
+
+    trouble  why the turn that comes next cannot be read; None where all are
+    changes  what was changed of the messages → how often
+    """
+
+    turns: list[Turn] = field(default_factory=list)
+    trouble: RowError | None = None
+    changes: Counter[str] = field(default_factory=Counter)
+
+
+def read_turns(messages: Sequence[ChatMessage], tools: Tools) -> ReadTurns:
+    """The turns of the messages, up to the first that cannot be read.
+
+    - What an assistant says in messages that follow one another is one turn. Beside calls its words are left out.
+    - Calls may stand in an assistant's words (`read_written_calls`), thoughts too (`split_thoughts`).
+    - Results that follow one another are one turn, in the order of their calls (`CallsAsked`). They may stand in a
+      user's words, between tags.
+    - A system message comes first: behind other turns a prompt cannot show it in its place.
+    """
+    read = ReadTurns()
+    asked = CallsAsked()
+    try:
+        for (role, learnt), group in groupby(_messages(messages, read.changes), key=_speaker):
+            if role == "assistant":
+                turn = _assistant_turn(list(group), tools, asked, read.changes)
+                read.turns.append(replace(turn, learnt=learnt))
+            elif role == "tool":
+                results = [result for message in group for result in _results(message)]
+                read.turns.append(Turn(Message("tool", asked.show_results(results))))
+            else:
+                read.turns += _plain_turns(role, group, read.turns)
+                asked.pass_turn()
+    except RowError as error:
+        read.trouble = error
+    return read
+
+
+def _speaker(message: ChatMessage) -> tuple[str, bool]:
+    """Messages that are alike in this and follow one another belong together."""
+    return message.role, message.learnt or message.role != "assistant"
+
+
+def _plain_turns(role: str, group: Iterator[ChatMessage], before: Sequence[Turn]) -> list[Turn]:
+    role = "system" if role == "developer" else role
+    late = role == "system" and any(turn.message.role != "system" for turn in before)
+    expect_that(not late, "a system message behind other turns, where no prompt can show it")
+    return [Turn(Message(role, message.content.strip())) for message in group]
+
+
+def _assistant_turn(group: Sequence[ChatMessage], tools: Tools, asked: CallsAsked, changes: Counter[str]) -> Turn:
+    """One turn of all that an assistant says before another speaks."""
+    distinct = [m for i, m in enumerate(group) if i == 0 or not _same(m, group[i - 1])]
+    said = [_said(message, tools, changes) for message in distinct]
+    calls = [pair for one in said for pair in one.calls]
+    words = [one.words for one in said if one.words]
+    thoughts = tuple(thought for one in said for thought in one.thoughts)
+    changes[REPEATED] += len(group) - len(distinct)
+    changes[JOINED] += len(distinct) - 1
+    changes[THOUGHTS_LEFT_OUT] += len(thoughts)
+    if not calls:
+        asked.pass_turn()
+        return Turn(Message("assistant", "\n".join(words)), thoughts=thoughts)
+    changes[WORDS_LEFT_OUT] += len(words)
+    made = tuple(call for call, _ in calls)
+    asked.add_calls(made, [identity for _, identity in calls])
+    return Turn(Message("assistant", render_calls(made)), made, thoughts)
+
+
+def _same(message: ChatMessage, other: ChatMessage) -> bool:
+    return (message.content, message.tool_calls) == (other.content, other.tool_calls)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    words: str
+    calls: tuple[tuple[Call, str], ...]
+    thoughts: tuple[str, ...]
+
+
+def _said(message: ChatMessage, tools: Tools, changes: Counter[str]) -> _Said:
+    """The words, the calls with their ids, and the thoughts of one message."""
+    if message.tool_calls:
+        calls = [Call(call.function.name, call.function.arguments) for call in message.tool_calls]
+        words, thoughts = _beside_calls(message.content, calls, tools)
+        identities = [result_identity(call.id) for call in message.tool_calls]
+        return _Said(words, tuple(zip(calls, identities, strict=True)), thoughts)
+    spoken = split_thoughts(message.content)
+    expect_that(_RESULT_BLOCK.search(spoken.words) is None, "an assistant's words hold the results of tools")
+    written = read_written_calls(spoken.words, tools)
+    changes[CALLS_FROM_WORDS] += len(written)
+    return _Said("" if written else spoken.words, tuple((call, "") for call in written), spoken.thoughts)
+
+
+def _beside_calls(text: str, calls: Sequence[Call], tools: Tools) -> tuple[str, tuple[str, ...]]:
+    """The words and thoughts beside calls. Raises RowError when the words write calls of other functions."""
+    try:
+        spoken = split_thoughts(text)
+        written = read_written_calls(spoken.words, tools)
+    except RowError:
+        return text.strip(), ()  # left out in any case
+    others = bool(written) and sorted(call.name for call in written) != sorted(call.name for call in calls)
+    expect_that(not others, "writes other calls as text than it makes")
+    return "" if written else spoken.words, spoken.thoughts
+
+
+def _messages(messages: Sequence[ChatMessage], changes: Counter[str]) -> Iterator[ChatMessage]:
+    """The messages, with results that stand in a user's words as messages of their own."""
+    said: str | None = None
+    for message in messages:
+        if message.role == "user" and said is not None:
+            results, words = _results_in_words(message.content, said)
+            changes[RESULTS_FROM_WORDS] += len(results)
+            yield from (message.model_copy(update={"role": "tool", "content": text}) for text in results)
+            if results and not words:
+                continue
+            message = message.model_copy(update={"content": words})
+        said = message.content if message.role == "assistant" else said
+        yield message
+
+
+def _results_in_words(text: str, said: str) -> tuple[list[str], str]:
+    """The results that a user's message begins with, and its other words. `said` is what the assistant said last."""
+    observed = _OBSERVATION.match(text)
+    if observed and re.search(r"^[ *]*Action[ _]Input|<functioncall>", said, re.M):
+        return [text[observed.end() :]], ""
+    results: list[str] = []
+    while block := _RESULT_BLOCK.match(text):
+        results.append(block.group())
+        text = text[block.end() :]
+    return results, text.strip()
+
+
+def _results(message: ChatMessage) -> list[ToolResult]:
+    """The results that a tool's message holds: several where each stands between tags of its own."""
+    identity, name = result_identity(message.tool_call_id), result_identity(message.name)
+    blocks: list[ToolResult] = []
+    rest = message.content
+    while block := _RESULT_BLOCK.match(rest):
+        blocks.append(_tagged_result((block["text"] or block["listed"] or "").strip()))
+        rest = rest[block.end() :]
+    if not blocks or rest.strip():
+        return [ToolResult(message.content, identity, name)]
+    if len(blocks) == 1:
+        return [ToolResult(blocks[0].text, identity or blocks[0].identity, name or blocks[0].name)]
+    return blocks
+
+
+def _tagged_result(text: str) -> ToolResult:
+    """A result between tags. Some write it as an object with the function's name."""
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError):
+        return ToolResult(text)
+    if not isinstance(given, dict) or not given.keys() <= _RESULT_KEYS or not isinstance(given.get("name"), str):
+        return ToolResult(text)
+    content = given.get("content", given.get("result"))
+    if len(given.keys() & {"content", "result"}) != 1:
+        return ToolResult(text)
+    identity = next((given[key] for key in ("tool_call_id", "call_id", "id") if given.get(key) is not None), None)
+    shown = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    return ToolResult(shown, result_identity(identity), given["name"])
