@@ -20,7 +20,7 @@ from itool_pipeline.data.containers import missing_file
 from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.drawing import draw_ids, quotas, why_unfit
 from itool_pipeline.data.near_duplicates import signatures_of_conversation
-from itool_pipeline.data.rows import Quarantined, Rows
+from itool_pipeline.data.rows import PassedOver, Quarantined, Rows
 from itool_pipeline.errors import ActionableError
 from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.judges.gold_rules import GOLD_RULES
@@ -67,7 +67,7 @@ class OwnCallsBenchmark(Benchmark[Example]):
             raise OwnCallsError(f"{missing_file(path)} Correct evaluation.calls.path in the experiment.")
         rows = list(read_chat_jsonl(path))
         cases = tuple(_held_out(row) for row in rows if isinstance(row, Example))
-        quarantined = tuple(replace(row, source=SOURCE) for row in rows if isinstance(row, Quarantined))
+        quarantined = tuple(_refused(row) for row in rows if isinstance(row, Quarantined | PassedOver))
         if not cases:
             first = "".join(f" The first, {row.position}: {row.reason}." for row in quarantined[:1])
             raise OwnCallsError(
@@ -137,6 +137,13 @@ def _held_out(example: Example) -> Example:
     named = (f"{SOURCE}_{name.partition('_')[2]}" for name in (example.id, example.group))
     identity, group = named
     return replace(example, id=identity, source=SOURCE, group=group)
+
+
+def _refused(row: Quarantined | PassedOver) -> Quarantined:
+    """Why a row or turn is no case; one that is marked as not to be learnt from is no model of an answer."""
+    if isinstance(row, Quarantined):
+        return replace(row, source=SOURCE)
+    return Quarantined(SOURCE, row.position, row.reason, "")
 
 
 def _file(asked: CallsConfig) -> Path:

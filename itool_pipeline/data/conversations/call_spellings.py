@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from itool_pipeline.data.conversations.json_texts import decoded_value
-from itool_pipeline.data.conversations.known_keys import Keys, agreed_value, is_absent, require_agreement
+from itool_pipeline.data.conversations.known_keys import Keys, agreed_value, is_absent, names_one_of, require_agreement
 from itool_pipeline.data.row_models import shown_value
 from itool_pipeline.data.rows import expect_that
 
 _ARGUMENTS = ("arguments", "args", "parameters", "input", "params", "kwargs")
+_RESULTS = ("result", "output", "response", "observation")
 _NAMES = ("name", "tool_name", "toolName")
 _IDS = ("id", "call_id", "tool_call_id", "toolCallId")
 
@@ -53,7 +54,8 @@ def _function(given: Keys) -> dict[str, Any]:
     name = agreed_value(given, _NAMES, "a call")
     named = {} if name is None else {"name": name}
     for key, value in given.items():
-        unread = key not in (*_ARGUMENTS, *_NAMES) and isinstance(value, dict | list) and bool(value)
+        says = (isinstance(value, dict | list) and bool(value)) or names_one_of(key, _RESULTS)
+        unread = key not in (*_ARGUMENTS, *_NAMES) and says and not is_absent(value)
         expect_that(not unread, f"a call has `{key}`, which is not read: {shown_value(value)}")
     otherwise = f"the arguments of a call are not JSON: {shown_value(name)}"
     said = {key: decoded_value(given[key], otherwise) for key in _ARGUMENTS if key in given}

@@ -19,6 +19,7 @@ from itool_pipeline.data.conversations.known_keys import (
     require_agreement,
 )
 from itool_pipeline.data.conversations.thoughts import split_thoughts
+from itool_pipeline.data.conversations.written_calls import read_written_calls
 from itool_pipeline.data.rows import RowError, expect_that
 
 CALL = "calls"
@@ -152,10 +153,12 @@ def _calls_beside(message: Keys, in_parts: list[Any]) -> Any:
     listed, old = level_calls(message.get("tool_calls")), level_calls(message.get("function_call"), "function_call")
     spelled = {"tool_calls": listed, "function_call": old, "content": in_parts}
     spelled = {key: calls for key, calls in spelled.items() if calls}
-    for key, calls in spelled.items():
-        first = next(iter(spelled))
-        require_agreement(first, _without_ids(spelled[first]), key, _without_ids(calls), "a message")
-    return next(iter(spelled.values()), [])
+    if not spelled:
+        return []
+    (first, calls), *others = spelled.items()
+    for key, other in others:
+        require_agreement(first, _without_ids(calls), key, _without_ids(other), "a message")
+    return calls
 
 
 def _without_ids(calls: Any) -> Any:
@@ -170,7 +173,14 @@ def _calls_in_words(content: Any, changes: Counter[str]) -> Any:
         spoken = split_thoughts(content)
         changes[THOUGHTS_LEFT_OUT] += len(spoken.thoughts)
         content = spoken.words
-    calls = level_calls(content, "content")
+    try:
+        calls = level_calls(content, "content")
+    except RowError:
+        # Not one JSON document: several, or calls between tags as in an assistant's words.
+        written = read_written_calls(content, ())
+        calls = [level_call({"name": call.name, "arguments": dict(call.arguments)}) for call in written]
+        if not calls:
+            raise
     expect_that(isinstance(calls, list) and bool(calls), "a turn of calls holds none")
     return calls
 

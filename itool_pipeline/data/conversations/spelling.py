@@ -172,6 +172,8 @@ def _with_system(messages: list[Any], system: Any, changes: Counter[str]) -> lis
     first = messages[0] if messages and isinstance(messages[0], dict) else {}
     if first.get("role") not in _SYSTEM_ROLES:
         return [text, *messages]
+    if is_absent(first["content"]):
+        return [{**first, "content": text["content"]}, *messages[1:]]
     require_agreement("system", str(text["content"]).strip(), "messages", str(first["content"]).strip())
     return messages
 

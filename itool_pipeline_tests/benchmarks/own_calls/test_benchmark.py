@@ -94,6 +94,15 @@ def test_each_assistant_turn_is_a_case_and_what_cannot_be_read_is_quarantined(tm
     ]
 
 
+def test_an_answer_that_is_not_to_be_learnt_is_no_case(tmp_path: Path) -> None:
+    bad = {"messages": [user("Rome?"), {**calls(("weather", {"city": "Rome"})), "weight": 0}]}
+    rows = BENCHMARK.load_cases(experiment(evaluation=asked(write(tmp_path, [bad, ROWS[0]]))), tmp_path)
+    assert [case.id for case in rows.examples] == ["calls_2_1"]
+    assert [(row.source, row.position, row.reason) for row in rows.quarantined] == [
+        ("calls", "line 1, turn 1", "marked as not to be learnt from")
+    ]
+
+
 @pytest.mark.parametrize(
     ("case", "output", "mistake"),
     [

@@ -170,6 +170,7 @@ def test_the_same_in_other_spellings(tmp_path: Path, name: str) -> None:
         row(USER, ANSWER, system_prompt=" Be brief. "),
         row(USER, ANSWER, system=[{"type": "text", "text": "Be brief."}]),
         row(SYSTEM, USER, ANSWER, system="Be brief."),
+        row({**SYSTEM, "content": ""}, USER, ANSWER, system="Be brief."),
         row({**SYSTEM, "role": "developer"}, USER, ANSWER),
         {"messages": [{**SYSTEM, "tools": [WEATHER]}, USER, ANSWER]},
         {"messages": [{**SYSTEM, "functions": json.dumps([WEATHER])}, USER, ANSWER], "tools": None},
@@ -202,6 +203,9 @@ def test_calls_that_are_turns_and_follow_one_another_are_made_together(tmp_path:
     both = turns(("human", "q"), ("function_call", AS_TEXT), ("function_call", rome))
     first = examples(tmp_path, {"conversations": both, "tools": [WEATHER]})
     assert [one.response for one in first] == ['[get_weather(city="Oslo"), get_weather(city="Rome")]']
+    for content in (f"{AS_TEXT}\n{rome}", f"<tool_call>{AS_TEXT}</tool_call>\n<tool_call>{rome}</tool_call>"):
+        alike = examples(tmp_path, {"conversations": [both[0], *turns(("function_call", content))], "tools": [WEATHER]})
+        assert [one.response for one in alike] == [one.response for one in first]
     apart = [*both[:2], *turns(("observation", "3")), both[2]]
     later = examples(tmp_path, {"conversations": apart, "tools": [WEATHER]})
     assert [one.response for one in later] == ['[get_weather(city="Oslo")]', '[get_weather(city="Rome")]']
@@ -275,6 +279,8 @@ def test_only_the_completion_is_learnt(tmp_path: Path) -> None:
         (row(USER, calling({**FUNCTION, "arguments": "{'a': f()}"})), "the arguments of a call are not JSON"),
         (row(USER, calling({**FUNCTION, "arguments": "{'a': " * 200})), "the arguments of a call are not JSON"),
         (row(USER, *roles(("tool_call", "Let me look."))), "`content` is not JSON"),
+        (row(USER, calling({**FUNCTION, "result": "3"}), ANSWER), "a call has `result`, which is not read: '3'"),
+        (row(USER, {**ANSWER, "tool_calls": float("nan")}), "the tool calls of a message are not a list: nan"),
         (row(USER, *roles(("tool_call", "[]"))), "a turn of calls holds none"),
         (row(USER, CALL, {**RESULT, "tool_calls": CALL["tool_calls"]}), "calls are made by another than the assistant"),
         (row(USER, CALL, {**RESULT, "content": [{"type": "image_url"}]}), "a message holds something else than text"),
