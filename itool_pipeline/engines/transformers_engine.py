@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers.cache_utils import Cache
 
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import Fragment, SampleRequest, ScoreRequest
 from itool_pipeline.core.token_trie import ancestor_mask, pack_row
+from itool_pipeline.engines.attention_masks import TokenView, seeing, use_attention
 from itool_pipeline.engines.branches import Branch, draw_tokens
+from itool_pipeline.engines.logits import decoder_of, logits_of
 from itool_pipeline.engines.model import LoadedModel
 from itool_pipeline.engines.tree_attention import NAME, PrefillCache, TreeCache
 from itool_pipeline.engines.types import Sampling
@@ -28,6 +31,8 @@ _LOGIT_ROWS = 512
 class TransformersEngine:
     """Implements `engines.types.Engine`.
 
+    end_token     stands at the end of a finished fragment, whichever token ended it; None for that token itself
+    end_tokens    further tokens that end the turn
     batch_tokens  bound on prompt tokens of one forward pass
     cache_bytes   bound on the prompts' keys and values; the prompts used longest ago are dropped first
     """
@@ -38,18 +43,19 @@ class TransformersEngine:
         rule: FragmentRule,
         sampling: Sampling,
         *,
-        end_tokens: frozenset[int],
+        end_token: int | None = None,
+        end_tokens: frozenset[int] = frozenset(),
         batch_tokens: int = 8192,
         cache_bytes: int = 2 << 30,
     ) -> None:
         self._loaded = loaded
         self._model = loaded.model
-        self._model.set_attn_implementation(NAME)
-        self._decoder: Any = loaded.model.get_decoder()
-        self._head: Any = loaded.model.get_output_embeddings()
+        use_attention(self._model, NAME)
         self._tokenizer = loaded.tokenizer
         self._device = loaded.device
-        self._rule, self._sampling, self._end_tokens = rule, sampling, end_tokens
+        self._rule, self._sampling = rule, sampling
+        self._end_token = end_token
+        self._end_tokens = end_tokens if end_token is None else end_tokens | {end_token}
         self._batch_tokens, self._cache_bytes = batch_tokens, cache_bytes
         self._prefixes: OrderedDict[tuple[int, ...], torch.Tensor] = OrderedDict()
 
@@ -83,6 +89,7 @@ class TransformersEngine:
             self._loaded,
             FragmentRule(""),
             Sampling(temperature=1.0, top_k=1, max_fragment_tokens=max_new_tokens),
+            end_token=self._end_token,
             end_tokens=self._end_tokens,
             batch_tokens=len(prompts) * (max(map(len, prompts)) + max_new_tokens),
         )
@@ -142,7 +149,7 @@ class TransformersEngine:
         for start in range(0, len(places), _LOGIT_ROWS):
             part = places[start : start + _LOGIT_ROWS]
             rows, columns = (torch.tensor(axis, device=self._device) for axis in zip(*part, strict=True))
-            logits = self._head(hidden[rows, columns]).float()
+            logits = logits_of(self._model, hidden[rows, columns]).float()
             norms = logits.logsumexp(-1)
             members = [(k, i) for k in range(len(part)) for i in by_slot[start + k]]
             at = torch.tensor([k for k, _ in members], device=self._device)
@@ -153,15 +160,21 @@ class TransformersEngine:
 
     def _forward(self, cache: TreeCache, tokens: Any, positions: Any, mask: torch.Tensor) -> torch.Tensor:
         """Hidden states [B, Q, H] of query tokens [B, Q]; `mask` [B, Q, own columns so far] says what they see."""
-        prefix = cache.prefix_mask().expand(-1, mask.shape[1], -1)
-        result = self._decoder(
-            input_ids=torch.as_tensor(tokens, device=self._device),
-            position_ids=torch.as_tensor(positions, device=self._device),
-            attention_mask=torch.cat([prefix, mask], dim=-1)[:, None],
-            past_key_values=cache,
-            use_cache=True,
-        )
+        places = torch.as_tensor(positions, device=self._device)
+        hidden = self._decode(tokens, cache.view(mask, places, int(positions.max()) + 1), cache)
         cache.advance(mask.shape[1])
+        return hidden
+
+    def _decode(self, tokens: Any, view: TokenView, cache: Cache) -> torch.Tensor:
+        """Hidden states [B, Q, H] of the tokens [B, Q]; their keys and values go to `cache`."""
+        with seeing(view, self._model) as attention_mask:
+            result = decoder_of(self._model)(
+                input_ids=torch.as_tensor(tokens, device=self._device),
+                position_ids=view.positions,
+                attention_mask=attention_mask,
+                past_key_values=cache,
+                use_cache=True,
+            )
         hidden: torch.Tensor = result.last_hidden_state
         return hidden
 
@@ -204,8 +217,8 @@ class TransformersEngine:
             # The tokens drawn now become Q new columns, and each branch sees its own of them.
             seen = torch.cat([seen.gather(1, at[:, :, None].expand(-1, -1, seen.shape[2])), own], dim=-1)
             hidden = self._forward(cache, tokens, np.broadcast_to(first + step, tokens.shape).copy(), seen)
-            logits = self._head(hidden).float()
-        return [[branch.fragment() for branch in row] for row in branches]
+            logits = self._logits(hidden)
+        return [[branch.fragment(self._end_token) for branch in row] for row in branches]
 
     def _chain_logits(
         self, cache: TreeCache, chains: Sequence[tuple[int, ...]], offsets: Sequence[int], width: int
@@ -218,8 +231,11 @@ class TransformersEngine:
         causal = torch.ones(width, width, dtype=torch.bool, device=self._device).tril()
         hidden = self._forward(cache, tokens, positions, causal.expand(len(chains), -1, -1))
         last = torch.tensor([len(chain) - 1 for chain in chains], device=self._device)
-        logits: torch.Tensor = self._head(hidden[torch.arange(len(chains), device=self._device), last]).float()
-        return logits
+        return logits_of(self._model, hidden[torch.arange(len(chains), device=self._device), last]).float()
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[B, Q, V] in fp32 for hidden states [B, Q, H]."""
+        return logits_of(self._model, hidden.flatten(0, 1)).float().unflatten(0, hidden.shape[:2])
 
     def _extend(
         self, rows: Sequence[Sequence[Branch]], logits: torch.Tensor, step: int, limit: int
@@ -267,12 +283,8 @@ class TransformersEngine:
         for row, prompt in enumerate(prompts):
             tokens[row, : len(prompt) - 1] = prompt[:-1]
         cache = PrefillCache()
-        self._decoder(
-            input_ids=torch.as_tensor(tokens, device=self._device),
-            position_ids=torch.arange(width, device=self._device)[None],
-            past_key_values=cache,
-            use_cache=True,
-        )
+        positions = torch.arange(width, device=self._device).expand(len(prompts), -1)
+        self._decode(tokens, TokenView(None, positions, positions, width), cache)
         stacked = torch.stack(cache.collected)
         return {p: stacked[:, :, row, :, : len(p) - 1].clone() for row, p in enumerate(prompts)}
 

@@ -29,11 +29,13 @@ class TransformersMaker:
         """An engine on the kept model, or on one that is loaded in its place. Raises ModelError."""
         from itool_pipeline.engines.transformers_engine import TransformersEngine
 
+        loaded = self._model(settings, say)
         return TransformersEngine(
-            self._model(settings, say),
+            loaded,
             settings.rule,
             settings.sampling,
-            end_tokens=frozenset({settings.end_token}),
+            end_token=settings.end_token,
+            end_tokens=loaded.end_tokens,
             batch_tokens=settings.compute.batch_tokens,
             cache_bytes=int(settings.compute.prefix_cache_gib * 2**30),
         )
@@ -43,10 +45,12 @@ class TransformersMaker:
 
     def _model(self, settings: EngineSettings, say: Callable[[str], None]) -> LoadedModel:
         from itool_pipeline.engines.model import load_model
+        from itool_pipeline.engines.model_probe import require_exact_engine
 
         key = (settings.base, settings.adapter, settings.compute)
         if self._kept is None or self._kept[0] != key:
             self.release()  # before the next is loaded: two need not fit
+            require_exact_engine(settings.base)
             say(f"loading the model at {settings.name or settings.base}")
             self._kept = key, load_model(settings.base, settings.compute, adapter=settings.adapter, merge=True)
         return self._kept[1]

@@ -31,7 +31,8 @@ class EngineSettings:
     compute    where and in what precision
     sampling   how the search's fragments are drawn
     rule       where a fragment ends
-    end_token  the end of the assistant's turn
+    end_token  the end of the assistant's turn in the chat template; the engine also stops at those that the model's
+               own configs name, and hands on this one for all of them
     name       the checkpoint in words, for messages only
     """
 

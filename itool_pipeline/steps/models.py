@@ -5,13 +5,13 @@ Torch is imported where it is used: it takes seconds, and Dagster loads the step
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.data.base_model import base_model_path
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.factory import make_engine
+from itool_pipeline.engines.model_folder import context_length
 from itool_pipeline.engines.types import Engine, EngineSettings, Sampling
 from itool_pipeline.steps.workspace import StepError, Workspace
 
@@ -33,12 +33,16 @@ def base_dir(ws: Workspace) -> Path:
 
 def context_tokens(ws: Workspace) -> int | None:
     """Tokens that the base model can read at once, by its config.json; None when it states none."""
-    config = json.loads((base_dir(ws) / "config.json").read_text())
-    for section in (config, config.get("text_config")):
-        stated = section.get("max_position_embeddings") if isinstance(section, dict) else None
-        if isinstance(stated, int):
-            return stated
-    return None
+    return context_length(base_dir(ws))
+
+
+def require_usable(directory: Path) -> None:
+    """Raise ModelError when the model whose config is in `directory` cannot be searched with or trained exactly."""
+    from itool_pipeline.engines.model_probe import require_exact_engine
+    from itool_pipeline.training.model_probe import require_exact_training
+
+    require_exact_engine(directory)
+    require_exact_training(directory)
 
 
 def require_context(ws: Workspace, tokens: int, what: str, lower: str) -> None:

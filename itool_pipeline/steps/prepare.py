@@ -29,7 +29,7 @@ from itool_pipeline.steps.example_files import (
     training_row,
     write_training_examples,
 )
-from itool_pipeline.steps.models import chat, context_tokens
+from itool_pipeline.steps.models import chat, context_tokens, require_usable
 from itool_pipeline.steps.token_spool import TokenSpool
 from itool_pipeline.steps.workspace import Produced, StepError, Workspace
 from itool_pipeline.store.artifacts import Step
@@ -41,7 +41,11 @@ from itool_pipeline.store.tables import QUARANTINE, SPLITS
 
 def base_model(ws: Workspace) -> Produced:
     """The base model's weights and tokenizer in safetensors."""
-    return ws.produce("base_model", lambda s: prepare_base_model(ws.experiment.model, ws.paths.downloads, s.work))
+
+    def make(step: Step) -> dict[str, Any]:
+        return prepare_base_model(ws.experiment.model, ws.paths.downloads, step.work, require_usable)
+
+    return ws.produce("base_model", make)
 
 
 def examples(ws: Workspace) -> Produced:

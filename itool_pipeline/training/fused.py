@@ -16,9 +16,13 @@ from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Params4bit
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from itool_pipeline.engines.attention_masks import register_attention
+from itool_pipeline.engines.written_attention import needs_writing_out, written_attention
 
 DENSE_ATTENTION = "itool_dense"
+NATIVE_ATTENTION = "itool_native"
 _DENSE_LIMIT = 1024
 """Longest row whose attention weights are kept for the backward pass: [heads, T, T] in every layer."""
 
@@ -98,7 +102,9 @@ def dense_attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor,
-    scaling: float,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """softmax(s q kᵀ + mask) v for transformers' attention interface.
@@ -106,7 +112,11 @@ def dense_attention(
     query [B, heads, T, d]; key, value [B, kv_heads, T, d]; attention_mask additive, [1 or B, 1, T, T]. Returns
     [B, T, heads, d]. Above _DENSE_LIMIT it is PyTorch's own, which keeps no attention weights.
     """
+    if needs_writing_out(softcap, s_aux):
+        out = written_attention(query, key, value, attention_mask, scaling, softcap, s_aux)
+        return out.transpose(1, 2).contiguous(), None
     batch, heads, length, width = query.shape
+    scaling = width**-0.5 if scaling is None else scaling
     if key.shape[1] != heads:
         key = key.repeat_interleave(heads // key.shape[1], dim=1)
         value = value.repeat_interleave(heads // value.shape[1], dim=1)
@@ -115,10 +125,32 @@ def dense_attention(
         return out.transpose(1, 2).contiguous(), None
     rows = batch * heads
     mask = attention_mask.expand(batch, heads, length, length).reshape(rows, length, length)
-    q, k, v = (t.reshape(rows, length, width) for t in (query, key, value))
+    q, k, v = (t.reshape(rows, length, t.shape[-1]) for t in (query, key, value))
     weights = torch.softmax(torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scaling), dim=-1)
-    out = torch.bmm(weights, v).view(batch, heads, length, width)
+    out = torch.bmm(weights, v).view(batch, heads, length, value.shape[-1])
     return out.transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(DENSE_ATTENTION, dense_attention)
+def native_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """PyTorch's own attention, by transformers' function for it; what that does not know is written out."""
+    if needs_writing_out(softcap, s_aux):
+        out = written_attention(query, key, value, attention_mask, scaling, softcap, s_aux)
+        return out.transpose(1, 2).contiguous(), None
+    result: tuple[Tensor, None] = sdpa_attention_forward(
+        module, query, key, value, attention_mask, scaling=scaling, **options
+    )
+    return result
+
+
+register_attention(DENSE_ATTENTION, dense_attention, additive=True, always=True)
+register_attention(NATIVE_ATTENTION, native_attention, additive=True, always=False)

@@ -8,20 +8,20 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from itool_pipeline.core.token_trie import IntArray, PackedRow, ancestor_mask
-from itool_pipeline.engines.model import ModelError
-from itool_pipeline.training.fused import DENSE_ATTENTION, use_fused_lora
+from itool_pipeline.engines.attention_masks import TokenView, seeing, use_attention
+from itool_pipeline.engines.logits import decoder_of, logits_of
+from itool_pipeline.training.fused import DENSE_ATTENTION, NATIVE_ATTENTION, use_fused_lora
 
 Kernels = Literal["fused", "plain"]
 """`fused`: the LoRA layers, and on a CPU the attention, of `training.fused`; `plain`: peft's and PyTorch's own."""
 
 LogProbs = Callable[[Sequence[PackedRow], Sequence[IntArray]], Tensor]
 """A `TokenLogProbs`, or what a launcher has wrapped around it."""
-
-_PROBE = 8
 
 
 class TokenLogProbs(nn.Module):  # type: ignore[misc]
@@ -36,17 +36,25 @@ class TokenLogProbs(nn.Module):  # type: ignore[misc]
     def __init__(self, model: Any, kernels: Kernels = "fused") -> None:
         """Put `model` in evaluation mode and, with fused kernels, change how it computes; its weights stay as they are.
 
-        With plain kernels nothing of the model is replaced. Raises ModelError when the model's logits are more than
-        its output layer applied to its last hidden states.
+        With plain kernels nothing of the model is replaced.
         """
         super().__init__()
         self.model = model
         causal = causal_model(model)
         if kernels == "fused":
             use_fused_lora(model)
-            causal.set_attn_implementation(DENSE_ATTENTION if causal.device.type == "cpu" else "sdpa")
+        dense = kernels == "fused" and causal.device.type == "cpu"
+        use_attention(causal, DENSE_ATTENTION if dense else NATIVE_ATTENTION)
         model.eval()
-        _require_plain_logits(causal)
+
+    def train(self, mode: bool = True) -> TokenLogProbs:
+        """Switch the adapter's dropout on or off; the base model's own is never drawn, whatever its config says."""
+        self.training = mode
+        self.model.eval()
+        for layer in self.model.modules():
+            if isinstance(layer, LoraLayer):
+                layer.lora_dropout.train(mode)
+        return self
 
     def forward(self, rows: Sequence[PackedRow], wanted: Sequence[IntArray]) -> Tensor:
         """[K] fp32: log π(token | its ancestors) for the tokens at `wanted[i]` of `rows[i]`, row after row.
@@ -55,8 +63,8 @@ class TokenLogProbs(nn.Module):  # type: ignore[misc]
         token of one.
         """
         causal = causal_model(self.model)
-        inputs = _inputs(rows, causal)
-        width = inputs["input_ids"].shape[1]
+        hidden = _hidden_states(rows, causal)
+        width = hidden.shape[1]
         # A token is predicted at its parent's place. Places are counted through the flattened batch.
         predictors = np.concatenate(
             [i * width + row.parents[w] for i, (row, w) in enumerate(zip(rows, wanted, strict=True))]
@@ -65,8 +73,7 @@ class TokenLogProbs(nn.Module):  # type: ignore[misc]
         # Siblings have one parent. It is projected to the vocabulary once; `back` leads from each token to its place.
         # As no index is gathered twice, gradients are added up in the same order in every run.
         distinct, back = np.unique(predictors, return_inverse=True)
-        hidden = causal.base_model(**inputs).last_hidden_state.flatten(0, 1)
-        logits = causal.get_output_embeddings()(hidden[_tensor(distinct, causal)])
+        logits = logits_of(causal, hidden.flatten(0, 1)[_tensor(distinct, causal)])
         log_probs: Tensor = torch.log_softmax(logits.float(), dim=-1)
         return log_probs[_tensor(back, causal), _tensor(targets, causal)]
 
@@ -76,18 +83,8 @@ def causal_model(model: Any) -> PreTrainedModel:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def _require_plain_logits(causal: PreTrainedModel) -> None:
-    row = PackedRow(np.arange(_PROBE), np.arange(-1, _PROBE - 1), np.arange(_PROBE), ())
-    with torch.no_grad():
-        inputs = _inputs([row], causal)
-        expected = causal(**inputs).logits
-        hidden = causal.base_model(**inputs).last_hidden_state
-        if not torch.equal(causal.get_output_embeddings()(hidden), expected):
-            raise ModelError(f"{type(causal).__name__} changes its logits after the output layer: not supported")
-
-
-def _inputs(rows: Sequence[PackedRow], causal: PreTrainedModel) -> dict[str, Any]:
-    """Token ids and position ids [B, T] and the attention mask of a batch padded on the right.
+def _hidden_states(rows: Sequence[PackedRow], causal: PreTrainedModel) -> Tensor:
+    """[B, T, H]: last hidden states of the rows, padded on the right to one batch.
 
     Rows without branches need causal attention only: padding stands after every real token.
     """
@@ -97,28 +94,25 @@ def _inputs(rows: Sequence[PackedRow], causal: PreTrainedModel) -> dict[str, Any
     for i, row in enumerate(rows):
         tokens[i, : len(row)] = row.tokens
         positions[i, : len(row)] = row.positions
-    return {
-        "input_ids": _tensor(tokens, causal),
-        "position_ids": _tensor(positions, causal),
-        "attention_mask": _attention_mask(rows, width, causal),
-        "use_cache": False,
-    }
+    seen, places = _seen(rows, width), _tensor(positions, causal)
+    allowed = None if seen is None else _tensor(seen[:, None], causal)
+    with seeing(TokenView(allowed, places, places, int(positions.max()) + 1), causal) as attention_mask:
+        result = decoder_of(causal)(
+            input_ids=_tensor(tokens, causal), position_ids=places, attention_mask=attention_mask, use_cache=False
+        )
+    hidden: Tensor = result.last_hidden_state
+    return hidden
 
 
-def _attention_mask(rows: Sequence[PackedRow], width: int, causal: PreTrainedModel) -> Tensor | None:
-    """Additive [1 or B, 1, T, T] in the model's dtype; None where the attention is causal by itself."""
+def _seen(rows: Sequence[PackedRow], width: int) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+    """[B, T, T]: which tokens each token sees; None where no row has branches."""
     if all(np.array_equal(row.parents, np.arange(-1, len(row) - 1)) for row in rows):
-        if causal.config._attn_implementation != DENSE_ATTENTION:
-            return None
-        allowed = np.tri(width, dtype=np.bool_)[None]
-    else:
-        # Padding sees itself, so that no row of the softmax is empty.
-        allowed = np.broadcast_to(np.eye(width, dtype=np.bool_), (len(rows), width, width)).copy()
-        for i, row in enumerate(rows):
-            allowed[i, : len(row), : len(row)] = ancestor_mask(row.parents)
-    blocked = _tensor(~allowed[:, None], causal)
-    zeros = torch.zeros(blocked.shape, dtype=causal.dtype, device=causal.device)
-    return zeros.masked_fill_(blocked, torch.finfo(causal.dtype).min)
+        return None
+    # Padding sees itself, so that no row of the softmax is empty.
+    seen = np.broadcast_to(np.eye(width, dtype=np.bool_), (len(rows), width, width)).copy()
+    for i, row in enumerate(rows):
+        seen[i, : len(row), : len(row)] = ancestor_mask(row.parents)
+    return seen
 
 
 def _tensor(array: np.ndarray[Any, Any], causal: PreTrainedModel) -> Tensor:

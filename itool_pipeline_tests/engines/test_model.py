@@ -1,6 +1,7 @@
 """Loading models and adapters: precision, merging, 4 bits, and what is refused."""
 
 import shutil
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from itool_pipeline.config import ComputeConfig
-from itool_pipeline.engines.model import ModelError, load_model, resolve_device, resolve_dtype
+from itool_pipeline.engines.model import load_model, resolve_device, resolve_dtype
+from itool_pipeline.engines.model_folder import ModelError
 
 FP32 = ComputeConfig(device="cpu", dtype="float32")
 BF16 = ComputeConfig(device="cpu", dtype="bfloat16")
@@ -113,7 +115,7 @@ def test_nf4_is_really_four_bits(tiny_model_dir: Path, adapter: Path) -> None:
 
 def test_layers_left_wide_are_reported(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wide = load_model(tiny_model_dir, FP32).model
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: wide)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: (wide, defaultdict(list)))
     with pytest.raises(ModelError, match=r"not in 4 bits: model\.layers\.0\.self_attn\.q_proj"):
         load_model(tiny_model_dir, FP32, quantization="nf4")
 

@@ -268,3 +268,20 @@ def test_an_empty_prompt_is_refused(loaded: LoadedModel) -> None:
 def test_nothing_asked_nothing_answered(loaded: LoadedModel) -> None:
     assert engine(loaded).score([]) == []
     assert engine(loaded).sample([]) == []
+
+
+def test_whichever_token_ends_an_answer_the_templates_stands_for_it(loaded: LoadedModel) -> None:
+    """A model that ends with another of its end tokens: answers stop there, fragments end with the template's."""
+    free = TransformersEngine(loaded, RULE, Sampling(), end_token=None)
+    (answer,) = free.answer([PROMPTS[3]], 9)
+    other = next(i for i, token in enumerate(answer) if i >= 2 and token not in answer[:i])
+    ending = TransformersEngine(loaded, RULE, Sampling(), end_token=2, end_tokens=frozenset({answer[other]}))
+    assert ending.answer([PROMPTS[3]], 9) == [answer[:other]]
+    greedy = Sampling(temperature=1.0, top_k=1, max_fragment_tokens=9)
+    ends = frozenset({answer[other]})
+    ((fragment,),) = TransformersEngine(loaded, FragmentRule(""), greedy, end_token=2, end_tokens=ends).sample(
+        [SampleRequest(PROMPTS[3], (), "", 1, 0)]
+    )
+    assert fragment.finished
+    assert fragment.token_ids == (*answer[:other], 2)
+    assert len(fragment.logprobs) == len(fragment.token_ids)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from itool_pipeline.engines import model as engine_model
-from itool_pipeline.engines import transformers_engine
+from itool_pipeline.engines import model_probe, transformers_engine
 from itool_pipeline.engines.factory import release_engines
 from itool_pipeline.steps import models, training
 from itool_pipeline.steps.workspace import StepError, Workspace
@@ -22,6 +22,8 @@ from itool_pipeline_tests.steps.without_model import Template
 
 class Model:
     """In place of a loaded model."""
+
+    end_tokens: frozenset[int] = frozenset()
 
 
 class Engine:
@@ -46,6 +48,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Model()
 
     monkeypatch.setattr(engine_model, "load_model", load)
+    monkeypatch.setattr(model_probe, "require_exact_engine", lambda directory: None)
     monkeypatch.setattr(transformers_engine, "TransformersEngine", Engine)
     monkeypatch.setattr(models, "base_dir", lambda ws: Path("base"))
     monkeypatch.setattr(models, "adapter_dir", lambda ws, checkpoint: Path(checkpoint))

@@ -9,7 +9,7 @@ import pytest
 
 from itool_pipeline.config import MctsConfig, SamplingConfig
 from itool_pipeline.engines import model as engine_model
-from itool_pipeline.engines import transformers_engine
+from itool_pipeline.engines import model_probe, transformers_engine
 from itool_pipeline.steps import models, trees
 from itool_pipeline.steps.replay_buffer import replay_buffer
 from itool_pipeline.steps.workspace import Workspace
@@ -46,7 +46,11 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     class Template:
         end_token = 2
 
-    monkeypatch.setattr(engine_model, "load_model", lambda *_, **__: None)
+    class Model:
+        end_tokens: frozenset[int] = frozenset()
+
+    monkeypatch.setattr(engine_model, "load_model", lambda *_, **__: Model())
+    monkeypatch.setattr(model_probe, "require_exact_engine", lambda directory: None)
     monkeypatch.setattr(models, "chat", lambda ws: Template())
     monkeypatch.setattr(models, "base_dir", lambda ws: Path("base"))
     monkeypatch.setattr(transformers_engine, "TransformersEngine", Recorder)

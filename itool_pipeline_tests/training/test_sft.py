@@ -45,13 +45,13 @@ def test_loss_and_gradient_equal_transformers_with_prompt_labels_masked(adapted_
 
 
 def test_only_response_labels_count(adapted_model: AdaptedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the model's inputs held fast, items differ in their labels only."""
+    """With the hidden states held fast, items differ in their labels only."""
     model = adapted_model()
     policy = TokenLogProbs(model)
     item = ITEMS[0]
     row = pack_row(item.prompt, [item.response])
-    inputs = log_probs._inputs([row], log_probs.causal_model(model))
-    monkeypatch.setattr(log_probs, "_inputs", lambda *_: inputs)
+    states = log_probs._hidden_states([row], log_probs.causal_model(model))
+    monkeypatch.setattr(log_probs, "_hidden_states", lambda *_: states)
     loss = sft_loss(policy, [item]).total.item()
     for position in range(len(item.prompt)):
         prompt = tuple(t + 50 if i == position else t for i, t in enumerate(item.prompt))

@@ -1,0 +1,118 @@
+"""What a model's folder says of it, read before any weights are: which model it is, and whether it can be used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from itool_pipeline.errors import ActionableError
+
+ADAPTER_CONFIG = "adapter_config.json"
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
+_OWN_ROPE = ("longrope", "dynamic")
+"""Rotary embeddings that turn all of a text's positions differently once it is longer than what they began with."""
+
+
+class ModelError(ActionableError):
+    """A model or an adapter cannot be loaded or used. The message says which, why, and what to do."""
+
+
+def read_model_config(directory: Path) -> Any:
+    """transformers' config of the causal language model in `directory`.
+
+    Raises ModelError when there is none, or when what is there is something else: an adapter, a quantised model, one
+    with code of its own, an encoder with a decoder, one that also reads pictures.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    stated = _stated(directory)
+    _refuse_foreign(directory, stated)
+    name = model_class(stated)
+    try:
+        config = AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        if "auto_map" in stated:
+            raise ModelError(
+                f"{directory}: {name} is made by code of its own, and a model's code is never run; take a model of a "
+                "family that transformers has"
+            ) from error
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(f"{directory / 'config.json'} is no config that transformers reads: {reason}") from error
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(_not_causal(directory, name))
+    if config.get_text_config(decoder=True) is not config:
+        raise ModelError(
+            f"{directory}: {name} reads more than text (its config has a model for text in it); "
+            "take the family's model for text alone"
+        )
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(_not_causal(directory, name))
+    return config
+
+
+def _not_causal(directory: Path, name: str) -> str:
+    return (
+        f"{directory}: {name} is no causal language model (it does not go on with a text token by token); take one "
+        "that is"
+    )
+
+
+def model_class(stated: dict[str, Any]) -> str:
+    """The class that a config.json names, or the type that it states."""
+    named = stated.get("architectures")
+    return str(named[0]) if isinstance(named, list) and named else str(stated.get("model_type") or "the model")
+
+
+def context_length(directory: Path) -> int | None:
+    """Tokens that the model in `directory` can read at once, by its config.json; None when it states none.
+
+    Where the rotary embedding turns with a text's length, what it began with: beyond that, what a token is in the
+    cache would depend on how long the text has become since.
+    """
+    stated = _stated(directory)
+    for section in (stated, stated.get("text_config")):
+        if isinstance(section, dict):
+            found: list[int] = [section[key] for key in _CONTEXT_KEYS if isinstance(section.get(key), int)]
+            if found:
+                return min([found[0], *_before_turning(section)])
+    return None
+
+
+def _before_turning(section: dict[str, Any]) -> list[int]:
+    rope = section.get("rope_parameters") or section.get("rope_scaling")
+    if not isinstance(rope, dict) or (rope.get("rope_type") or rope.get("type")) not in _OWN_ROPE:
+        return []
+    places = (rope, section)
+    return [p["original_max_position_embeddings"] for p in places if p.get("original_max_position_embeddings")]
+
+
+def _stated(directory: Path) -> dict[str, Any]:
+    if not directory.is_dir():
+        raise ModelError(f"{directory}: no such model directory")
+    if (directory / ADAPTER_CONFIG).exists():
+        raise ModelError(
+            f"{directory} holds a LoRA adapter ({ADAPTER_CONFIG}), not a whole model; merge it into its base model "
+            "(peft: merge_and_unload, then save_pretrained) and name that folder"
+        )
+    try:
+        stated = json.loads((directory / "config.json").read_text())
+    except FileNotFoundError as error:
+        raise ModelError(f"{directory}: not a complete model: it has no config.json; save it again") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{directory / 'config.json'} cannot be read: {error}") from error
+    if not isinstance(stated, dict):
+        raise ModelError(f"{directory / 'config.json'} is not a JSON object")
+    return stated
+
+
+def _refuse_foreign(directory: Path, stated: dict[str, Any]) -> None:
+    for key in ("quantization_config", "compression_config"):
+        found = stated.get(key)
+        if found:
+            method = found.get("quant_method") if isinstance(found, dict) else None
+            raise ModelError(
+                f"{directory}: {model_class(stated)} is saved quantised ({key}: {method or 'of no stated kind'}), and "
+                "an adapter cannot be merged into that; take the unquantised original. For training in 4 bits set "
+                "preference.quantization to nf4"
+            )
