@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 
 from itool_pipeline.core.prompts import response_messages
 from itool_pipeline.core.types import Message
+from itool_pipeline.data.conversations.known_keys import THOUGHTS_LEFT_OUT
 from itool_pipeline.data.sources import TOO_LONG_WITH_ANSWER
 from itool_pipeline.steps import checks, prepare
 from itool_pipeline.steps.example_access import each_training_example, source_account, split_rows, training_examples
@@ -25,10 +26,8 @@ CLOCK = {"name": "clock", "description": "The time.", "parameters": {"type": "ob
 
 def row(question: str, answer: Any = "It is noon.", tools: int = 1) -> dict[str, Any]:
     named = [{**CLOCK, "name": f"clock{i}"} for i in range(tools)]
-    return {
-        "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
-        "tools": named,
-    }
+    said = {"role": "assistant", "content": answer, "reasoning": "I look at the clock."}
+    return {"messages": [{"role": "user", "content": question}, said], "tools": named}
 
 
 ROWS = [
@@ -84,6 +83,7 @@ def test_the_quarantine_and_the_account(ws: Workspace) -> None:
     made = ws.input("examples").manifest.metadata
     assert (made["train_examples"], made["quarantined"], made["tools_shown_by"]) == (4, 2, "system")
     assert made["tokenised_alone"] == 0
+    assert made["changed"]["markdown"].splitlines()[2:] == [f"| {THOUGHTS_LEFT_OUT} | 6 |"]
     assert [tuple(r.values()) for r in source_account(ws) if r["source"] == "jsonl"] == [
         ("jsonl", "left out", "the prompt is longer than the limit", 1),
         ("jsonl", "quarantined", "no messages", 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from itool_pipeline.data.row_models import shown_value
@@ -51,10 +52,11 @@ def is_absent(value: Any) -> bool:
     return value is None or value == [] or (isinstance(value, str) and not value.strip())
 
 
-def names_one_of(key: str, stems: Sequence[str]) -> bool:
+@lru_cache(maxsize=1024)
+def names_one_of(key: str, stems: tuple[str, ...]) -> bool:
     """Whether a word of the key begins so: in `inputSchema` one begins with `schema`, in `target` none with `arg`."""
     words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower())
-    return any(word.startswith(tuple(stems)) for word in words)
+    return any(word.startswith(stems) for word in words)
 
 
 def agreed_value(given: Keys, keys: Iterable[str], noun: str = "") -> Any:

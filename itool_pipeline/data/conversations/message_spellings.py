@@ -85,7 +85,8 @@ def level_message(given: Any, changes: Counter[str]) -> list[dict[str, Any]]:
     content = _content(message, role)
     kept = {"learnt": is_learnt(message), **_tools_beside(message, role)}
     if role == CALL:
-        return [{"role": "assistant", "content": "", "tool_calls": _calls_in_words(content, changes), **kept}]
+        calls = _calls_beside(message, _calls_in_words(content, changes))
+        return [{"role": "assistant", "content": "", "tool_calls": calls, **kept}]
     if role == "tool":
         return _results(message, content)
     changes[THOUGHTS_LEFT_OUT] += count_thoughts(message)

@@ -76,7 +76,7 @@ def _messages(row: Keys, changes: Counter[str]) -> list[Any]:
         counted.append((key, _level_messages(given, counter), counter))
     if not counted:
         keys = [key for key, value in row.items() if not is_absent(value)]
-        raise RowError(f"no messages: the row has {', '.join(keys) or 'nothing'}")
+        raise RowError(f"no messages: the row has {', '.join(keys)}" if keys else "no messages")
     (first, messages, counter), *others = counted
     for key, other, _ in others:
         require_agreement(first, messages, key, other)

@@ -281,6 +281,10 @@ def test_only_the_completion_is_learnt(tmp_path: Path) -> None:
         (row(USER, *roles(("tool_call", "Let me look."))), "`content` is not JSON"),
         (row(USER, calling({**FUNCTION, "result": "3"}), ANSWER), "a call has `result`, which is not read: '3'"),
         (row(USER, {**ANSWER, "tool_calls": float("nan")}), "the tool calls of a message are not a list: nan"),
+        (
+            row(USER, {"role": "tool_call", "content": AS_TEXT, "tool_calls": [{"name": "f"}]}),
+            "a message has both `tool_calls` and `content`",
+        ),
         (row(USER, *roles(("tool_call", "[]"))), "a turn of calls holds none"),
         (row(USER, CALL, {**RESULT, "tool_calls": CALL["tool_calls"]}), "calls are made by another than the assistant"),
         (row(USER, CALL, {**RESULT, "content": [{"type": "image_url"}]}), "a message holds something else than text"),
