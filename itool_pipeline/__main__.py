@@ -2,7 +2,7 @@
 
 python -m itool_pipeline run demo        one experiment from data to report, then its leaderboard
 python -m itool_pipeline run demo --set iterations=1     the same with other keys, as an experiment of its own
-python -m itool_pipeline check           validate every experiment file
+python -m itool_pipeline check           every experiment file: is it valid, and is what it needs there?
 python -m itool_pipeline sql "FROM …"    ask the database, read-only
 python -m itool_pipeline verify          read every artifact again: is it still what was written?
 python -m itool_pipeline conformance demo     our verdicts against a benchmark's own command line
@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from itool_pipeline.config import Experiment
 from itool_pipeline.errors import mistake_of_ours, words_for
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
 from itool_pipeline.steps.plan import asked_benchmarks
+from itool_pipeline.steps.preflight import obstacles
 from itool_pipeline.steps.progress import Timed
 from itool_pipeline.stopping import how_to_go_on, stop_when_asked
 from itool_pipeline.store.artifacts import ArtifactStore
@@ -49,6 +51,9 @@ ON category USING first(s) GROUP BY sequence, checkpoint ORDER BY sequence
 def run(arguments: argparse.Namespace) -> int:
     """Execute the job `itool` on one partition in this process, recorded in the Dagster instance."""
     experiment = _asked_experiment(arguments)
+    if found := obstacles(experiment, storage_paths()):
+        print(f"{experiment.name} cannot run; nothing was begun.", *found, sep="\n", file=sys.stderr)
+        return 1
     os.environ.setdefault("DAGSTER_HOME", str(_dagster_home()))
 
     import dagster as dg  # slow to import, and the other commands do without
@@ -72,9 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 1  # the log has said why
     _print_scores(name, [benchmark.name for benchmark in asked_benchmarks(experiment)])
     print(f"\n{name}: finished in {seconds:.0f} s. `make ui` shows every artifact of run {result.run_id}.", flush=True)
-    failed = [found for found in result.get_asset_check_evaluations() if not found.passed]
-    for found in failed:
-        print(found.metadata[IN_WORDS].value, file=sys.stderr)
+    failed = [checked for checked in result.get_asset_check_evaluations() if not checked.passed]
+    for checked in failed:
+        print(checked.metadata[IN_WORDS].value, file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -108,21 +113,24 @@ def _dagster_home() -> Path:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Validate every experiment file, or the one named, and print what is wrong with those that are not valid."""
+    """Print of every experiment, or of the one named, what is wrong or would stop it; 1 when anything would."""
     if arguments.set:
         if not arguments.experiment:
             raise ConfigError("check --set: name the experiment that the keys are set in")
-        variant = make_variant(arguments.experiment, arguments.set)
-        print(f"ok  {variant.experiment.name}: {variant.experiment.description}")
-        return 0
-    failed = 0
-    for name in [arguments.experiment] if arguments.experiment else experiment_names():
-        try:
-            print(f"ok  {name}: {load_experiment(name).description}")
-        except ConfigError as error:
-            failed += 1
-            print(f"bad {name}\n{error}")
-    return 1 if failed else 0
+        variant = make_variant(arguments.experiment, arguments.set).experiment
+        return _checked(lambda: variant, variant.name)
+    names = [arguments.experiment] if arguments.experiment else experiment_names()
+    return max([_checked(partial(load_experiment, name), name) for name in names], default=0)
+
+
+def _checked(load: Callable[[], Experiment], name: str) -> int:
+    try:
+        experiment = load()
+        found = obstacles(experiment, storage_paths())
+    except ConfigError as error:
+        found = [str(error)]
+    print("\n".join([f"bad {name}", *found]) if found else f"ok  {name}: {experiment.description}", flush=True)
+    return 1 if found else 0
 
 
 def sql(arguments: argparse.Namespace) -> int:
@@ -180,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     runner.add_argument("--force", action="store_true", help="make everything again even where it is there")
     runner.add_argument("--as", dest="name", help="the name of the experiment that --set makes")
     runner.set_defaults(command=run)
-    checker = commands.add_parser("check", help="validate every experiment file, or one; nothing is run or written")
+    checker = commands.add_parser("check", help="whether every experiment, or one, can run; nothing is run or written")
     checker.add_argument("experiment", nargs="?")
     checker.set_defaults(command=check)
     for changed in (runner, checker):

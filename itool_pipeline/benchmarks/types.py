@@ -173,6 +173,9 @@ class Benchmark(ABC, Generic[CaseT]):
         """sha256 of the local files that the cases are read from; empty when there are none."""
         return ""
 
+    def require_local_files(self, experiment: Experiment) -> None:
+        """Raise an ActionableError when a local file that the cases are read from is not there. Reads nothing else."""
+
     @abstractmethod
     def load_cases(self, experiment: Experiment, downloads: Path) -> Rows:
         """Every case that has one prompt, and what is quarantined. `downloads` holds what was fetched before.

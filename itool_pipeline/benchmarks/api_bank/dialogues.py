@@ -80,12 +80,11 @@ def load_api_bank(directory: Path) -> Rows:
     file, line and reason. Raises FetchError when a file or folder is missing, UnreadableFile when the descriptions are
     no list.
     """
+    require_local_copy(directory)
     known, quarantined = _descriptions(directory / DESCRIPTIONS)
     dialogues: list[Dialogue] = []
     for level, subfolder in FOLDERS.items():
         folder = directory / DIALOGUES / subfolder
-        if not folder.is_dir():
-            raise FetchError(f"There is no folder {folder}. Correct evaluation.api_bank.path.")
         for file in sorted(folder.glob("*.jsonl")):
             try:
                 dialogues.append(_read_dialogue(file, level, known))
@@ -96,6 +95,19 @@ def load_api_bank(directory: Path) -> Rows:
                 )
     cases = cases_of(dialogues, known)
     return Rows(cases.examples, (*quarantined, *cases.quarantined))
+
+
+def require_local_copy(directory: Path) -> None:
+    """Raise FetchError unless the descriptions and the dialogues of both levels are there."""
+    wanted = (
+        f"Correct evaluation.api_bank.path, which holds {DESCRIPTIONS} and {DIALOGUES}, or remove it to ask the hub."
+    )
+    if not (directory / DESCRIPTIONS).is_file():
+        raise FetchError(f"There is no file {directory / DESCRIPTIONS}. {wanted}")
+    for subfolder in FOLDERS.values():
+        folder = directory / DIALOGUES / subfolder
+        if not any(folder.glob("*.jsonl")):
+            raise FetchError(f"There is no folder {folder} with dialogues, *.jsonl. {wanted}")
 
 
 def source_files(directory: Path) -> list[Path]:
@@ -146,8 +158,6 @@ def check_description(row: Any) -> Description:
 
 
 def _descriptions(file: Path) -> tuple[dict[str, Description], list[Quarantined]]:
-    if not file.is_file():
-        raise FetchError(f"There is no file {file}. Correct evaluation.api_bank.path, or remove it to ask the hub.")
     known: dict[str, Description] = {}
     quarantined: list[Quarantined] = []
     for index, row in enumerate(json_array(file)):

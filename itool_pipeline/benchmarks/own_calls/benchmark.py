@@ -60,11 +60,15 @@ class OwnCallsBenchmark(Benchmark[Example]):
         path = None if asked is None else _file(asked)
         return file_sha256(path) if path is not None and path.is_file() else ""
 
-    def load_cases(self, experiment: Experiment, downloads: Path) -> Rows:
-        """Raises OwnCallsError when the file is missing or without a case."""
+    def require_local_files(self, experiment: Experiment) -> None:
         path = _file(self.asked_section(experiment, CallsConfig))
         if not path.is_file():
             raise OwnCallsError(f"{missing_file(path)} Correct evaluation.calls.path in the experiment.")
+
+    def load_cases(self, experiment: Experiment, downloads: Path) -> Rows:
+        """Raises OwnCallsError when the file is missing or without a case."""
+        self.require_local_files(experiment)
+        path = _file(self.asked_section(experiment, CallsConfig))
         rows = list(read_chat_jsonl(path))
         cases = tuple(_held_out(row) for row in rows if isinstance(row, Example))
         quarantined = tuple(_refused(row) for row in rows if isinstance(row, Quarantined | PassedOver))

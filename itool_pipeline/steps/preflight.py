@@ -1,0 +1,75 @@
+"""What would stop an experiment, as far as it can be seen in seconds: nothing is downloaded, made or written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from itool_pipeline.config import Experiment, HubModel
+from itool_pipeline.config.data import BfclHalfData
+from itool_pipeline.data.base_model import local_model
+from itool_pipeline.data.containers import file_rows
+from itool_pipeline.data.model_folder import require_whole_model
+from itool_pipeline.data.sources import local_file
+from itool_pipeline.engines.chat import Chat
+from itool_pipeline.errors import words_for
+from itool_pipeline.files.storage_errors import StorageError
+from itool_pipeline.steps.plan import asked_benchmarks
+from itool_pipeline.store.paths import StoragePaths
+
+
+def obstacles(experiment: Experiment, paths: StoragePaths) -> list[str]:
+    """Each in words, with what to do; empty when nothing is known to be in the way."""
+    asked = [lambda b=benchmark: b.require_local_files(experiment) for benchmark in asked_benchmarks(experiment)]
+    looks: list[Callable[[], None]] = [
+        lambda: _look_at_data(experiment),
+        lambda: _look_at_model(experiment),
+        lambda: _look_at_device(experiment),
+        *asked,
+        lambda: _look_at_storage(paths.root),
+    ]
+    return [words for words in map(_words_of, looks) if words]
+
+
+def _words_of(look: Callable[[], None]) -> str:
+    try:
+        look()
+    except Exception as error:
+        words = words_for(error)
+        if words is None:
+            raise
+        return words
+    return ""
+
+
+def _look_at_data(experiment: Experiment) -> None:
+    """A local file is there, is of a kind that is read, and has a row."""
+    if not isinstance(experiment.data, BfclHalfData) and experiment.data.path is not None:
+        next(file_rows(local_file(experiment.data)))
+
+
+def _look_at_model(experiment: Experiment) -> None:
+    """A local model is whole, and its chat template can say what prompts need."""
+    directory = local_model(experiment.model) if isinstance(experiment.model, HubModel) else None
+    if directory is not None:
+        require_whole_model(directory)
+        from itool_pipeline.engines.model import load_tokenizer  # loads torch
+
+        Chat(load_tokenizer(directory), experiment.prompt.tools)
+
+
+def _look_at_device(experiment: Experiment) -> None:
+    if experiment.compute.device == "cuda":
+        from itool_pipeline.engines.model import resolve_device
+
+        resolve_device(experiment.compute)
+
+
+def _look_at_storage(root: Path) -> None:
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise StorageError(
+            f"Nothing can be written to {root}: {existing} is {'not writable' if existing.is_dir() else 'a file'}. "
+            "Point ITOOL_STORAGE at a folder that can be written to."
+        )
