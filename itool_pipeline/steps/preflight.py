@@ -15,6 +15,7 @@ from itool_pipeline.data.sources import local_file
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.errors import words_for
 from itool_pipeline.files.storage_errors import StorageError
+from itool_pipeline.steps.models import require_usable
 from itool_pipeline.steps.plan import asked_benchmarks
 from itool_pipeline.store.paths import StoragePaths
 
@@ -50,10 +51,11 @@ def _look_at_data(experiment: Experiment) -> None:
 
 
 def _look_at_model(experiment: Experiment) -> None:
-    """A local model is whole, and its chat template can say what prompts need."""
+    """A local model is whole and of a kind that is computed exactly, and its chat template says what prompts need."""
     directory = local_model(experiment.model) if isinstance(experiment.model, HubModel) else None
     if directory is not None:
         require_whole_model(directory)
+        require_usable(directory)
         from itool_pipeline.engines.model import load_tokenizer  # loads torch
 
         Chat(load_tokenizer(directory), experiment.prompt.tools)

@@ -20,7 +20,7 @@ import duckdb
 from itool_pipeline.files.json_text import to_json
 from itool_pipeline.files.locks import Say
 from itool_pipeline.files.storage_errors import StorageError, explaining_full_disk
-from itool_pipeline.store.holder import locked_message, why_locked
+from itool_pipeline.store.holder import locked_message, unreadable_message, why_locked
 from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.rows import Rows, replace_rows
 from itool_pipeline.store.schema import State, create, move_aside, state_of, write_views
@@ -157,10 +157,10 @@ class Database:
         while True:
             try:
                 return duckdb.connect(str(self.path), read_only=read_only, config={"memory_limit": MEMORY_LIMIT})
-            except duckdb.IOException as error:
+            except duckdb.Error as error:
                 holder = why_locked(error)
                 if holder is None:
-                    raise
+                    raise StorageError(unreadable_message(self.path, error)) from error
                 waited = time.monotonic() - start
                 if waited >= self.wait_seconds:
                     raise DatabaseLocked(locked_message(self.path, holder, waited)) from error

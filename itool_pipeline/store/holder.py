@@ -1,4 +1,4 @@
-"""Who has the DuckDB file open, out of DuckDB's own message."""
+"""Why the DuckDB file cannot be opened, out of DuckDB's own message."""
 
 from __future__ import annotations
 
@@ -22,4 +22,12 @@ def locked_message(path: Path, holder: str, waited: float) -> str:
         "Close it there (in a DuckDB shell: .quit; in a notebook: connection.close()), or end that process, then run "
         "again: finished artifacts are reused. To read beside a running pipeline, use "
         '`python -m itool_pipeline sql "…"`, which lets go after each query.'
+    )
+
+
+def unreadable_message(path: Path, error: Exception) -> str:
+    """What to do about a file that DuckDB does not open and that nobody holds."""
+    return (
+        f"{path} cannot be opened: {str(error).strip().splitlines()[0]} Let the user of this process read and write "
+        "it; if it is damaged, move it away and run again: a new one is filled from the artifacts, which are reused."
     )
