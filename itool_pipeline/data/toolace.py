@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -15,9 +16,10 @@ from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered_example
 from itool_pipeline.data.containers import FileRow, file_rows
 from itool_pipeline.data.conversations.thoughts import split_thoughts
+from itool_pipeline.data.conversations.tool_spellings import level_tool
 from itool_pipeline.data.conversations.written_calls import read_written_calls
 from itool_pipeline.data.row_models import RowModel, read_row, shown_value
-from itool_pipeline.data.rows import Quarantined, Row, RowError, expect_that, row_excerpt
+from itool_pipeline.data.rows import Changed, Quarantined, Row, RowError, expect_that, row_excerpt
 from itool_pipeline.data.tools import Tools, read_tools
 
 SOURCE = "toolace"
@@ -41,9 +43,12 @@ def _without_instructions(text: str) -> str:
 
 
 class SystemText(NamedTuple):
-    """The tools, and a system message with what the text says beside them and the instructions, if anything."""
+    """The tools, what of them was changed, and a system message with what the text says beside them and the
+    instructions, if anything.
+    """
 
     tools: Tools
+    changes: Counter[str]
     rest: tuple[Message, ...]
 
 
@@ -60,7 +65,18 @@ def _split_system(system: Any) -> SystemText:
     rest = _without_instructions(f"{system[: found.start()]}\n{system[end:].lstrip(' .。')}")
     lines = [line.strip() for line in rest.splitlines() if line.strip(" .。")]
     text = "\n".join(re.sub(r"\.\.$", ".", line) for line in lines)
-    return SystemText(read_tools(given), (Message("system", text),) if text else ())
+    changes: Counter[str] = Counter()
+    if isinstance(given, list):
+        given = [_bare_tool(tool, changes) for tool in given]
+    return SystemText(read_tools(given), changes, (Message("system", text),) if text else ())
+
+
+def _bare_tool(tool: Any, changes: Counter[str]) -> Any:
+    """The tool as it stands, as prompts show it so; one in OpenAI's layout, or with its schema elsewhere, levelled."""
+    if not isinstance(tool, dict):
+        return tool
+    elsewhere = isinstance(tool.get("required"), list) and "required" not in (tool.get("parameters") or {})
+    return level_tool(tool, changes) if "function" in tool or elsewhere else tool
 
 
 class ToolaceTurn(RowModel):
@@ -91,12 +107,13 @@ def read_toolace(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
 def _read_row(given: FileRow) -> Iterator[Row]:
     try:
         row = read_row(ToolaceRow, given.json_object())
-        tools, context = row.system_text
+        tools, changes, context = row.system_text
         turns = tuple(Message(turn.speaker, _shown(turn, tools)) for turn in row.conversation)
         expect_that(any(turn.role == "assistant" for turn in turns), "no assistant turn")
     except RowError as error:
         yield Quarantined(SOURCE, given.position, str(error), row_excerpt(_telling(given.given)))
         return
+    yield from (Changed(what, times) for what, times in changes.items())
     for position, turn in enumerate(turns):
         if turn.role == "assistant":
             conversation = f"{SOURCE}_{given.index}"

@@ -73,6 +73,29 @@ def test_one_example_for_each_assistant_turn(tmp_path: Path) -> None:
     assert list(first.tools) == TOOLS
 
 
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {"type": "function", "function": {"name": "f", "description": "d", "parameters": SCHEMA}},
+        {
+            "name": "f",
+            "description": "d",
+            "parameters": {k: v for k, v in SCHEMA.items() if k != "required"},
+            "required": ["city"],
+        },
+    ],
+)
+def test_tools_in_other_layouts(tmp_path: Path, tool: Any) -> None:
+    turns = [{"from": "user", "value": "q"}, {"from": "assistant", "value": "[f('Rome')]"}]
+    row = {"system": SYSTEM.format(note="", tools=json.dumps([tool])), "conversations": turns}
+    (example,) = load(write_rows(tmp_path, [row])).examples
+    assert example.tools == ({"name": "f", "description": "d", "parameters": SCHEMA},)
+    assert example.response == '[f(city="Rome")]'
+
+
 def test_what_the_system_text_adds_is_kept(tmp_path: Path) -> None:
     path = write(tmp_path, ["u: q", "a: no"], note="Today is 2024-12-02, Monday..")
     assert load(path).examples[0].messages == (
