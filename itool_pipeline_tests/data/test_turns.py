@@ -70,6 +70,7 @@ PLAIN = (QUESTION, OSLO, result("3", "c1"), says("3 degrees."))
         (QUESTION, {**OSLO, "reasoning_content": "hm"}, result("3", "c1"), says("3 degrees.", thinking="3!")),
         (QUESTION, {**OSLO, "content": "<think>hm</think>One moment."}, result("3", "c1"), says("3 degrees.")),
         (QUESTION, says(f"<think>hm</think>\n<tool_call>{CALL}</tool_call>"), result("3"), says("3 degrees.")),
+        (QUESTION, says(f"{CALL}<|im_end|>"), result("3"), says("3 degrees. <|endoftext|>\n</s>")),
         (QUESTION, OSLO, result("<tool_response>\n3\n</tool_response>"), says("3 degrees.")),
         (QUESTION, OSLO, {"role": "user", "content": "<tool_response>3</tool_response>"}, says("3 degrees.")),
         (
@@ -173,6 +174,17 @@ def test_what_is_not_to_be_learnt_is_not_joined_to_what_is(tmp_path: Path) -> No
     rows = read(tmp_path, QUESTION, says("WRONG", weight=0), says("Right", weight=1))
     assert [row.response for row in rows if isinstance(row, Example)] == ["Right"]
     assert sum(isinstance(row, PassedOver) for row in rows) == 1
+
+
+@pytest.mark.parametrize(("words", "made", "learnt"), [(0, 1, [GOLD, "fine"]), (1, 0, ["fine"])])
+def test_words_before_a_call_are_no_answer_whatever_their_weight(
+    tmp_path: Path, words: int, made: int, learnt: list[str]
+) -> None:
+    rows = read(
+        tmp_path, QUESTION, says("Let me", weight=words), {**OSLO, "weight": made}, result("3", "c1"), says("fine")
+    )
+    assert [row.response for row in rows if isinstance(row, Example)] == learnt
+    assert sum(isinstance(row, PassedOver) for row in rows) == 2 - len(learnt)
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:

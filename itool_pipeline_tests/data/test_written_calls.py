@@ -130,6 +130,26 @@ def test_values_are_what_the_form_says(text: str, arguments: dict[str, Any]) -> 
     assert read_written_calls(text, TOOLS) == (Call("get_weather", arguments),)
 
 
+@pytest.mark.parametrize(
+    "name", ["Get Today's Prices", "Query (H3 Geo)", "Statistics: Goals", "/forex/signal", "a.b-c", "f", "functions.f"]
+)
+def test_a_name_may_hold_what_it_likes(name: str) -> None:
+    tools = [{"name": name, "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}, {"name": "g"}]
+    for text in (
+        f"<function={name}><parameter=a>1</parameter></function>",
+        f'<invoke name="{name}"><parameter name="a">1</parameter></invoke>',
+        f"<tool_call>{name}\n<arg_key>a</arg_key><arg_value>1</arg_value></tool_call>",
+        f'[TOOL_CALLS]{name}[ARGS]{{"a": 1}}',
+        f'<|tool_call_begin|>functions.{name}:0<|tool_call_argument_begin|>{{"a": 1}}<|tool_call_end|>',
+        f'<｜tool▁call▁begin｜>function<｜tool▁sep｜>{name}\n```json\n{{"a": 1}}\n```<｜tool▁call▁end｜>',
+        f"<tool_call>{json.dumps({'name': name, 'arguments': {'a': 1}})}</tool_call>",
+        f"[{name}(a=1)]",
+        f"So:\n[{name}(a=1)]",
+    ):
+        assert read_written_calls(text, tools) == (Call(name, {"a": 1}),), text
+    assert read_written_calls(f"<tool_call>{name}\n</tool_call>", tools) == (Call(name, {}),)
+
+
 @pytest.mark.parametrize("text", ['{"name": "sundial", "arguments": {}}', f"<tool_call>{CALL}</tool_call>"])
 def test_a_call_of_no_tool_is_a_call(text: str) -> None:
     """So that the reason says which tool is not there."""

@@ -49,14 +49,15 @@ _CLOSING_TAG = re.compile(
     re.I,
 )
 _GLAIVE = re.compile(r"""\{\s*"name"\s*:\s*"([^"]*)"\s*,\s*"arguments"\s*:\s*'(.*)'\s*\}""", re.S)
+_BEFORE_NAME = re.compile(r"(?:function\s*<｜tool▁sep｜>|call:)?\s*")
+_ANY_NAME = re.compile(r"[^\n{}\[\]<>\"'():]+")
 _NAMED_JSON = re.compile(
-    r"(?:function\s*<｜tool▁sep｜>|call:)?\s*(?P<name>[^\n{}\[\]<>\"'():]+?)(?::\d+)?\s*"
-    r"(?:<[|｜][^<>]*(?:sep|argument_begin)[|｜]>|(?:\[CALL_ID\]\w*)?\[ARGS\])?\s*"
+    r"(?::\d+)?\s*(?:<[|｜][^<>]*(?:sep|argument_begin)[|｜]>|(?:\[CALL_ID\]\w*)?\[ARGS\])?\s*"
     r"(?:```(?:json)?\s*)?(?P<arguments>\{.*\})\s*(?:```)?",
     re.S,
 )
 _CALL_ELEMENT = re.compile(
-    rf"""<{_PREFIX}(?:invoke\s+name|function(?:\s+name)?)\s*=\s*["']?(?P<name>[^"'<>\n]+)["']?\s*>"""
+    rf"""<{_PREFIX}(?:invoke\s+name|function(?:\s+name)?)\s*=\s*(?P<quote>["']?)(?P<name>[^<>\n]+?)(?P=quote)\s*>"""
     rf"(?P<body>.*?)(?:</{_PREFIX}(?:invoke|function)>|\Z)",
     re.S,
 )
@@ -132,10 +133,25 @@ def _calls_in(body: str, tools: Sequence[Tool]) -> tuple[Call, ...] | None:
     literal = spelled_value(body)
     if isinstance(literal, dict | list):
         return calls_of_value(literal)
-    named = _NAMED_JSON.fullmatch(body)
+    names = [str(tool["name"]) for tool in tools]
+    named = _named_call(body, names)
     if named:
-        return (Call(named["name"].strip(), read_arguments(named["arguments"])),)
-    return _calls_in_elements(body, tools) or listed_calls(body, [str(tool["name"]) for tool in tools])
+        return (named,)
+    return _calls_in_elements(body, tools) or listed_calls(body, names)
+
+
+def _named_call(body: str, names: Sequence[str]) -> Call | None:
+    """The call of a name with the JSON of its arguments behind it; of a tool's name alone, a call without arguments."""
+    before = _BEFORE_NAME.match(body)
+    start = before.end() if before else 0
+    written = [written for name in names for written in (name, f"functions.{name}")]
+    own = max((name for name in written if body.startswith(name, start)), key=len, default="")
+    other = _ANY_NAME.match(body, start)
+    for name in (own, other[0] if other else ""):
+        found = _NAMED_JSON.fullmatch(body, start + len(name))
+        if name and found:
+            return Call(name.strip(), read_arguments(found["arguments"]))
+    return Call(own, {}) if own and own == body[start:] else None
 
 
 def _single_quoted(text: str) -> dict[str, object]:

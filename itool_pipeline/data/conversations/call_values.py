@@ -136,8 +136,7 @@ def typed_call(name: str, given: Mapping[str, str], tools: Sequence[Tool]) -> Ca
 
 def known_name(name: str, names: Collection[str]) -> str:
     """The tool's name. Some write it as `functions.name`."""
-    bare = name.removeprefix("functions.")
-    return bare if name not in names and bare in names else name
+    return next((one for one in (name, name.removeprefix("functions."), f"functions.{name}") if one in names), name)
 
 
 def bound_calls(calls: Sequence[Call], tools: Sequence[Tool]) -> tuple[Call, ...]:

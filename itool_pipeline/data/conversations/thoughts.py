@@ -73,25 +73,27 @@ def _without_channels(text: str, thoughts: list[str]) -> str:
 
 def _without_leading(text: str, thoughts: list[str]) -> str:
     """The text without the thoughts that it begins with."""
-    bare = text.lstrip()
-    while opening := _OPEN.match(bare):
-        closing = _CLOSE.search(bare, opening.end())
-        if closing is None:
-            raise _unclosed(bare)
-        thoughts.append(bare[opening.end() : closing.start()])
-        bare = bare[closing.end() :].lstrip()
-    first = _OPEN.search(bare)
-    closing = _CLOSE.search(bare)
-    if closing and not (first and first.start() < closing.start()) and _ends_line(bare, closing):
-        thoughts.append(bare[: closing.start()])
-        return _without_leading(bare[closing.end() :], thoughts)
-    return bare
+    position = 0
+    while True:
+        start = len(text) - len(text[position:].lstrip())
+        opening = _OPEN.match(text, start)
+        closing = _CLOSE.search(text, opening.end() if opening else start)
+        if opening and closing is None:
+            raise _unclosed(text[start:])
+        if closing is None or not (opening or _ends_prompt(text, start, closing)):
+            return text[start:]
+        thoughts.append(text[opening.end() if opening else start : closing.start()])
+        position = closing.end()
 
 
-def _ends_line(text: str, found: re.Match[str]) -> bool:
-    """Whether the tag begins or ends a line: one amid a line, or in the text of an argument, is a word."""
-    before, after = text[: found.start()][-1:], text[found.end() :][:1]
-    return not _is_code(text, found) and (before in ("", "\n") or after in ("", "\n"))
+def _ends_prompt(text: str, start: int, closing: re.Match[str]) -> bool:
+    """Whether the tag ends thoughts that were begun in the prompt: alone, and at the beginning or end of a line.
+
+    One amid a line, or in the text of an argument, is a word.
+    """
+    before, after = text[closing.start() - 1 : closing.start()], text[closing.end() : closing.end() + 1]
+    alone = _OPEN.search(text, start, closing.start()) is None and not _is_code(text, closing)
+    return alone and (before in ("", "\n") or after in ("", "\n"))
 
 
 def _without_blocks(text: str, thoughts: list[str]) -> str:
@@ -115,8 +117,8 @@ def _without_blocks(text: str, thoughts: list[str]) -> str:
 
 
 def _is_code(text: str, found: re.Match[str]) -> bool:
-    before, after = text[: found.start()], text[found.end() :][:1]
-    return before.count("```") % 2 == 1 or before[-1:] in tuple(_QUOTES) or after in tuple(_QUOTES)
+    before, after = text[found.start() - 1 : found.start()], text[found.end() : found.end() + 1]
+    return text.count("```", 0, found.start()) % 2 == 1 or before in tuple(_QUOTES) or after in tuple(_QUOTES)
 
 
 def _unclosed(text: str) -> RowError:

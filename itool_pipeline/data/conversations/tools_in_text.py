@@ -21,9 +21,9 @@ _EMPTY_TAGS = re.compile(
 _INSTRUCTIONS = (
     # An example of a call, and the schema of one, as the prompts of Hermes and of Qwen have them.
     re.compile(r"<tool_call>\s*\{[^{}]*<[^<>]*>[^{}]*\}\s*</tool_call>"),
-    re.compile(r"[^.:\n]*pydantic model json schema[^:\n]*:\s*\{.*?\}[ \t]*(?=\n|For each|\Z)", re.S),
-    re.compile(r"[^.:\n]*<tool_call>[^.:\n]*[.:]?"),
-    re.compile(r"[^.:\n]*within <tools>\s*</tools>[^.:\n]*[.:]?"),
+    re.compile(r"(?<![^.:\n])[^.:\n]*pydantic model json schema[^:\n]*:\s*\{.*?\}[ \t]*(?=\n|For each|\Z)", re.S),
+    re.compile(r"(?<![^.:\n])[^.:\n]*<tool_call>[^.:\n]*[.:]?"),
+    re.compile(r"(?<![^.:\n])[^.:\n]*within <tools>\s*</tools>[^.:\n]*[.:]?"),
     re.compile(r"^#+ Tools[ \t]*$", re.M),
 )
 _DECODER = json.JSONDecoder()
@@ -81,7 +81,7 @@ def tools_in_text(text: str) -> ListedTools:
         return ListedTools([], text)
     for instruction in (*_INSTRUCTIONS, _EMPTY_TAGS):
         rest = instruction.sub("", rest)
-    return ListedTools(tools, re.sub(r"\s*\n\s*\n\s*", "\n\n", rest).strip())
+    return ListedTools(tools, re.sub(r"\n\s*\n", "\n\n", rest).strip())
 
 
 def _lists(text: str) -> list[tuple[int, int, list[Any]]]:

@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from itool_pipeline.calls.rendering import render_calls
@@ -24,12 +24,18 @@ CALLS_FROM_WORDS = "calls read out of an assistant's words"
 WORDS_LEFT_OUT = "words beside calls left out"
 REPEATED = "messages left out that repeat the one before"
 JOINED = "messages joined to the one before by the same speaker"
+ENDS_LEFT_OUT = "end tokens left out behind an assistant's words"
 RESULTS_FROM_WORDS = "results read out of a user's words"
 
 _RESULT_BLOCK = re.compile(
-    r"\s*(?:<(?P<tag>tool_(?:response|result|output)s?|function_(?:response|result|output)s?)>(?P<text>.*?)</(?P=tag)>"
+    r"(?:<(?P<tag>tool_(?:response|result|output)s?|function_(?:response|result|output)s?)>(?P<text>.*?)</(?P=tag)>"
     r"|\[TOOL_RESULTS\](?P<listed>.*?)\[/TOOL_RESULTS\])",
     re.S,
+)
+_RESULT_ENDS = re.compile(r"</(?:tool|function)_(?:response|result|output)s?>|\[/TOOL_RESULTS\]")
+_END_TOKENS = (
+    *("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<|return|>"),
+    *("</s>", "<eos>", "<end_of_turn>", "<｜end▁of▁sentence｜>"),
 )
 _RESULT_KEYS = frozenset({"name", "content", "result", "tool_call_id", "id", "call_id"})
 _OBSERVATION = re.compile(r"\s*(?:Observation|FUNCTION RESPONSE)\s*:\s*", re.I)
@@ -75,10 +81,9 @@ def read_turns(messages: Sequence[ChatMessage], tools: Tools) -> ReadTurns:
     read = ReadTurns()
     asked = CallsAsked()
     try:
-        for (role, learnt), group in groupby(_messages(messages, read.changes), key=_speaker):
+        for role, group in groupby(_messages(messages, read.changes), key=lambda message: message.role):
             if role == "assistant":
-                turn = _assistant_turn(list(group), tools, asked, read.changes)
-                read.turns.append(replace(turn, learnt=learnt))
+                read.turns += _assistant_turns(list(group), tools, asked, read.changes)
             elif role == "tool":
                 results = [result for message in group for result in _results(message)]
                 read.turns.append(Turn(Message("tool", asked.show_results(results))))
@@ -90,11 +95,6 @@ def read_turns(messages: Sequence[ChatMessage], tools: Tools) -> ReadTurns:
     return read
 
 
-def _speaker(message: ChatMessage) -> tuple[str, bool]:
-    """Messages that are alike in this and follow one another belong together."""
-    return message.role, message.learnt or message.role != "assistant"
-
-
 def _plain_turns(role: str, group: Iterator[ChatMessage], before: Sequence[Turn]) -> list[Turn]:
     role = "system" if role == "developer" else role
     late = role == "system" and any(turn.message.role != "system" for turn in before)
@@ -102,23 +102,25 @@ def _plain_turns(role: str, group: Iterator[ChatMessage], before: Sequence[Turn]
     return [Turn(Message(role, message.content.strip())) for message in group]
 
 
-def _assistant_turn(group: Sequence[ChatMessage], tools: Tools, asked: CallsAsked, changes: Counter[str]) -> Turn:
-    """One turn of all that an assistant says before another speaks."""
+def _assistant_turns(
+    group: Sequence[ChatMessage], tools: Tools, asked: CallsAsked, changes: Counter[str]
+) -> list[Turn]:
+    """What an assistant says before another speaks: one turn, or several where some words are not to be learnt."""
     distinct = [m for i, m in enumerate(group) if i == 0 or not _same(m, group[i - 1])]
     said = [_said(message, tools, changes) for message in distinct]
-    calls = [pair for one in said for pair in one.calls]
-    words = [one.words for one in said if one.words]
-    thoughts = tuple(thought for one in said for thought in one.thoughts)
+    called = [one for one in said if one.calls]
+    turns = (
+        [_call_turn(said, called)] if called else [_word_turn(list(r)) for _, r in groupby(said, lambda s: s.learnt)]
+    )
     changes[REPEATED] += len(group) - len(distinct)
-    changes[JOINED] += len(distinct) - 1
-    changes[THOUGHTS_LEFT_OUT] += len(thoughts)
-    if not calls:
+    changes[JOINED] += len(distinct) - len(turns)
+    changes[THOUGHTS_LEFT_OUT] += sum(len(turn.thoughts) for turn in turns)
+    changes[WORDS_LEFT_OUT] += sum(bool(one.words) for one in said) if called else 0
+    if called:
+        asked.add_calls(turns[0].calls, [identity for one in called for _, identity in one.calls])
+    else:
         asked.pass_turn()
-        return Turn(Message("assistant", "\n".join(words)), thoughts=thoughts)
-    changes[WORDS_LEFT_OUT] += len(words)
-    made = tuple(call for call, _ in calls)
-    asked.add_calls(made, [identity for _, identity in calls])
-    return Turn(Message("assistant", render_calls(made)), made, thoughts)
+    return turns
 
 
 def _same(message: ChatMessage, other: ChatMessage) -> bool:
@@ -130,6 +132,21 @@ class _Said:
     words: str
     calls: tuple[tuple[Call, str], ...]
     thoughts: tuple[str, ...]
+    learnt: bool
+
+
+def _call_turn(said: Sequence[_Said], called: Sequence[_Said]) -> Turn:
+    calls = tuple(call for one in called for call, _ in one.calls)
+    return Turn(Message("assistant", render_calls(calls)), calls, _thoughts(said), all(one.learnt for one in called))
+
+
+def _word_turn(said: Sequence[_Said]) -> Turn:
+    words = "\n".join(one.words for one in said if one.words)
+    return Turn(Message("assistant", words), (), _thoughts(said), said[0].learnt)
+
+
+def _thoughts(said: Sequence[_Said]) -> tuple[str, ...]:
+    return tuple(thought for one in said for thought in one.thoughts)
 
 
 def _said(message: ChatMessage, tools: Tools, changes: Counter[str]) -> _Said:
@@ -138,12 +155,22 @@ def _said(message: ChatMessage, tools: Tools, changes: Counter[str]) -> _Said:
         calls = [Call(call.function.name, call.function.arguments) for call in message.tool_calls]
         words, thoughts = _beside_calls(message.content, calls, tools)
         identities = [result_identity(call.id) for call in message.tool_calls]
-        return _Said(words, tuple(zip(calls, identities, strict=True)), thoughts)
+        return _Said(words, tuple(zip(calls, identities, strict=True)), thoughts, message.learnt)
     spoken = split_thoughts(message.content)
-    expect_that(_RESULT_BLOCK.search(spoken.words) is None, "an assistant's words hold the results of tools")
-    written = read_written_calls(spoken.words, tools)
+    words = _without_end_tokens(spoken.words)
+    changes[ENDS_LEFT_OUT] += words != spoken.words
+    results = _RESULT_ENDS.search(words) and _RESULT_BLOCK.search(words)
+    expect_that(not results, "an assistant's words hold the results of tools")
+    written = tuple((call, "") for call in read_written_calls(words, tools))
     changes[CALLS_FROM_WORDS] += len(written)
-    return _Said("" if written else spoken.words, tuple((call, "") for call in written), spoken.thoughts)
+    return _Said("" if written else words, written, spoken.thoughts, message.learnt)
+
+
+def _without_end_tokens(text: str) -> str:
+    bare = text.rstrip()
+    while bare.endswith(_END_TOKENS):
+        bare = next(bare.removesuffix(token) for token in _END_TOKENS if bare.endswith(token)).rstrip()
+    return bare
 
 
 def _beside_calls(text: str, calls: Sequence[Call], tools: Tools) -> tuple[str, tuple[str, ...]]:
@@ -179,21 +206,22 @@ def _results_in_words(text: str, said: str) -> tuple[list[str], str]:
     if observed and re.search(r"^[ *]*Action[ _]Input|<functioncall>", said, re.M):
         return [text[observed.end() :]], ""
     results: list[str] = []
+    text = text.strip()
     while block := _RESULT_BLOCK.match(text):
         results.append(block.group())
-        text = text[block.end() :]
-    return results, text.strip()
+        text = text[block.end() :].lstrip()
+    return results, text
 
 
 def _results(message: ChatMessage) -> list[ToolResult]:
     """The results that a tool's message holds: several where each stands between tags of its own."""
     identity, name = result_identity(message.tool_call_id), result_identity(message.name)
     blocks: list[ToolResult] = []
-    rest = message.content
+    rest = message.content.strip()
     while block := _RESULT_BLOCK.match(rest):
         blocks.append(_tagged_result((block["text"] or block["listed"] or "").strip()))
-        rest = rest[block.end() :]
-    if not blocks or rest.strip():
+        rest = rest[block.end() :].lstrip()
+    if not blocks or rest:
         return [ToolResult(message.content, identity, name)]
     if len(blocks) == 1:
         return [ToolResult(blocks[0].text, identity or blocks[0].identity, name or blocks[0].name)]
