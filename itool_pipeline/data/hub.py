@@ -7,7 +7,10 @@ from pathlib import Path
 
 from itool_pipeline.data.wheels import FetchError
 
-MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "vocab.txt", "merges.txt")
+SMALL_FILES = ("*.safetensors.index.json", "*.json", "*.jinja", "*.model", "vocab.txt", "merges.txt")
+"""Tokenizer and configuration."""
+
+MODEL_FILES = ("*.safetensors", *SMALL_FILES)
 """Weights in safetensors, tokenizer and configuration. Nothing that is unpickled or executed."""
 
 

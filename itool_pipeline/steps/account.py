@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+from itool_pipeline.data.drawing import NO_PROMPT
 from itool_pipeline.data.sources import LoadedData
 
 TRAINED_ON, LEFT_OUT, QUARANTINED = "trained on", "left out", "quarantined"
@@ -14,11 +16,12 @@ Account = Sequence[Mapping[str, Any]]
 """Rows of {source, became, reason, rows}. For quarantined rows the reason is without the particulars."""
 
 
-def account_of(loaded: LoadedData) -> Account:
-    """The account of freshly loaded data, sorted."""
+def account_of(loaded: LoadedData, refused: Mapping[str, int] = MappingProxyType({})) -> Account:
+    """The account of freshly loaded data, sorted. `refused`: what the chat template refused, by its words."""
     counts: Counter[tuple[str, str, str]] = Counter()
     counts[loaded.source, TRAINED_ON, ""] = len(loaded.train)
-    for reason, count in loaded.left_out.items():
+    left_out = {reason: n for reason, n in loaded.left_out.items() if not (refused and reason == NO_PROMPT)}
+    for reason, count in {**left_out, **refused}.items():
         counts[loaded.source, LEFT_OUT, reason] = count
     for row in loaded.quarantined:
         counts[row.source, QUARANTINED, row.kind] += 1

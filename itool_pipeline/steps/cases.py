@@ -28,7 +28,8 @@ def benchmark_cases(ws: Workspace, benchmark: Benchmark[Any]) -> Produced:
 
     def make(step: Step) -> dict[str, Any]:
         rows, template = benchmark.load_cases(ws.experiment, ws.paths.downloads), chat(ws)
-        write_cases(step.work / POOL_FILE, rows.examples, lambda example: prompt_ids(template, example))
+        refused: Counter[str] = Counter()
+        write_cases(step.work / POOL_FILE, rows.examples, lambda example: prompt_ids(template, example, refused))
         write_quarantine(step.work / QUARANTINE_FILE, rows.quarantined)
         sizes = Counter(example.category for example in rows.examples)
         return {
@@ -36,6 +37,7 @@ def benchmark_cases(ws: Workspace, benchmark: Benchmark[Any]) -> Produced:
             "groups": len({example.group for example in rows.examples}),
             "quarantined": len(rows.quarantined),
             "by_category": table({"category": name, "cases": count} for name, count in sorted(sizes.items())),
+            "refused": table({"reason": reason, "cases": count} for reason, count in refused.most_common()),
             "some_quarantined": table(asdict(row) for row in rows.quarantined[:20]),
         }
 

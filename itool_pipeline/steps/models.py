@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from itool_pipeline.config import Experiment
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.data.base_model import base_model_path
 from itool_pipeline.engines.chat import Chat
@@ -21,9 +22,14 @@ ADAPTER = "adapter"
 
 def chat(ws: Workspace) -> Chat:
     """The chat template of the experiment's model."""
+    return chat_in(base_dir(ws), ws.experiment)
+
+
+def chat_in(directory: Path, experiment: Experiment) -> Chat:
+    """The chat template of the model in the directory, as the experiment uses it. Raises ChatTemplateError."""
     from itool_pipeline.engines.model import load_tokenizer
 
-    return Chat(load_tokenizer(base_dir(ws)), ws.experiment.prompt.tools)
+    return Chat(load_tokenizer(directory), experiment.prompt.tools)
 
 
 def base_dir(ws: Workspace) -> Path:

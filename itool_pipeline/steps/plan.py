@@ -30,7 +30,7 @@ CODE_VERSIONS = {
     "trees": "8",
     "pairs": "3",
     "policy": "2",
-    "cases": "2",
+    "cases": "3",
     "scores": "2",
     "report": "6",
 }

@@ -18,7 +18,8 @@ from itool_pipeline.core.types import Example
 from itool_pipeline.data.base_model import prepare_base_model
 from itool_pipeline.data.rows import Quarantined
 from itool_pipeline.data.sources import load_data
-from itool_pipeline.engines.chat import Chat, ChatTemplateError
+from itool_pipeline.engines.chat import Chat
+from itool_pipeline.engines.chat_template import ChatTemplateError
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.account import account_of, lost
 from itool_pipeline.steps.artifact_files import ACCOUNT_FILE, QUARANTINE_FILE, SPLITS_FILE, TRAIN_FILE
@@ -29,7 +30,7 @@ from itool_pipeline.steps.example_files import (
     training_row,
     write_training_examples,
 )
-from itool_pipeline.steps.models import chat, context_tokens, require_usable
+from itool_pipeline.steps.models import chat, chat_in, context_tokens, require_usable
 from itool_pipeline.steps.token_spool import TokenSpool
 from itool_pipeline.steps.workspace import Produced, StepError, Workspace
 from itool_pipeline.store.artifacts import Step
@@ -38,12 +39,21 @@ from itool_pipeline.store.rows import Rows
 from itool_pipeline.store.table_files import read_table_rows, write_table_file
 from itool_pipeline.store.tables import QUARANTINE, SPLITS
 
+SYSTEM_ROLE, FIRST_USER_TURN = "in a role of its own", "before the first user turn"
+"""Where prompts have the system text."""
+
 
 def base_model(ws: Workspace) -> Produced:
-    """The base model's weights and tokenizer in safetensors."""
+    """The base model's weights and tokenizer in safetensors. What no step could use is refused before the weights."""
 
     def make(step: Step) -> dict[str, Any]:
-        return prepare_base_model(ws.experiment.model, ws.paths.downloads, step.work, require_usable)
+        e = ws.experiment
+
+        def require(directory: Path) -> None:
+            require_usable(directory)
+            chat_in(directory, e)
+
+        return prepare_base_model(e.model, ws.paths.downloads, step.work, require)
 
     return ws.produce("base_model", make)
 
@@ -53,7 +63,9 @@ def examples(ws: Workspace) -> Produced:
 
     def make(step: Step) -> dict[str, Any]:
         template, context, e = chat(ws), context_tokens(ws), ws.experiment
-        prompts = TokenSpool(step.work, lambda example: prompt_ids(template, example))
+        ws.say(_shown_by(template))
+        refused: Counter[str] = Counter()
+        prompts = TokenSpool(step.work, lambda example: _training_prompt(template, example, refused))
         responses = TokenSpool(step.work, lambda example: template.response(example.response))
 
         def fits(example: Example) -> bool:
@@ -68,7 +80,7 @@ def examples(ws: Workspace) -> Produced:
             fits=fits,
             progress=ws.progress,
         )
-        became = account_of(loaded)
+        became = account_of(loaded, refused)
         if not loaded.train:
             raise StepError(f"experiment {e.name}: no training example is left. {lost(became)}")
         rows = (_training_row(template, example, prompts, responses) for example in loaded.train)
@@ -82,6 +94,8 @@ def examples(ws: Workspace) -> Produced:
             "quarantined": len(loaded.quarantined),
             "left_out": sum(loaded.left_out.values()),
             "tools_shown_by": template.tools_shown_by,
+            "system_text": SYSTEM_ROLE if template.has_system_role else FIRST_USER_TURN,
+            "with_control_tokens": sum(map(template.holds_control_tokens, read_examples(step.work / TRAIN_FILE))),
             "tokenised_alone": sum(row["tokenised_alone"] for row in written),
             "data_commit": loaded.commit or None,
             "by_category": table({"category": name, "train": count} for name, count in sorted(categories.items())),
@@ -148,12 +162,28 @@ def asked_in_tests(experiment: Experiment, downloads: Path) -> frozenset[bytes]:
     )
 
 
-def prompt_ids(template: Chat, example: Example) -> tuple[int, ...] | None:
-    """Token ids of the example's prompt; None when the model's chat template refuses it."""
+def prompt_ids(template: Chat, example: Example, refused: Counter[str]) -> tuple[int, ...] | None:
+    """Token ids of the example's prompt; None when the model's chat template refuses it, counted by its words."""
     try:
         return template.prompt(example)
-    except ChatTemplateError:
+    except ChatTemplateError as error:
+        refused[error.reason] += 1
         return None
+
+
+def _training_prompt(template: Chat, example: Example, refused: Counter[str]) -> tuple[int, ...] | None:
+    """The same for an example whose answer is to be learnt: None as well when no model can be taught to say that."""
+    control = template.control_token_in(example.response)
+    if control is not None:
+        refused[f"the answer holds the control token {control}"] += 1
+        return None
+    return prompt_ids(template, example, refused)
+
+
+def _shown_by(template: Chat) -> str:
+    """For people: how the model's chat template is used."""
+    place = SYSTEM_ROLE if template.has_system_role else f"{FIRST_USER_TURN}, for the template has no role for it"
+    return f"prompts: tools are shown by the {template.tools_shown_by}, system text stands {place}"
 
 
 def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> None:

@@ -73,16 +73,21 @@ def test_a_hub_model_is_recorded_by_commit(
     snapshot = tmp_path / "snapshots" / "0123abc"
     snapshot.parent.mkdir()
     snapshot.symlink_to(tiny_model_dir)
-    asked: dict[str, Any] = {}
+    asked: list[dict[str, Any]] = []
+    accepted: list[tuple[Path, int]] = []
 
     def download(name: str, **options: Any) -> str:
-        asked.update(name=name, **options)
+        asked.append({"name": name, **options})
         return str(snapshot)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    metadata = prepare_base_model(HubModel(type="hub", name="owner/model", revision="v1"), tmp_path, tmp_path / "out")
+    model = HubModel(type="hub", name="owner/model", revision="v1")
+    metadata = prepare_base_model(model, tmp_path, tmp_path / "out", lambda found: accepted.append((found, len(asked))))
     assert metadata["commit"] == "0123abc"
     assert base_model_path(tmp_path / "out") == snapshot
-    assert asked["revision"] == "v1"
+    assert [call["revision"] for call in asked] == ["v1", "0123abc"]
+    assert accepted == [(snapshot, 1)]
+    first, whole = (set(call["allow_patterns"]) for call in asked)
+    assert whole - first == {"*.safetensors"}
     assert not any(pattern.endswith((".bin", ".pt", ".py", "*")) for pattern in MODEL_FILES)
-    assert set(MODEL_FILES) < set(asked["allow_patterns"])
+    assert set(MODEL_FILES) < whole

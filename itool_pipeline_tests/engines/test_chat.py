@@ -11,7 +11,8 @@ import torch
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.core.prompts import CANDIDATE, grade_messages, response_messages
 from itool_pipeline.core.types import Example, Message
-from itool_pipeline.engines.chat import Chat, ChatTemplateError
+from itool_pipeline.engines.chat import Chat
+from itool_pipeline.engines.chat_template import ChatTemplateError
 from itool_pipeline.engines.model import load_model, load_tokenizer
 
 TOOL = {"name": "get_weather", "description": "Weather of a city.", "parameters": {"properties": {"city": {}}}}

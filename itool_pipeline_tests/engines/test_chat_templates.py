@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 from itool_pipeline.core.prompts import response_messages
 from itool_pipeline.core.types import Example, Message
-from itool_pipeline.engines.chat import Chat, ChatTemplateError
+from itool_pipeline.engines.chat import Chat
+from itool_pipeline.engines.chat_template import ChatTemplateError
 from itool_pipeline.engines.model import load_tokenizer
 
 INST = """\
@@ -234,13 +235,6 @@ def test_a_template_that_trims_is_not_refused(tokenizer: Any) -> None:
     assert TRIMMED != STRICT
     tokenizer.chat_template = TRIMMED
     assert tokenizer.decode(Chat(tokenizer).response("No.")).endswith("No.<|im_end|>")
-
-
-def test_a_template_without_a_system_role_refuses_conversations_one_by_one(byte_level: Any) -> None:
-    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-    byte_level.chat_template = refusal + STRICT
-    with pytest.raises(ChatTemplateError, match=r"e1: .*no system role"):
-        Chat(byte_level).prompt(ASKED)
 
 
 def test_turns_of_one_speaker_are_joined(byte_level: Any) -> None:

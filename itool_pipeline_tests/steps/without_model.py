@@ -39,7 +39,14 @@ class Template:
     """In place of the chat template."""
 
     tools_shown_by = "system"
+    has_system_role = True
     end_token = END
+
+    def control_token_in(self, text: str) -> None:
+        return None
+
+    def holds_control_tokens(self, example: Example) -> bool:
+        return False
 
     def grade(self, example: Example) -> GradePrompt:
         return PROBLEMS[example.id].grade

@@ -1,0 +1,279 @@
+"""A model's chat template as text: how it is to be handed a conversation so that the prompt holds all of it.
+
+Templates differ in what they can say. Some refuse the system role (Gemma 1 and 2), some show the system text only
+where the model is about to speak (Mistral), some want content in parts, some know no tools. What the model's own can
+do is probed once, on a conversation with all of this in it, and every prompt is then made in that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import product
+from typing import Any, Literal
+
+from jinja2 import TemplateError
+
+from itool_pipeline.calls.tool_schema import Tool, json_schema, parameter_schemas
+from itool_pipeline.core.prompts import response_messages
+from itool_pipeline.core.types import Example, Message
+from itool_pipeline.engines.control_tokens import BREAK, ControlTokens
+from itool_pipeline.engines.whole_text import lost_text, spoken_text
+from itool_pipeline.errors import ActionableError
+
+Place = Literal["template", "system"]
+"""Who shows the tools: the template, or the system text."""
+
+FIXED_DATE = date(2024, 7, 26)
+"""What templates are told today is: the date that Llama's show where nobody tells them. The same prompts tomorrow."""
+
+_RESPONSE = "\u241fresponse\u241f"
+"""Stands where the response goes; never part of a real conversation."""
+
+_FAILURES = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""How a template ends on what it does not expect: it is a program that comes with the model."""
+
+_PROBE: Tool = {
+    "name": "probe_of_the_template",
+    "description": "Shows whether the template looks at tools.",
+    "parameters": {
+        "type": "object",
+        "properties": {
+            "n": {"type": "integer", "description": "The number asked for."},
+            "where": {"type": "object", "properties": {"page_of_it": {"type": "integer"}}},
+        },
+        "required": ["n"],
+    },
+}
+_LAST = "And which text?"
+
+PROBED = Example(
+    id="probe_of_the_template",
+    source="",
+    category="",
+    messages=(
+        Message("system", "Be brief today."),
+        Message("user", "Which <number> is it & where?"),
+        Message("assistant", "[probe_of_the_template(n=1)]"),
+        Message("tool", '{"number": "seven"}'),
+        Message("assistant", "It is seven."),
+        Message("user", f"{_LAST} "),
+    ),
+    tools=(_PROBE,),
+    response='[probe_of_the_template(n=1, text="one & two")]',
+    gold=(),
+    group="",
+)
+"""A whole conversation: a system text, several turns, a tool, its result."""
+
+
+class ChatTemplateError(ActionableError):
+    """The model's chat template cannot express what the prompts need.
+
+    `reason` is why: the message without the example's id and its words.
+    """
+
+    def __init__(self, reason: str, *, example: str = "", words: str = "") -> None:
+        self.reason, self.words = reason, words
+        super().__init__(f"{example}{': ' if example else ''}{reason}{words}")
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """How a conversation is handed to a template.
+
+    tools       who shows the tools
+    in_parts    content is a list of parts, not a text
+    system      the system text has a role of its own; else it goes before the user's words that follow it
+    answered    the prompt is cut out of the conversation with an answer; else the template is asked for the prompt
+    """
+
+    tools: Place
+    in_parts: bool
+    system: bool
+    answered: bool
+
+
+class ChatTemplate:
+    """The chat template of one tokenizer, and the way in which it shows a whole conversation.
+
+    tools   `template` shows them by the chat template, `system` as JSON in the system message, `auto` by the template
+            where it shows them
+
+    Raises ChatTemplateError, with the template's own words, when there is no template, when it can show a
+    conversation in no way, or when it is asked to show tools and cannot.
+    """
+
+    def __init__(self, tokenizer: Any, tools: Literal["auto", "template", "system"] = "auto") -> None:
+        if not tokenizer.chat_template:
+            raise ChatTemplateError("the tokenizer has no chat template; use an instruction-tuned model")
+        self.control = ControlTokens(tokenizer)
+        """The tokens that are the template's alone."""
+        self._tokenizer = tokenizer
+        self._bridge = ""
+        self._handling = self._chosen(tools)
+
+    @property
+    def tools_shown_by(self) -> Place:
+        """How the prompts show the tools."""
+        return self._handling.tools
+
+    @property
+    def has_system_role(self) -> bool:
+        """Whether the system text has a role of its own; else it goes before the user's words that follow it."""
+        return self._handling.system
+
+    @property
+    def is_cut_out(self) -> bool:
+        """Whether a prompt is cut out of the answered conversation, which then begins with it."""
+        return self._handling.answered
+
+    @property
+    def name(self) -> str:
+        """Whose template it is, for messages."""
+        return f"the chat template of {self._tokenizer.name_or_path or 'the model'}"
+
+    def around_response(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> tuple[str, str]:
+        """What stands before and after an assistant's turn that follows the messages, by the answered conversation."""
+        return self._around(self._handling, messages, tools)
+
+    def prompt_text(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
+        """The text up to the assistant's response, which holds every text of the messages and each tool's name.
+
+        Control tokens in these texts are broken by BREAK. Raises ChatTemplateError.
+        """
+        if self._handling.answered:
+            before, _ = self.around_response(messages, tools)
+        else:
+            before = self._render(self._handling, messages, tools, answered=False) + self._bridge
+        require_whole(before, messages, (str(tool["name"]) for tool in tools))
+        return before
+
+    def answered_text(self, messages: Sequence[Message], response: str, tools: Sequence[Tool] = ()) -> str:
+        """The text of the whole conversation, answered."""
+        return self._render(self._handling, [*messages, Message("assistant", response)], tools, answered=True)
+
+    def _chosen(self, asked: str) -> Handling:
+        """The first way in which the probe is shown whole, and its bridge kept."""
+        reasons: list[str] = []
+        for handling in _handlings(("system",) if asked == "system" else ("template", "system")):
+            try:
+                self._bridge = self._probed_bridge(handling)
+            except ChatTemplateError as error:
+                reasons += [str(error)] if handling.tools == "system" else []
+                continue
+            if asked == "template" and handling.tools != asked:
+                raise ChatTemplateError(
+                    "prompt.tools is `template`, but the model's chat template does not show tools with all their "
+                    "parameters; set it to `auto` or `system`"
+                )
+            return handling
+        tried = "; or otherwise: ".join(dict.fromkeys(reasons))
+        raise ChatTemplateError(
+            f"{self.name} cannot show the model a whole conversation, with system text, turns and results: {tried}. "
+            f"Use an instruction-tuned model with another chat template"
+        )
+
+    def _probed_bridge(self, handling: Handling) -> str:
+        """What stands between the prompt that the template makes and the response. Raises ChatTemplateError.
+
+        A conversation that is cut out needs none.
+        """
+        in_template = handling.tools == "template"
+        messages, tools = response_messages(PROBED, list_tools=not in_template), PROBED.tools if in_template else ()
+        before, _ = self._around(handling, messages, tools)
+        bridge, prompt = "", before
+        if not handling.answered:
+            prompt = self._render(handling, messages, tools, answered=False)
+            ending, opening = (text.rpartition(_LAST)[2] for text in (before, prompt))
+            if not ending.startswith(opening):
+                raise ChatTemplateError(f"it begins an answer by {opening!r} and shows one after {ending!r}")
+            bridge = ending.removeprefix(opening)
+        require_whole(prompt, messages, (text for tool in tools for text in _tool_texts(tool)))
+        return bridge
+
+    def _around(self, handling: Handling, messages: Sequence[Message], tools: Sequence[Tool]) -> tuple[str, str]:
+        turns = [*messages, Message("assistant", _RESPONSE)]
+        before, found, after = self._render(handling, turns, tools, answered=True).rpartition(_RESPONSE)
+        if not found:
+            raise ChatTemplateError("the chat template leaves out what the assistant says")
+        return before, after
+
+    def _render(self, handling: Handling, messages: Sequence[Message], tools: Sequence[Tool], *, answered: bool) -> str:
+        """The template's text; unless it is answered, up to where the assistant begins to speak.
+
+        Of a template with a switch for thoughts this is the mode without.
+        """
+        turns = [{"role": role, "content": self.control.broken(text)} for role, text in _turns(messages, handling)]
+        parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
+        functions = [{"type": "function", "function": json_schema(tool)} for tool in tools]
+        try:
+            _fix_date(self._tokenizer.get_chat_template(None, functions or None))
+            rendered: str = self._tokenizer.apply_chat_template(
+                parts if handling.in_parts else turns,
+                tools=self.control.broken_values(functions) if functions else None,
+                tokenize=False,
+                add_generation_prompt=not answered,
+                enable_thinking=False,
+                thinking=False,
+            )
+        except _FAILURES as error:
+            raise ChatTemplateError(f"the chat template refuses the conversation: {error}") from error
+        return rendered
+
+
+def _fix_date(template: str) -> None:
+    """Let the template's `strftime_now` tell FIXED_DATE. transformers compiles a template once and keeps it."""
+    from transformers.utils.chat_template_utils import _compile_jinja_template  # slow to import
+
+    _compile_jinja_template(template).globals["strftime_now"] = lambda form: FIXED_DATE.strftime(form)
+
+
+def require_whole(prompt: str, messages: Sequence[Message], names: Iterable[str]) -> None:
+    """Raise ChatTemplateError unless the prompt holds every text of the messages, and the names."""
+    lost = lost_text(prompt.replace(BREAK, ""), messages, names)
+    if lost is not None:
+        shown = lost if len(lost) <= 80 else f"{lost[:77]}..."
+        raise ChatTemplateError("the chat template leaves out a text of the conversation", words=f": {shown!r}")
+
+
+def _handlings(places: Sequence[Place]) -> Iterator[Handling]:
+    """Every way, the most natural first."""
+    for tools, in_parts, system, answered in product(places, (False, True), (True, False), (True, False)):
+        yield Handling(tools, in_parts, system, answered)
+
+
+def _turns(messages: Sequence[Message], handling: Handling) -> list[tuple[str, str]]:
+    """Role and text of each turn, as the template is given them.
+
+    Turns of the same speaker are joined, because many templates insist that user and assistant alternate.
+    """
+    turns: list[tuple[str, str]] = []
+    joint = "\n"
+    for message in messages:
+        role, text = message.role, spoken_text(message)
+        if role == "tool":
+            role, text = "user", f"Result: {text}"
+        elif role == "system" and not handling.system:
+            role = "user"
+        if turns and turns[-1][0] == role != "system" and text != _RESPONSE:
+            turns[-1] = (role, f"{turns[-1][1]}{joint}{text}")
+        else:
+            turns.append((role, text))
+        joint = "\n\n" if message.role == "system" else "\n"
+    return turns
+
+
+def _tool_texts(tool: Tool) -> Iterator[str]:
+    """What a template that shows the tool shows of it: the words, and the names of parameters at every depth."""
+    yield str(tool["name"])
+    yield str(tool["description"])
+    yield from _parameter_texts(parameter_schemas(tool))
+
+
+def _parameter_texts(schemas: Any) -> Iterator[str]:
+    for name, schema in schemas.items():
+        yield name
+        yield from (schema[key] for key in ("description",) if key in schema)
+        yield from _parameter_texts(schema.get("properties", {}))
