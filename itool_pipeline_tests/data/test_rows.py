@@ -117,6 +117,7 @@ def api_bank(folder: Path, name: str) -> Rows:
     ]
     for number, lines in enumerate(dialogues):
         (folder / DIALOGUES / FOLDERS["level_1"] / f"{number}.jsonl").write_text("\n".join(lines))
+    (folder / DIALOGUES / FOLDERS["level_2"] / "0.jsonl").write_text(user)
     return load_api_bank(folder)
 
 
@@ -176,6 +177,7 @@ def api_bank(folder: Path, name: str) -> Rows:
                 "a parameter has no type",
                 "a turn is of an unknown role",
                 "an API that is called has no description",
+                "no API is called",
                 "the gold call has parameters that its API does not have",
                 *["a value is of the wrong type"] * 3,
             ],
