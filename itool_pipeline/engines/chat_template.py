@@ -169,7 +169,7 @@ class ChatTemplate:
                     "parameters; set it to `auto` or `system`"
                 )
             return handling
-        tried = "; or otherwise: ".join(dict.fromkeys(reasons))
+        tried = "; or otherwise: ".join(dict.fromkeys(reasons)).rstrip(".")
         raise ChatTemplateError(
             f"{self.name} cannot show the model a whole conversation, with system text, turns and results: {tried}. "
             f"Use an instruction-tuned model with another chat template"
