@@ -28,7 +28,7 @@ from itool_pipeline.training.log_probs import TokenLogProbs
 from itool_pipeline.training.lora import trainable_parameters
 from itool_pipeline.training.model_probe import fused_branches, plain_branches
 from itool_pipeline_tests.conftest import ROOT
-from itool_pipeline_tests.model_families import REFUSED, VOCABULARY, WORKING, tiny_config
+from itool_pipeline_tests.model_families import REFUSED, VOCABULARY, WINDOW, WORKING, tiny_config
 
 TOLERANCE = 1e-4
 """Nats; a window that is left out makes 0.05 or more of these models' log-probabilities."""
@@ -44,6 +44,10 @@ REQUESTS = [
     ScoreRequest(ids(11, 5), (ids(14, 6), ids(3, 7))),
     ScoreRequest(ids(2, 8), (ids(13, 9),)),
 ]
+
+
+EDGE = [ScoreRequest(ids(2, 10), (ids(WINDOW, 11),))]
+"""The last token that is computed is the first that no longer sees the first."""
 
 
 def tiny_model(family: tuple[str, dict[str, Any]]) -> PreTrainedModel:
@@ -71,8 +75,8 @@ def own_pass(model: Any, prompt: Sequence[int], continuation: Sequence[int]) -> 
 
 
 @torch.no_grad()
-def own_passes(model: Any) -> list[list[list[float]]]:
-    return [[own_pass(model, r.prompt, c).tolist() for c in r.continuations] for r in REQUESTS]
+def own_passes(model: Any, requests: Sequence[ScoreRequest] = REQUESTS) -> list[list[list[float]]]:
+    return [[own_pass(model, r.prompt, c).tolist() for c in r.continuations] for r in requests]
 
 
 def largest(found: Any, expected: Any) -> float:
@@ -101,11 +105,12 @@ def trained(model: Any, kernels: Any) -> list[list[torch.Tensor]]:
 @pytest.mark.parametrize("name", WORKING)
 def test_search_and_training_are_the_models_own_passes(name: str) -> None:
     model = tiny_model(WORKING[name])
-    expected = own_passes(model)
+    expected, edge = own_passes(model), own_passes(model, EDGE)
     assert np.std([v for rows in expected for row in rows for v in row]) > 0.3, "uneven enough for a wrong mask to show"
     own = engine_of(model)
     assert largest(own.score(REQUESTS), expected) < TOLERANCE
     assert largest(own.score(REQUESTS[:1]), expected[:1]) < TOLERANCE, "from the cache, without padding"
+    assert largest(own.score(EDGE), edge) < TOLERANCE, "where the window begins to matter"
     asked = [SampleRequest(r.prompt, r.continuations[0], "", 3, 7) for r in REQUESTS]
     sampled = own.sample(asked)
     for kernels in ("fused", "plain"):

@@ -7,6 +7,8 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import torch
+from safetensors.torch import save_file
 from transformers import LlamaConfig, MambaConfig
 
 from itool_pipeline.config import ComputeConfig, LoraConfig, OptimizerConfig
@@ -24,8 +26,9 @@ TOLD = "MambaForCausalLM cannot be used: it keeps a running state"
 
 @pytest.fixture
 def mamba(tmp_path: Path) -> Path:
-    """A folder with the config of a Mamba and nothing else."""
+    """A folder with the config of a Mamba, and one weight that is not its."""
     MambaConfig(architectures=["MambaForCausalLM"]).save_pretrained(tmp_path / "mamba")
+    save_file({"other": torch.zeros(1)}, tmp_path / "mamba" / "model.safetensors")
     return tmp_path / "mamba"
 
 
