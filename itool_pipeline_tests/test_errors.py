@@ -12,7 +12,7 @@ import pytest
 import itool_pipeline
 from itool_pipeline import __main__ as command_line
 from itool_pipeline.defs.errors import explained
-from itool_pipeline.engines.model_folder import ModelError
+from itool_pipeline.engines.model_config import ModelError
 from itool_pipeline.errors import ActionableError
 from itool_pipeline.experiment_files import ConfigError
 

@@ -20,7 +20,7 @@ from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import SampleRequest, ScoreRequest
 from itool_pipeline.core.token_trie import pack_row
 from itool_pipeline.engines.model import LoadedModel
-from itool_pipeline.engines.model_folder import ModelError
+from itool_pipeline.engines.model_config import ModelError
 from itool_pipeline.engines.model_probe import engine_branches, require_exact
 from itool_pipeline.engines.transformers_engine import TransformersEngine
 from itool_pipeline.engines.types import Sampling

@@ -20,7 +20,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.data.quiet import quieten_libraries
-from itool_pipeline.engines.model_folder import ADAPTER_CONFIG, ModelError, read_model_config
+from itool_pipeline.engines.model_config import ADAPTER_CONFIG, ModelError, read_model_config
 
 Quantization = Literal["none", "nf4"]
 

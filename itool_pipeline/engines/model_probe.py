@@ -20,7 +20,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrain
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import ScoreRequest
 from itool_pipeline.engines.model import LoadedModel
-from itool_pipeline.engines.model_folder import ModelError, read_model_config
+from itool_pipeline.engines.model_config import ModelError, read_model_config
 from itool_pipeline.engines.model_twin import TWIN_VOCABULARY, TWIN_WINDOW, small_twin
 from itool_pipeline.engines.transformers_engine import TransformersEngine
 from itool_pipeline.engines.types import Sampling

@@ -12,7 +12,7 @@ from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.data.base_model import base_model_path
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.factory import make_engine
-from itool_pipeline.engines.model_folder import context_length
+from itool_pipeline.engines.model_config import context_length
 from itool_pipeline.engines.types import Engine, EngineSettings, Sampling
 from itool_pipeline.steps.workspace import StepError, Workspace
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from itool_pipeline.config import LoraConfig
 from itool_pipeline.engines.model import ADAPTER_WEIGHTS, attach_adapter
-from itool_pipeline.engines.model_folder import ADAPTER_CONFIG
+from itool_pipeline.engines.model_config import ADAPTER_CONFIG
 from itool_pipeline.files.durable import remove_tree, write_whole
 from itool_pipeline.training.job import TrainingError
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from itool_pipeline.core.policy import ScoreRequest
 from itool_pipeline.core.token_trie import pack_row
-from itool_pipeline.engines.model_folder import read_model_config
+from itool_pipeline.engines.model_config import read_model_config
 from itool_pipeline.engines.model_probe import require_exact
 from itool_pipeline.training.log_probs import Kernels, TokenLogProbs
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.engines.model import load_model, resolve_device, resolve_dtype
-from itool_pipeline.engines.model_folder import ModelError
+from itool_pipeline.engines.model_config import ModelError
 
 FP32 = ComputeConfig(device="cpu", dtype="float32")
 BF16 = ComputeConfig(device="cpu", dtype="bfloat16")

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, MambaConfig
 from itool_pipeline.config import ComputeConfig, LoraConfig, OptimizerConfig
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.engines.factory import make_engine, release_engines
-from itool_pipeline.engines.model_folder import ModelError
+from itool_pipeline.engines.model_config import ModelError
 from itool_pipeline.engines.types import EngineSettings, Sampling
 from itool_pipeline.steps.prepare import base_model
 from itool_pipeline.training.job import FreshAdapter, SftObjective, TrainingJob
@@ -28,6 +28,7 @@ TOLD = "MambaForCausalLM cannot be used: it keeps a running state"
 def mamba(tmp_path: Path) -> Path:
     """A folder with the config of a Mamba, and one weight that is not its."""
     MambaConfig(architectures=["MambaForCausalLM"]).save_pretrained(tmp_path / "mamba")
+    (tmp_path / "mamba" / "tokenizer_config.json").write_text("{}")
     save_file({"other": torch.zeros(1)}, tmp_path / "mamba" / "model.safetensors")
     return tmp_path / "mamba"
 

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, Gemma3Config, LlamaConfig
 
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.engines.model import LoadedModel, load_model
-from itool_pipeline.engines.model_folder import ModelError, context_length, read_model_config
+from itool_pipeline.engines.model_config import ModelError, context_length, read_model_config
 
 FP32 = ComputeConfig(device="cpu", dtype="float32")
 LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
