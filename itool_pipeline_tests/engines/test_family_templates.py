@@ -239,3 +239,10 @@ def test_one_template_with_tools_and_one_without(union: Any) -> None:
     union.chat_template = {"tool_use": FAMILIES["qwen2_5"]}
     with pytest.raises(ChatTemplateError, match="multiple chat templates with no default"):
         Chat(union)
+
+
+def test_what_opens_an_answer_is_part_of_a_prompt_that_the_template_makes_itself(union: Any) -> None:
+    union.chat_template = FAMILIES["mistral_v3"].replace("{{- ' ' + message", "{{- '<think></think>' + message")
+    text = union.decode(Chat(union, "system").prompt(ASKED))
+    assert text.endswith("When?\n[/INST]<think></think>")
+    assert text.count(SYSTEM) == 1
