@@ -26,7 +26,7 @@ from itool_pipeline.data.row_models import shown_value
 _WORD = r"(?:start[_▁-])?(?:tool|function)[_▁-]?(?:call|use)s?"
 _BEGIN = r"(?:[_▁-](?:section[_▁-])?(?:start|begin))?"
 _END = r"[_▁-](?:section[_▁-])?end"
-_PREFIX = r"(?:[\w-]+:|｜DSML｜)?"
+_PREFIX = r"(?:[\w-]+:|longcat_|｜DSML｜)?"
 _ELEMENT = rf"<{_PREFIX}(?:invoke\s+name\s*=|function\s*=|function\s+name\s*=)"
 _HARMONY = (
     r"\bto=(?:functions\.)?(?P<recipient>[^\s<]{1,200}+)[^<]{0,200}+"

@@ -36,7 +36,28 @@ _BEGINS_CALL = (
 )
 _OPENAI_CALL = re.compile(r"""\{\s*["']name["']\s*:\s*["'][^"'\n]*["']\s*,\s*["'](?:arguments|parameters)["']\s*:""")
 _DECODER = json.JSONDecoder()
-_LINE_ENDS = re.compile(r"[ \t.`]*(?:\n|\Z)")
+_LINE_ENDS = re.compile(r"(?:[ \t.`]|</[\w:-]+>|<\|[^<>\n]*\|>|\[/?\w+\])*(?:\n|\Z)")
+"""A call ends its line, or the tags of a family that is not known do."""
+
+_GIVEN = r"""\(\s*\w+\s*=\s*[\w"'\[{(-].*\)"""
+_OTHER_FORMS = (
+    r"^[ \t]*(?:\w+\s*=\s*|functions\.)?NAMES\((?:\s*(?:\w+\s*=|\{).*)?\)[ \t]*$",  # a line f(a=1)
+    rf"^[^\w\n]+NAMES{_GIVEN}[^\w\n]*$",  # - f(a=1)
+    rf"^[^\w\n]*(?i:await |return |print\(|calling |\w+ ?[:=][^\w\n]*)NAMES{_GIVEN}[^\w\n]*$",  # Action: f(a=1)
+    r"^[^\w\n]*Action[^\w\n]+NAMES\b",  # Action: f[1]
+    r"^[^\w\n]*(?i:tool|function|api)(?i:[ _]?(?:call|name))?[^\w\n]*:[^\w\n]*NAMES\b[^\n{]{0,40}\{",  # Tool: f with {
+    r"^[^\w\n]*(?:\w+\W{1,3})?NAMES[^\w\n]*\n\W{0,8}(?:\w+\W{1,3})?\{\s*\"",  # f, in the next line {"a": 1}
+    r"^[^\w\n]*(?:name|tool|function)\s*:\W{0,3}NAMES\W{0,3}\n\W{0,8}(?:arguments|parameters|args|input)\W{0,3}:",
+    r"\bto=(?:functions\.)?NAMES\b",
+    r"<NAMES(?:\s[^<>]*)?/?>",  # <f>
+    r"<\w+>[^\w<>]*NAMES\(",  # <code>f(
+    r"<\w*(?:name|tool|function)>\s*NAMES\s*</",  # <tool_name>f</tool_name>
+    r"""<\w+\s[^<>]*["']NAMES["'][^<>]*>""",  # <call tool="f">
+    r"^\W*NAMES\s*:?\s*(?:```(?:json)?\s*)?\{\s*\"",  # f {"a": 1}
+    r"\A\W*NAMES[ :]{1,3}\w+ ?= ?\S",  # f a=1
+    r"\A[\s\"'`]*[\[({<][\s\[({<\"'`]*NAMES(?:[\s\"'`]*[|:=({<~-]|\]\s*=)",  # {f|...}, (f: ...
+)
+"""How a tool is named where it is called, in forms that are not read."""
 
 
 def read_written_calls(text: str, tools: Sequence[Tool]) -> tuple[Call, ...]:
@@ -68,6 +89,8 @@ def _whole_text(text: str, tools: Sequence[Tool]) -> tuple[Call, ...]:
         values, end = ([literal], len(bare)) if isinstance(literal, dict | list) else ([], 0)
     if values and skip_blank(bare, end) == len(bare):
         calls = calls_of_value(values)
+        if calls == ():
+            raise unreadable_calls(f"an empty list: {shown_value(bare)}")
         if calls and (openly_calls(values, "arguments", "parameters") or _known(calls, names)):
             return calls
         if names_tool(values, names):
@@ -163,14 +186,7 @@ def _listed_calls(text: str, found: re.Match[str], names: Sequence[str]) -> tupl
 
 def _refuse_other_forms(text: str, names: str) -> None:
     """Raises RowError for a text that names a tool as only a call does, in a form that is not read."""
-    forms = (
-        rf"^[ \t]*(?:\w+\s*=\s*|functions\.)?(?:{names})\((?:\s*(?:\w+\s*=|\{{).*)?\)[ \t]*$",  # a line f(a=1)
-        rf"<(?:{names})(?:\s[^<>]*)?/?>",  # <f>
-        rf"""<\w+\s[^<>]*["'](?:{names})["'][^<>]*>""",  # <call tool="f">
-        rf"^\W*(?:{names})\s*:?\s*(?:```(?:json)?\s*)?\{{\s*\"",  # f {"a": 1}
-        rf"\A[\s\"'`]*[\[({{<][\s\[({{<\"'`]*(?:{names})(?:[\s\"'`]*[|:=({{<~-]|\]\s*=)",  # {f|...}, (f: ...
-    )
-    for form in forms:
-        found = re.search(form, text, re.M)
+    for form in _OTHER_FORMS:
+        found = re.search(form.replace("NAMES", f"(?:{names})"), text, re.M)
         if found:
             raise unreadable_calls(f"in a form that is not known: {shown_value(text[found.start() :])}")
