@@ -13,11 +13,21 @@ from itool_pipeline.data.conversations.call_tags import OPENING_TAG
 from itool_pipeline.data.row_models import shown_value
 from itool_pipeline.data.rows import RowError
 
-_WORD = r"(?:[\w-]+:)?(?:think(?:ing)?|thoughts?|reasoning|scratch_?pad|antthinking|inner_thoughts?)"
+_WORD = r"(?:[\w-]+[:_])?(?:think(?:ing)?|thoughts?|reasoning|monologue|scratch_?pad|antthinking)(?:_?process)?"
 _OPEN = re.compile(
-    rf"<{_WORD}(?:\s[^<>]*)?>|\[THINK\]|<\|(?:begin_of_thought|START_THINKING|think(?:ing)?)\|>|◁think▷", re.I
+    rf"<{_WORD}(?:\s[^<>]*)?>|\[THINK(?:ING)?\]|<\|(?:begin_of_thought|START_THINKING|think(?:ing)?)\|>|◁think▷", re.I
 )
-_CLOSE = re.compile(rf"</{_WORD}>|\[/THINK\]|<\|(?:end_of_thought|END_THINKING|/think(?:ing)?)\|>|◁/think▷", re.I)
+_CLOSE = re.compile(
+    rf"</{_WORD}>|\[/THINK(?:ING)?\]|<\|(?:end_of_thought|END_THINKING|/think(?:ing)?)\|>|◁/think▷", re.I
+)
+_BLOCK_OPENS = r"<details\s+type\s*=\s*[\"']reasoning[\"'][^<>]*>|<\|channel>\s*thought\b|<unused94>(?:\s*thought\b)?"
+_BLOCK = re.compile(rf"(?:{_BLOCK_OPENS})(?P<text>.*?)(?:</details>|<channel\|>|<unused95>)", re.S)
+"""Thoughts between tags that close other things too, as Open WebUI and Gemma write them."""
+_ANSWER = re.compile(
+    r"<(?P<tag>answer|final|final_answer|output|response)>(?P<text>.*)</(?P=tag)>"
+    r"|<\|begin_of_solution\|>(?P<solution>.*)<\|end_of_solution\|>",
+    re.S | re.I,
+)
 _REACT = re.compile(r"\A\s*Thought\s*:(.*?)^\s*Final Answer\s*:\s*", re.S | re.M)
 _HARMONY = re.compile(
     r"(?P<header>(?:<\|start\|>[^<]*+)?(?:<\|(?:channel|constrain)\|>[^<]*+)++)<\|message\|>"
@@ -42,17 +52,22 @@ def split_thoughts(text: str) -> Spoken:
     channel of OpenAI's Harmony that is not for the user, or before ReAct's final answer. Tags in quotes or in a block
     of code are words, and so are those between the tags of calls.
 
+    Tags around the answer as a whole belong to the layout of thoughts and go with them.
+
     Raises RowError for thoughts that do not end, or whose end stands amid a line without a beginning.
     """
     thoughts: list[str] = []
     words = _without_channels(text, thoughts)
     words = _without_leading(words, thoughts)
     if not words.startswith(("{", "[")):  # there, tags are in the arguments of a call
-        words = _without_blocks(words, thoughts)
+        words = _without_blocks(_without_other_blocks(words, thoughts), thoughts)
     final = _REACT.match(words)
     if final:
         thoughts.append(final[1])
         words = words[final.end() :]
+    answer = _ANSWER.fullmatch(words.strip()) if words != text else None
+    if answer:
+        words = answer["text"] or answer["solution"] or ""
     return Spoken(words.strip(), tuple(thought.strip() for thought in thoughts if thought.strip()))
 
 
@@ -69,6 +84,22 @@ def _without_channels(text: str, thoughts: list[str]) -> str:
         return said
 
     return _HARMONY.sub(kept, text)
+
+
+def _without_other_blocks(text: str, thoughts: list[str]) -> str:
+    """The text without the blocks whose tags have to be taken together."""
+
+    def left(found: re.Match[str]) -> str:
+        if _is_code(text, found):
+            return found.group()
+        thoughts.append(found["text"])
+        return ""
+
+    rest = _BLOCK.sub(left, text)
+    opening = re.search(_BLOCK_OPENS, rest)
+    if opening and not _is_code(rest, opening):
+        raise _unclosed(rest[opening.start() :])
+    return rest
 
 
 def _without_leading(text: str, thoughts: list[str]) -> str:

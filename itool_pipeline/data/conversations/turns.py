@@ -30,9 +30,9 @@ RESULTS_FROM_WORDS = "results read out of a user's words"
 _RESULT_BLOCK = re.compile(
     r"(?:<(?P<tag>tool_(?:response|result|output)s?|function_(?:response|result|output)s?)>(?P<text>.*?)</(?P=tag)>"
     r"|\[TOOL_RESULTS\](?P<listed>.*?)\[/TOOL_RESULTS\])",
-    re.S,
+    re.S | re.I,
 )
-_RESULT_ENDS = re.compile(r"</(?:tool|function)_(?:response|result|output)s?>|\[/TOOL_RESULTS\]")
+_RESULT_ENDS = re.compile(r"</(?:tool|function)_(?:response|result|output)s?>|\[/TOOL_RESULTS\]", re.I)
 _END_TOKENS = (
     *("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<|return|>"),
     *("</s>", "<eos>", "<end_of_turn>", "<｜end▁of▁sentence｜>"),
