@@ -23,10 +23,21 @@ THOUGHTS = (
 
 _LEARN = (
     *("weight", "loss", "train", "training", "trainable", "loss_weight", "loss_scale", "loss_mask"),
-    *("train_on_turn", "learn", "is_trainable"),
+    *("train_on_turn", "learn", "learnable", "is_trainable"),
 )
 _DO_NOT_LEARN = ("masked", "is_masked", "ignore_loss", "no_loss")
-_VERDICTS = ("label", "kto_tag", "correct", "is_correct", "success", "is_success")
+_RIGHT = (
+    *("label", "kto_tag", "correct", "success", "is_valid", "passed", "accepted", "approved", "resolved", "ok", "good"),
+    *("keep", "chosen", "preferred"),
+)
+_WRONG = (
+    *("incorrect", "wrong", "bad", "error", "failed", "invalid", "rejected", "truncated", "flagged"),
+    *("exclude", "excluded", "skip", "skipped", "ignore", "ignored", "discard", "discarded", "deleted"),
+)
+"""Verdicts on an answer that call it right, and such as call it wrong; also behind `is_`, `has_` and `was_`."""
+_ENDS = ("finish_reason", "finishReason", "stop_reason", "stopReason")
+_CUT_OFF = ("length", "max_tokens", "content_filter", "max_output_tokens")
+"""Ends of an answer that say that it is not whole."""
 _FLAGS = {"0": False, "false": False, "1": True, "true": True, "0.0": False, "1.0": True}
 
 _MEDIA = (
@@ -35,7 +46,7 @@ _MEDIA = (
 )
 _NOT_READ_OF_ROWS = (
     *("chosen", "rejected", "rejected_response", "rejected_messages", "preferred_output", "non_preferred_output"),
-    *("mask", "history", "instructions", "chat_template_kwargs", *_MEDIA),
+    *("mask", "history", "instructions", *_MEDIA),
 )
 _NOT_READ_OF_MESSAGES = ("mask", "train_detail", "training_detail", "prefix", "prefill", "partial", *_MEDIA)
 _SETTINGS = {
@@ -43,6 +54,10 @@ _SETTINGS = {
     "response_format": ("text", {"type": "text"}),
 }
 """Settings of a request, and the values of them under which an answer means what it says."""
+_SYSTEM_TEXTS = ("system", "system_prompt", "system_message", "system_instruction", "developer", "preamble")
+SYSTEM_KEYS = (*_SYSTEM_TEXTS, "systemPrompt", "systemMessage", "systemInstruction")
+"""Keys of a row for what the system says."""
+_OF_THINKING = ("enable_thinking", "thinking")
 _ADDRESSES = {"channel": ("final",), "recipient": ("all", "user", "assistant")}
 """Keys of a message that say to whom it speaks, and the values of ordinary answers."""
 
@@ -81,7 +96,16 @@ def refuse_unread_keys(row: Keys) -> None:
     _refuse(row, _NOT_READ_OF_ROWS)
     for key, allowed in _SETTINGS.items():
         expect_that(is_absent(row.get(key)) or row[key] in allowed, _not_read(key, row.get(key)))
+    settings = row.get("chat_template_kwargs")
+    if isinstance(settings, dict):
+        settings = {key: value for key, value in settings.items() if value and key not in _OF_THINKING}
+    expect_that(not settings, _not_read("chat_template_kwargs", settings))
     for key, value in row.items():
+        said = names_one_of(key, ("system", "sys", "developer")) and names_one_of(
+            key, ("prompt", "instruct", "message")
+        )
+        said = said or key.lower() in ("system", "sys", *_SYSTEM_TEXTS)
+        expect_that(key in SYSTEM_KEYS or not said or is_absent(value), _not_read(key, value))
         named = names_one_of(key, ("tool", "function", "api")) and _holds_objects(value)
         known = key in ("tools", "functions") or key in _SETTINGS
         expect_that(known or not (named or _describes_tools(value)), _not_read(key, value))
@@ -124,15 +148,19 @@ def is_marked(given: Keys) -> bool:
     return any(not is_absent(given.get(key)) for key in (*_LEARN, *_DO_NOT_LEARN))
 
 
-def is_right(row: Keys) -> bool:
-    """Whether the row's last answer is right, as far as a verdict beside it says.
+def is_right(given: Keys) -> bool:
+    """Whether an answer, or a row's last one, is right and whole, as far as a verdict beside it says.
 
     Raises RowError for a verdict as a number, which may be something else.
     """
-    for key in _VERDICTS:
-        number = not isinstance(row.get(key), bool) and row.get(key) in (0, 1)
-        expect_that(not (number and key in ("label", "kto_tag")), _not_read(key, row.get(key)))
-    return all(row.get(key) is not False for key in _VERDICTS)
+    for key in ("label", "kto_tag"):
+        number = not isinstance(given.get(key), bool) and given.get(key) in (0, 1)
+        expect_that(not number, _not_read(key, given.get(key)))
+    for key, value in given.items():
+        verdict = re.sub(r"^(?:is|has|was)_", "", key)
+        if (value is False and (verdict in _RIGHT or key in _RIGHT)) or (value is True and verdict in _WRONG):
+            return False
+    return not any(str(given.get(key)).lower() in _CUT_OFF for key in _ENDS)
 
 
 def _flag(key: str, value: Any) -> bool:

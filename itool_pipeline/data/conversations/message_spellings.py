@@ -15,11 +15,13 @@ from itool_pipeline.data.conversations.known_keys import (
     count_thoughts,
     is_absent,
     is_learnt,
+    is_right,
     refuse_unread_message_keys,
     require_agreement,
 )
 from itool_pipeline.data.conversations.thoughts import split_thoughts
 from itool_pipeline.data.conversations.written_calls import read_written_calls
+from itool_pipeline.data.row_models import shown_value
 from itool_pipeline.data.rows import RowError, expect_that
 
 CALL = "calls"
@@ -41,10 +43,12 @@ _ROLE_KEYS, _CONTENT_KEYS = ("role", "from"), ("content", "value", "text")
 _RESULT_IDS = ("tool_call_id", "tool_use_id", "call_id", "toolCallId")
 _READ = (
     *(*_ROLE_KEYS, *_CONTENT_KEYS, *_RESULT_IDS, "tool_calls", "function_call", "tools", "functions"),
-    *("name", "tool_name", "id", "type", "refusal"),
+    *("name", "tool_name", "id", "type", "refusal", "parts"),
 )
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
-_CALL_PARTS = ("tool_call", "tool_use", "function_call")
+_CALL_PARTS = ("tool_call", "tool-call", "tool_use", "function_call")
+_RESULT_PARTS = ("tool_result", "tool-result")
+_EMPTY_PARTS = ("step-start",)
 _THOUGHT_PARTS = ("reasoning", "thinking", "redacted_thinking")
 _TOOL_PARTS = ("tools",)
 _BESIDE_TEXT = (
@@ -83,7 +87,7 @@ def level_message(given: Any, changes: Counter[str]) -> list[dict[str, Any]]:
         return []
     refuse_unread_message_keys(message, _READ)
     content = _content(message, role)
-    kept = {"learnt": is_learnt(message), **_tools_beside(message, role)}
+    kept = {"learnt": is_learnt(message) and is_right(message), **_tools_beside(message, role)}
     if role == CALL:
         calls = _calls_beside(message, _calls_in_words(content, changes))
         return [{"role": "assistant", "content": "", "tool_calls": calls, **kept}]
@@ -119,6 +123,11 @@ def _content(message: Keys, role: str) -> Any:
     if role == CALL and not there:
         return {key: value for key, value in message.items() if key not in _ROLE_KEYS}
     found = agreed_value({key: [message[key]] for key in there}, there, "a message")
+    parts = message.get("parts")
+    if isinstance(parts, list) and parts:
+        texts = "".join(str(part["text"]) for part in parts if _kind(part) == "text")
+        require_agreement("content", found[0] if found else texts, "parts", texts, "a message")
+        return parts
     named = any(key in message for key in (*keys, "refusal", "tool_calls", "function_call"))
     expect_that(named or role == "assistant", "a message has no content")
     return None if found is None else found[0]
@@ -188,7 +197,7 @@ def _calls_in_words(content: Any, changes: Counter[str]) -> Any:
 
 def _results(message: Keys, content: Any) -> list[dict[str, Any]]:
     """What a tool said: text as it is, text parts as their text, and any other value as its JSON."""
-    if isinstance(content, list) and any(_kind(part) == "tool_result" for part in content):
+    if isinstance(content, list) and any(_kind(part) in _RESULT_PARTS for part in content):
         return _from_parts("tool", content, Counter())
     identity = next((message[key] for key in _RESULT_IDS if not is_absent(message.get(key))), None)
     name = agreed_value(message, ("name", "tool_name"), "a message")
@@ -221,22 +230,33 @@ def _from_parts(role: str, parts: list[Any], changes: Counter[str]) -> list[dict
     current: dict[str, Any] = {"role": role, "content": "", "tool_calls": []}
     for part in parts:
         kind = _kind(part)
-        if kind == "tool_result" and role in ("user", "tool"):
+        if kind in _RESULT_PARTS and role in ("user", "tool"):
             levelled += [current] if current["content"] else []
             current = {"role": role, "content": "", "tool_calls": []}
-            failed, content = part.get("is_error") is True, part.get("content")
-            identity, text = part.get("tool_use_id"), _result_text(content, failed)
-            levelled.append({"role": "tool", "content": text, "tool_call_id": identity, "name": part.get("name")})
+            levelled.append(_result_of_part(part))
         elif kind in _CALL_PARTS and role == "assistant":
             current["tool_calls"] += _calls_of_part(part)
         elif kind in _THOUGHT_PARTS and role == "assistant":
             changes[THOUGHTS_LEFT_OUT] += 1
         elif kind in _TOOL_PARTS and role == "system":
             current["tools"] = part.get("value")
+        elif kind in _EMPTY_PARTS:
+            continue
         else:
             current["content"] += _part_text(part)
     alone = not levelled or current["content"] or current["tool_calls"]
     return [*levelled, current] if alone else levelled
+
+
+def _result_of_part(part: Keys) -> dict[str, Any]:
+    """The result that a part is: Anthropic's, or the AI SDK's, which may say in its output what kind that is of."""
+    content = next((part[key] for key in ("content", "result", "output") if part.get(key) is not None), None)
+    failed = part.get("is_error") is True or part.get("isError") is True
+    if part.get("output") is content and isinstance(content, dict) and content.keys() == {"type", "value"}:
+        failed, content = failed or str(content["type"]).startswith("error"), content["value"]
+    identity = next((part[key] for key in _RESULT_IDS if not is_absent(part.get(key))), None)
+    name = agreed_value(part, ("name", "toolName"), "a message")
+    return {"role": "tool", "content": _result_text(content, failed), "tool_call_id": identity, "name": name}
 
 
 def _calls_of_part(part: Keys) -> list[Any]:
@@ -259,7 +279,8 @@ def _kind(part: Any) -> str:
 
 def _part_text(part: Any) -> str:
     """The text of a part. Raises RowError when it is another part, or holds more than text."""
-    expect_that(_kind(part) in _TEXT_PARTS, _MORE_THAN_TEXT)
+    kind = _kind(part) or (", ".join(map(str, part)) if isinstance(part, dict) else part)
+    expect_that(_kind(part) in _TEXT_PARTS, f"{_MORE_THAN_TEXT}: {shown_value(kind)}")
     more = [key for key, value in part.items() if key not in _BESIDE_TEXT and not is_absent(value)]
     text = agreed_value(part, ("text", "value", "refusal"), "a message")
     if more or not isinstance(text, str | None):

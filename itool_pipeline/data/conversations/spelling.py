@@ -13,6 +13,7 @@ from typing import Any
 
 from itool_pipeline.data.conversations.json_texts import decoded_value
 from itool_pipeline.data.conversations.known_keys import (
+    SYSTEM_KEYS,
     Keys,
     agreed_value,
     is_absent,
@@ -30,8 +31,7 @@ from itool_pipeline.data.row_models import shown_value
 from itool_pipeline.data.rows import RowError, expect_that
 
 _LISTS = ("messages", "conversations", "conversation")
-_ANSWERS = ("completion", "response", "answer", "answers", "output", "target", "assistant", "reply")
-_SYSTEM_KEYS = ("system", "system_prompt", "system_message")
+_ANSWERS = ("completion", "response", "answer", "answers", "output", "target", "assistant", "reply", "choices")
 _SYSTEM_ROLES = ("system", "developer")
 _RENDERED = re.compile(r"<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|\[INST\]|<\|user\|>|### Instruction:")
 
@@ -54,7 +54,7 @@ def level_row(row: Keys, changes: Counter[str]) -> dict[str, Any]:
 
 
 def _levelled(row: Keys, changes: Counter[str]) -> dict[str, Any]:
-    messages = _with_system(_messages(row, changes), agreed_value(row, _SYSTEM_KEYS), changes)
+    messages = _with_system(_messages(row, changes), agreed_value(row, SYSTEM_KEYS), changes)
     tools = _tools(row, messages, changes)
     messages, listed = take_listed_tools(messages, tools)
     changes[TOOLS_FROM_TEXT] += len(listed)
@@ -98,6 +98,8 @@ def _conversations(row: Keys) -> dict[str, Any]:
     found = {key: given for key, given in found.items() if not is_absent(given)}
     for asked, answered in (("prompt", "completion"), ("instruction", "output")):
         if not is_absent(row.get(asked)) and not is_absent(row.get(answered)):
+            unread = is_absent(row.get("context"))
+            expect_that(unread, f"has `context` beside `{asked}`, which is not read: {shown_value(row.get('context'))}")
             question = _spoken(row, asked, "user")
             if asked == "instruction" and not is_absent(row.get("input")):
                 question = [{"role": "user", "content": f"{row[asked]}\n{row['input']}"}]

@@ -40,6 +40,7 @@ def level_tools(given: Any, changes: Counter[str]) -> Any:
     if not isinstance(tools, list):
         return tools
     levelled: list[Any] = []
+    tools = [one for tool in tools for one in _declared(tool)]
     for tool in (decoded_value(tool, "a tool is not JSON") for tool in tools):
         if _is_built_in(tool):
             changes[BUILT_IN_LEFT_OUT] += 1
@@ -50,6 +51,14 @@ def level_tools(given: Any, changes: Counter[str]) -> Any:
         else:
             levelled.append(function)
     return levelled
+
+
+def _declared(tool: Any) -> list[Any]:
+    """The tools of one entry: several where they are Gemini's declarations of functions."""
+    for key in ("functionDeclarations", "function_declarations"):
+        if isinstance(tool, dict) and tool.keys() == {key} and isinstance(tool[key], list):
+            return list(tool[key])
+    return [tool]
 
 
 def level_tool(given: Any, changes: Counter[str]) -> Any:
@@ -128,7 +137,8 @@ def _json_schema(given: Any, name: str) -> Any:
     """The schema; a bare mapping of parameters is its properties."""
     if not isinstance(given, dict):
         return given
-    schema = given["json"] if set(given) == {"json"} and isinstance(given["json"], dict) else given
+    wrapped = [value for key, value in given.items() if key in ("json", "jsonSchema") and isinstance(value, dict)]
+    schema: dict[str, Any] = wrapped[0] if len(wrapped) == len(given) == 1 else given
     properties = schema.get("properties")
     is_mapping = isinstance(properties, dict | None)
     expect_that(is_mapping, f"the properties of a tool are not an object: {name} has {shown_value(properties)}")

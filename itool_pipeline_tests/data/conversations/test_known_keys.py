@@ -55,11 +55,28 @@ def test_an_answer_that_is_to_be_learnt(tmp_path: Path, mark: Any) -> None:
     assert len(examples(tmp_path, row({**USER, "weight": 0}, {**ANSWER, **mark}), row(USER, ANSWER, **mark))) == 2
 
 
-@pytest.mark.parametrize("verdict", ["label", "kto_tag", "correct", "success"])
+@pytest.mark.parametrize("verdict", ["label", "kto_tag", "correct", "success", "is_correct", "passed"])
 def test_an_answer_that_is_called_wrong_is_not_learnt(tmp_path: Path, verdict: str) -> None:
     whole = (USER, CALL, RESULT, ANSWER)
     assert passed_over(tmp_path, row(*whole, **{verdict: False})) == ["line 1, turn 3"]
     assert passed_over(tmp_path, row(*whole, **{verdict: True}), row(*whole, **{verdict: "weather"})) == []
+    assert passed_over(tmp_path, row(USER, CALL, RESULT, {**ANSWER, verdict: False})) == ["line 1, turn 3"]
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        {"rejected": True},
+        {"has_error": True},
+        {"skip": True},
+        {"finish_reason": "length"},
+        {"stop_reason": "max_tokens"},
+    ],
+)
+def test_an_answer_that_is_wrong_or_cut_off_is_not_learnt(tmp_path: Path, mark: Any) -> None:
+    assert passed_over(tmp_path, row(USER, CALL, RESULT, {**ANSWER, **mark})) == ["line 1, turn 3"]
+    whole = {**dict.fromkeys(mark, False), "finish_reason": "stop", "stop_reason": "end_turn", "error": None}
+    assert passed_over(tmp_path, row(USER, CALL, RESULT, {**ANSWER, **whole})) == []
 
 
 @pytest.mark.parametrize(
@@ -93,6 +110,26 @@ def test_an_answer_that_is_called_wrong_is_not_learnt(tmp_path: Path, verdict: s
         (row(USER, ANSWER, tool_choice="none"), "has `tool_choice`, which is not read: 'none'"),
         (row(USER, ANSWER, tool_choice={"type": "function"}), "has `tool_choice`, which is not read"),
         (row(USER, ANSWER, response_format={"type": "json_object"}), "has `response_format`, which is not read"),
+        (row(USER, ANSWER, System="Be brief."), "has `System`, which is not read: 'Be brief.'"),
+        (row(USER, ANSWER, sys_prompt="Be brief."), "has `sys_prompt`, which is not read"),
+        (row(USER, ANSWER, developer_message="Be brief."), "has `developer_message`, which is not read"),
+        (
+            {"instruction": "Oslo?", "context": "Winter.", "output": "3"},
+            "has `context` beside `instruction`, which is not read: 'Winter.'",
+        ),
+        (
+            row(USER, {**ANSWER, "parts": [{"type": "tool-invocation", "toolInvocation": {}}]}),
+            "a message has both `content` and `parts`, which say different things",
+        ),
+        (
+            row(USER, {**ANSWER, "parts": [{"type": "text", "text": "3 degrees."}, {"type": "tool-clock"}]}),
+            "a message holds something else than text: 'tool-clock'",
+        ),
+        (
+            row({"role": "user", "parts": [{"text": "Oslo?"}, {"inlineData": {}}]}, ANSWER),
+            "a message holds something else than text: 'inlineData'",
+        ),
+        (row(USER, choices=[{"message": ANSWER}]), "has `choices` beside messages without an answer"),
         (row(USER, ANSWER, instructions="Be brief."), "has `instructions`, which is not read"),
         (row(USER, ANSWER, chat_template_kwargs={"a": 1}), "has `chat_template_kwargs`, which is not read"),
         (row(USER, ANSWER, tools=None, available_tools=[WEATHER]), "has `available_tools`, which is not read"),
@@ -115,6 +152,7 @@ def test_keys_without_a_meaning_are_not_looked_at(tmp_path: Path) -> None:
             "function_call": None,
             "documents": None,
         },
+        **{"system_fingerprint": "fp_1", "operating_system": "x", "chat_template_kwargs": {"enable_thinking": False}},
         **{"parallel_tool_calls": False, "response_format": {"type": "text"}, "metadata": {"n": {"a": 1}}},
     }
     beside |= {"capital": [{"parameters": 3}], "constraints": "none", "rapid": [{"a": 1}]}

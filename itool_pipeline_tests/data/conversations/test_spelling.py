@@ -147,6 +147,25 @@ SPELLINGS: dict[str, Any] = {
         {"type": "function_call_output", "call_id": "c1", "output": "3"},
         {"type": "message", **ANSWER, "content": [{"type": "output_text", "text": "3 degrees.", "annotations": []}]},
     ),
+    "the AI SDK's parts": row(
+        {"role": "user", "content": "Oslo?", "parts": [{"type": "text", "text": "Oslo?"}]},
+        {
+            "role": "assistant",
+            "content": [{"type": "tool-call", "toolCallId": "c1", "toolName": "get_weather", "args": ARGUMENTS}],
+        },
+        {
+            "role": "tool",
+            "content": [
+                {
+                    "type": "tool-result",
+                    "toolCallId": "c1",
+                    "toolName": "get_weather",
+                    "output": {"type": "text", "value": "3"},
+                }
+            ],
+        },
+        {"role": "assistant", "parts": [{"type": "step-start"}, {"type": "text", "text": "3 degrees."}]},
+    ),
     "keys of both, one null": row(*({"from": None, "value": None, "weight": None, **message} for message in WHOLE)),
 }
 
@@ -168,6 +187,12 @@ def test_the_same_in_other_spellings(tmp_path: Path, name: str) -> None:
         row(SYSTEM, USER, ANSWER),
         row(USER, ANSWER, system="Be brief."),
         row(USER, ANSWER, system_prompt=" Be brief. "),
+        row(USER, ANSWER, systemPrompt="Be brief."),
+        row(USER, ANSWER, system_instruction="Be brief."),
+        row(USER, ANSWER, developer="Be brief."),
+        row(
+            SYSTEM, {"role": "user", "parts": [{"text": "Oslo?"}]}, {"role": "model", "parts": [{"text": "3 degrees."}]}
+        ),
         row(USER, ANSWER, system=[{"type": "text", "text": "Be brief."}]),
         row(SYSTEM, USER, ANSWER, system="Be brief."),
         row({**SYSTEM, "content": ""}, USER, ANSWER, system="Be brief."),

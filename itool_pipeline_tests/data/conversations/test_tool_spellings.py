@@ -46,6 +46,8 @@ def tools(folder: Path, *given: Any) -> list[Any]:
         {**NAMED, "parameters": None, "input_schema": json.dumps(SCHEMA)},
         {**NAMED, "parameters": {}, "input_schema": SCHEMA},
         {**NAMED, "parameters": SCHEMA, "inputSchema": SCHEMA},
+        {**NAMED, "inputSchema": {"jsonSchema": SCHEMA}},
+        {"functionDeclarations": [WEATHER]},
         {"toolSpec": {**NAMED, "inputSchema": {"json": SCHEMA}}},
         {**NAMED, "parameters": WITHOUT_REQUIRED, "required": ["city"]},
         {**NAMED, "parameters": {**WITHOUT_REQUIRED, "required": []}, "required": ["city"]},
