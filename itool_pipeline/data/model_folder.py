@@ -9,7 +9,7 @@ from typing import Any
 from itool_pipeline.data.wheels import FetchError
 
 INDEX = "model.safetensors.index.json"
-ADAPTER = "adapter_config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 TOKENIZER = "tokenizer_config.json"
 _POINTER = b"version https://git-lfs"
 _OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx")
@@ -17,12 +17,7 @@ _OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.on
 
 def require_whole_model(directory: Path) -> None:
     """Raise FetchError, with what to do, unless there are configuration, tokenizer and all weights in safetensors."""
-    if not (directory / "config.json").exists() and (directory / ADAPTER).exists():
-        raise FetchError(
-            f"{directory} is a LoRA adapter and no model. Merge it into its base model (peft's `merge_and_unload`), "
-            "save that with `save_pretrained` together with the tokenizer, and name that folder."
-        )
-    read_model_config(directory)
+    read_config_json(directory)
     for file in weight_files(directory):
         _require_readable(file)
     if not (directory / TOKENIZER).exists():
@@ -31,8 +26,15 @@ def require_whole_model(directory: Path) -> None:
         )
 
 
-def read_model_config(directory: Path) -> dict[str, Any]:
-    """Its config.json. Raises FetchError when there is none that can be read."""
+def read_config_json(directory: Path) -> dict[str, Any]:
+    """Its config.json. Raises FetchError when there is none that can be read, and for the folder of an adapter."""
+    if not directory.is_dir():
+        raise FetchError(f"There is no folder {directory} with a model.")
+    if (directory / ADAPTER_CONFIG).exists():
+        raise FetchError(
+            f"{directory} is a LoRA adapter and no model. Merge it into its base model (peft's `merge_and_unload`), "
+            "save that with `save_pretrained` together with the tokenizer, and name that folder."
+        )
     return _json_object(directory / "config.json")
 
 

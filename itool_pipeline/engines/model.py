@@ -19,8 +19,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from itool_pipeline.config import ComputeConfig
+from itool_pipeline.data.model_folder import ADAPTER_CONFIG
 from itool_pipeline.data.quiet import quieten_libraries
-from itool_pipeline.engines.model_config import ADAPTER_CONFIG, ModelError, read_model_config
+from itool_pipeline.engines.model_config import ModelError, read_model_config
 
 Quantization = Literal["none", "nf4"]
 
@@ -93,8 +94,8 @@ def load_model(
                by one the small updates would be rounded away. Needs unquantised weights.
     trainable  give the adapter's weights gradients; they are fp32 whatever the base is.
 
-    Raises ModelError when a directory or its safetensors are missing, when it holds no model that can be used (see
-    `read_model_config`), when weights are missing, too many or not numbers, when the tokenizer has tokens that the
+    Raises FetchError when there is no readable config. Raises ModelError when it is not one of a model that can be used
+    (see `read_model_config`), when weights are missing, too many or not numbers, when the tokenizer has tokens that the
     model has not, when the adapter belongs to another model, or when nf4 was asked for and some linear layer is not in
     4 bits. Raises ValueError for options that exclude each other.
     """

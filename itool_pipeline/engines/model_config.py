@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from itool_pipeline.data.model_folder import read_config_json
 from itool_pipeline.errors import ActionableError
 
-ADAPTER_CONFIG = "adapter_config.json"
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
 _OWN_ROPE = ("longrope", "dynamic")
 """Rotary embeddings that turn all of a text's positions differently once it is longer than what they began with."""
@@ -21,12 +20,12 @@ class ModelError(ActionableError):
 def read_model_config(directory: Path) -> Any:
     """transformers' config of the causal language model in `directory`.
 
-    Raises ModelError when there is none, or when what is there is something else: an adapter, a quantised model, one
-    with code of its own, an encoder with a decoder, one that also reads pictures.
+    Raises FetchError when there is none, and ModelError when it is of something else: a quantised model, one with code
+    of its own, an encoder with a decoder, one that also reads pictures.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
-    stated = _stated(directory)
+    stated = read_config_json(directory)
     _refuse_foreign(directory, stated)
     name = model_class(stated)
     try:
@@ -70,7 +69,7 @@ def context_length(directory: Path) -> int | None:
     Where the rotary embedding turns with a text's length, what it began with: beyond that, what a token is in the
     cache would depend on how long the text has become since.
     """
-    stated = _stated(directory)
+    stated = read_config_json(directory)
     for section in (stated, stated.get("text_config")):
         if isinstance(section, dict):
             found: list[int] = [section[key] for key in _CONTEXT_KEYS if isinstance(section.get(key), int)]
@@ -85,25 +84,6 @@ def _before_turning(section: dict[str, Any]) -> list[int]:
         return []
     places = (rope, section)
     return [p["original_max_position_embeddings"] for p in places if p.get("original_max_position_embeddings")]
-
-
-def _stated(directory: Path) -> dict[str, Any]:
-    if not directory.is_dir():
-        raise ModelError(f"{directory}: no such model directory")
-    if (directory / ADAPTER_CONFIG).exists():
-        raise ModelError(
-            f"{directory} holds a LoRA adapter ({ADAPTER_CONFIG}), not a whole model; merge it into its base model "
-            "(peft: merge_and_unload, then save_pretrained) and name that folder"
-        )
-    try:
-        stated = json.loads((directory / "config.json").read_text())
-    except FileNotFoundError as error:
-        raise ModelError(f"{directory}: not a complete model: it has no config.json; save it again") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{directory / 'config.json'} cannot be read: {error}") from error
-    if not isinstance(stated, dict):
-        raise ModelError(f"{directory / 'config.json'} is not a JSON object")
-    return stated
 
 
 def _refuse_foreign(directory: Path, stated: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.engines.model import load_model, resolve_device, resolve_dtype
 from itool_pipeline.engines.model_config import ModelError
+from itool_pipeline.errors import ActionableError
 
 FP32 = ComputeConfig(device="cpu", dtype="float32")
 BF16 = ComputeConfig(device="cpu", dtype="bfloat16")
@@ -128,7 +129,7 @@ def test_options_that_exclude_each_other(tiny_model_dir: Path, adapter: Path) ->
 
 
 def test_missing_parts_are_named(tiny_model_dir: Path, adapter: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="nowhere: no such model directory"):
+    with pytest.raises(ActionableError, match=r"There is no folder .*nowhere with a model"):
         load_model(tmp_path / "nowhere", FP32)
     shutil.copytree(tiny_model_dir, tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors"))
     with pytest.raises(ModelError, match=r"it has no \*\.safetensors"):

@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, Gemma3Config, LlamaConfig
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.engines.model import LoadedModel, load_model
 from itool_pipeline.engines.model_config import ModelError, context_length, read_model_config
+from itool_pipeline.errors import ActionableError
 
 FP32 = ComputeConfig(device="cpu", dtype="float32")
 LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
@@ -43,7 +44,7 @@ def folder(path: Path, config: Any) -> Path:
         ),
         ({"model_type": "never_heard_of"}, "no config that transformers reads"),
         ({}, "no config that transformers reads"),
-        ("[1]", "is not a JSON object"),
+        ("[1]", "is no JSON object"),
         ("{", "cannot be read"),
         ({"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"}, "T5.* is no causal language model"),
         (
@@ -62,7 +63,7 @@ def folder(path: Path, config: Any) -> Path:
     ],
 )
 def test_what_is_no_model_for_text_is_refused(tmp_path: Path, config: Any, told: str) -> None:
-    with pytest.raises(ModelError, match=told):
+    with pytest.raises(ActionableError, match=told):
         read_model_config(folder(tmp_path, config))
 
 
@@ -73,7 +74,7 @@ def test_code_beside_a_model_that_transformers_has_is_passed_over(tmp_path: Path
 
 def test_a_folder_of_an_adapter_is_refused(tmp_path: Path) -> None:
     (folder(tmp_path, LLAMA) / "adapter_config.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"holds a LoRA adapter .* merge it into its base model"):
+    with pytest.raises(ActionableError, match=r"is a LoRA adapter .* Merge it into its base model"):
         read_model_config(tmp_path)
 
 
