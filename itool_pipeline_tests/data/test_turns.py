@@ -11,6 +11,7 @@ import pytest
 
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
+from itool_pipeline.data.conversations.tools_in_text import tools_in_text
 from itool_pipeline.data.rows import Changed, PassedOver, Quarantined, Row
 
 WEATHER = {
@@ -102,6 +103,7 @@ def test_one_conversation_however_it_is_written(tmp_path: Path, messages: tuple[
         "<tools>\n" + "\n".join(json.dumps({"type": "function", "function": tool}) for tool in TOOLS) + "\n</tools>",
         f"Be brief.\n[AVAILABLE_TOOLS] {json.dumps([{'type': 'function', 'function': t} for t in TOOLS])}"
         "[/AVAILABLE_TOOLS]",
+        f"You have access to the following tools: {[WEATHER, {'name': 'clock', 'parameters': {}}]}\nDon't guess.",
         "You may use these. -\n" + json.dumps(WEATHER) + "\n\n" + json.dumps({"name": "clock", "parameters": {}}),
         "You are a function calling AI model. You are provided with function signatures within <tools> </tools> XML "
         f"tags. Here are the available tools: <tools> {json.dumps(TOOLS)} </tools> Use the following pydantic model "
@@ -130,6 +132,11 @@ def test_the_tools_of_a_row_come_before_those_of_its_system_text(tmp_path: Path)
     assert without.messages[0].content == "Be brief."
     assert kept.messages[0].content == other["content"]
     assert [tool["name"] for tool in kept.tools] == [tool["name"] for tool in without.tools] == ["get_weather", "clock"]
+
+
+@pytest.mark.parametrize("piece", ["[{", "{'name':", "[{'", '[{"name": "', "{'name': {'a'}}"])
+def test_long_system_texts_are_read_in_time(piece: str) -> None:
+    assert tools_in_text(piece * 5_000).tools == []
 
 
 def test_tools_of_a_text_that_break_off_are_refused(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ _INSTRUCTIONS = (
     re.compile(r"^#+ Tools[ \t]*$", re.M),
 )
 _DECODER = json.JSONDecoder()
+_TRIES = 20
+"""How many beginnings that turn out to be none are followed to their end: a long text must not take quadratic time."""
+_PYTHON_TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|[\[\]{}]""", re.S)
 _SCHEMAS = ("parameters", "input_schema", "inputSchema")
 
 
@@ -92,11 +95,14 @@ def _lists(text: str) -> list[tuple[int, int, list[Any]]]:
             found.append((*tagged.span(), _tagged_tools(tagged["list"].strip())))
     if found:
         return found
-    position = 0
+    position, tries = 0, _TRIES
     while beginning := _BEGINS.search(text, position):
         try:
             value, end = _DECODER.raw_decode(text, beginning.start())
         except (ValueError, RecursionError):
+            value, end = _printed_value(text, beginning.start()) if tries else (None, 0)
+            tries -= bool(tries and value is None)
+        if value is None:
             position = beginning.start() + 1
             continue
         members = value if isinstance(value, list) else [value]
@@ -104,6 +110,17 @@ def _lists(text: str) -> list[tuple[int, int, list[Any]]]:
             found.append((beginning.start(), end, members))
         position = end
     return found
+
+
+def _printed_value(text: str, start: int) -> tuple[Any, int]:
+    """The list or dictionary as Python prints it that begins here, and where it ends; None for none."""
+    depth = 0
+    for token in _PYTHON_TOKEN.finditer(text, start):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token.group(), 0)
+        if depth == 0:
+            value = literal_value(text[start : token.end()])
+            return (value, token.end()) if isinstance(value, list | dict) else (None, start)
+    return None, start
 
 
 def _tagged_tools(text: str) -> list[Any]:
