@@ -21,6 +21,13 @@ from itool_pipeline.data.containers import file_rows
 from itool_pipeline.data.conversations.call_spellings import level_calls
 from itool_pipeline.data.conversations.chat_models import ChatCall
 from itool_pipeline.data.conversations.json_texts import decoded_value
+from itool_pipeline.data.conversations.known_keys import (
+    SYSTEM_KEYS,
+    is_absent,
+    is_learnt,
+    is_right,
+    refuse_unread_keys,
+)
 from itool_pipeline.data.conversations.tool_spellings import level_tool
 from itool_pipeline.data.row_models import RowModel, read_row
 from itool_pipeline.data.rows import Changed, Quarantined, Row, RowError, expect_that, row_excerpt
@@ -50,6 +57,10 @@ def _not_blank(query: str) -> str:
 
 def _levelled(row: Mapping[str, Any], changes: Counter[str]) -> dict[str, Any]:
     """The row with its tools as functions with a JSON Schema, and its calls as OpenAI's API has them."""
+    refuse_unread_keys(row)
+    said = [key for key in SYSTEM_KEYS if not is_absent(row.get(key))]
+    expect_that(not said, f"has `{', '.join(said)}`, which is not read: the set has no system texts")
+    expect_that(is_right(row) and is_learnt(row), "marked as not to be learnt from")
     tools = decoded_value(row.get("tools"), "tools is not JSON")
     if isinstance(tools, list):
         tools = [_levelled_tool(tool, changes) for tool in tools]

@@ -229,6 +229,20 @@ def test_a_schema_without_parameters(tmp_path: Path) -> None:
         assert example.tools[0]["parameters"] == schema
 
 
+@pytest.mark.parametrize(
+    ("beside", "reason"),
+    [
+        ({"system": "Be brief."}, "has `system`, which is not read: the set has no system texts"),
+        ({"images": "a.png"}, "has `images`, which is not read: 'a.png'"),
+        ({"correct": False}, "marked as not to be learnt from"),
+        ({"weight": 0}, "marked as not to be learnt from"),
+    ],
+)
+def test_what_else_a_row_says_is_never_lost(tmp_path: Path, beside: Any, reason: str) -> None:
+    rows = load(tmp_path, {**row([{"name": "clock", "arguments": {}}]), **beside})
+    assert (len(rows.examples), [q.reason for q in rows.quarantined]) == (0, [reason])
+
+
 def test_two_tools_of_one_name_do_no_harm_when_another_is_called(tmp_path: Path) -> None:
     rows = load(tmp_path, row([{"name": "clock", "arguments": {}}], [TOOLS[0], *TOOLS]))
     assert len(rows.examples) == 1
