@@ -227,7 +227,7 @@ def test_calls_against_their_tools(tmp_path: Path, kind: str) -> None:
 
 
 REAL = {
-    "toolace": (Path(__file__).parents[2] / "../shared/data/toolace/data.json", 900, 1050, 45),
+    "toolace": (Path(__file__).parents[2] / "../shared/data/toolace/data.json", 900, 1051, 44),
     "xlam": (Path(__file__).parents[2] / "../shared/data/xlam/xlam_function_calling.json", 100, 99, 1),
 }
 

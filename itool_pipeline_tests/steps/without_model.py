@@ -127,7 +127,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Trainings:
 def install_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fakes for what comes before the splits and for the benchmark, so that whole runs do without a model too."""
 
-    def base_model(model: Any, downloads: Path, out: Path) -> dict[str, Any]:
+    def base_model(model: Any, downloads: Path, out: Path, require: Any) -> dict[str, Any]:
         (out / "weights").write_text("x")
         return {}
 
