@@ -92,7 +92,7 @@ def test_the_quarantine_and_the_account(ws: Workspace) -> None:
     ]
     assert ask(ws.database, "SELECT source, position, reason, excerpt FROM quarantine ORDER BY ALL") == [
         ("jsonl", "line 6, turn 1", "the answer is empty", ""),
-        ("jsonl", "line 7", "no messages: the row has nothing", '{"messages": []}'),
+        ("jsonl", "line 7", "no messages", '{"messages": []}'),
     ]
     found = checks.quarantine_is_small(ws)
     assert found.problems[0].startswith("28.6% of the rows of jsonl are quarantined")
