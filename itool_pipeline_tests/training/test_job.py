@@ -136,7 +136,7 @@ def test_a_written_job_is_read_back(dpo_job: TrainingJob, tmp_path: Path) -> Non
         ({"objective": {"type": "preference", "loss": {"type": "simpo", "reference": "base"}}}, "Extra inputs"),
         ({"seed": "7"}, "seed: Input should be a valid integer"),
         ({"optimizer": {"learning_rate": 0}}, "optimizer.learning_rate: Input should be greater than 0"),
-        ({"base_model": "nowhere"}, "nowhere: no such model directory"),
+        ({"base_model": "nowhere"}, "nowhere with a model."),
         ({"data": "nowhere.parquet"}, "nowhere.parquet: cannot be read as Parquet"),
         ({"adapter": {"type": "continued", "directory": "nowhere"}}, "nowhere: no such adapter directory"),
         ({"adapter": {"type": "fresh", "lora": {"targets": ["nothing"]}}}, "match no layer of the model"),
