@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from pydantic import Field, PlainValidator
 
 from itool_pipeline.calls.rendering import render_calls
+from itool_pipeline.calls.types import Call
 from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered_example
 from itool_pipeline.data.containers import FileRow, file_rows
@@ -108,37 +109,48 @@ def _read_row(given: FileRow) -> Iterator[Row]:
     try:
         row = read_row(ToolaceRow, given.json_object())
         tools, changes, context = row.system_text
-        turns = tuple(Message(turn.speaker, _shown(turn, tools)) for turn in row.conversation)
-        expect_that(any(turn.role == "assistant" for turn in turns), "no assistant turn")
+        turns = tuple(_read_turn(turn, tools) for turn in row.conversation)
+        expect_that(any(turn.message.role == "assistant" for turn in turns), "no assistant turn")
     except RowError as error:
         yield Quarantined(SOURCE, given.position, str(error), row_excerpt(_telling(given.given)))
         return
     yield from (Changed(what, times) for what, times in changes.items())
+    conversation, before = f"{SOURCE}_{given.index}", context
     for position, turn in enumerate(turns):
-        if turn.role == "assistant":
-            conversation = f"{SOURCE}_{given.index}"
-            name, before = f"{conversation}_{position}", (*context, *turns[:position])
-            text = row.conversation[position].text.strip()
+        if turn.message.role == "assistant":
             try:
-                words = split_thoughts(text).words
-                answer = read_written_calls(words, tools) or words
-                yield answered_example(name, SOURCE, conversation, before, tools, answer)
+                if isinstance(turn.answer, RowError):
+                    raise turn.answer
+                name = f"{conversation}_{position}"
+                yield answered_example(name, SOURCE, conversation, before, tools, turn.answer)
             except RowError as error:
-                yield Quarantined(SOURCE, f"{given.position}, turn {position}", str(error), row_excerpt(text))
+                excerpt = row_excerpt(row.conversation[position].text.strip())
+                yield Quarantined(SOURCE, f"{given.position}, turn {position}", str(error), excerpt)
+        before = (*before, turn.message)
 
 
-def _shown(turn: ToolaceTurn, tools: Tools) -> str:
-    """A turn as prompts show it: without thoughts, and calls in other forms than the set's as the model writes them."""
+class _Turn(NamedTuple):
+    """A turn as prompts show it; and of an assistant's the answer that it is, or why it is none."""
+
+    message: Message
+    answer: str | tuple[Call, ...] | RowError
+
+
+def _read_turn(turn: ToolaceTurn, tools: Tools) -> _Turn:
+    """Thoughts are left out, and calls in other forms than the set's shown as the model writes them."""
+    message = Message(turn.speaker, turn.text)
     if turn.speaker != "assistant":
-        return turn.text
+        return _Turn(message, "")
     try:
-        spoken = split_thoughts(turn.text)
+        spoken = split_thoughts(turn.text.strip())
         calls = read_written_calls(spoken.words, tools)
-    except RowError:
-        return turn.text
+    except RowError as error:
+        return _Turn(message, error)
     if calls and not spoken.words.startswith("["):
-        return render_calls(calls)
-    return spoken.words if spoken.thoughts else turn.text
+        message = Message(turn.speaker, render_calls(calls))
+    elif spoken.thoughts:
+        message = Message(turn.speaker, spoken.words)
+    return _Turn(message, calls or spoken.words)
 
 
 def _telling(row: Any) -> Any:

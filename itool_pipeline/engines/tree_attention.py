@@ -37,8 +37,7 @@ def tree_attention(
     repeated.
     """
     if needs_writing_out(softcap, s_aux):
-        out = written_attention(query, key, value, attention_mask, scaling, softcap, s_aux)
-        return out.transpose(1, 2).contiguous(), None
+        return written_attention(query, key, value, attention_mask, scaling, softcap, s_aux)
     batch, heads, length, width = query.shape
     kv_heads = key.shape[1]
     groups = heads // kv_heads

@@ -19,8 +19,8 @@ def written_attention(
     scaling: float | None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-) -> Tensor:
-    """softmax(cap(s q kᵀ) + mask, sink) v: [B, heads, Q, d].
+) -> tuple[Tensor, None]:
+    """softmax(cap(s q kᵀ) + mask, sink) v for transformers' attention interface: [B, Q, heads, d].
 
     query [B, heads, Q, d]; key, value [B, kv_heads, L, d]; mask [1 or B, 1, Q, L], bool or additive, None for causal.
     softcap  scores are c tanh(x / c), as in Gemma 2
@@ -38,4 +38,4 @@ def written_attention(
     if s_aux is not None:
         scores = torch.cat([scores, s_aux.float().view(1, -1, 1, 1).expand(*scores.shape[:3], 1)], dim=-1)
     weights = scores.softmax(-1)[..., : key.shape[2]]
-    return weights.to(value.dtype) @ value
+    return (weights.to(value.dtype) @ value).transpose(1, 2).contiguous(), None

@@ -12,10 +12,9 @@ from itool_pipeline.data.base_model import local_model
 from itool_pipeline.data.containers import file_rows
 from itool_pipeline.data.model_folder import require_whole_model
 from itool_pipeline.data.sources import local_file
-from itool_pipeline.engines.chat import Chat
 from itool_pipeline.errors import words_for
 from itool_pipeline.files.storage_errors import StorageError
-from itool_pipeline.steps.models import require_usable
+from itool_pipeline.steps.models import chat_in, require_usable
 from itool_pipeline.steps.plan import asked_benchmarks
 from itool_pipeline.store.paths import StoragePaths
 
@@ -56,9 +55,7 @@ def _look_at_model(experiment: Experiment) -> None:
     if directory is not None:
         require_whole_model(directory)
         require_usable(directory)
-        from itool_pipeline.engines.model import load_tokenizer  # loads torch
-
-        Chat(load_tokenizer(directory), experiment.prompt.tools)
+        chat_in(directory, experiment)
 
 
 def _look_at_device(experiment: Experiment) -> None:

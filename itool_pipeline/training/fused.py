@@ -113,8 +113,7 @@ def dense_attention(
     [B, T, heads, d]. Above _DENSE_LIMIT it is PyTorch's own, which keeps no attention weights.
     """
     if needs_writing_out(softcap, s_aux):
-        out = written_attention(query, key, value, attention_mask, scaling, softcap, s_aux)
-        return out.transpose(1, 2).contiguous(), None
+        return written_attention(query, key, value, attention_mask, scaling, softcap, s_aux)
     batch, heads, length, width = query.shape
     scaling = width**-0.5 if scaling is None else scaling
     if key.shape[1] != heads:
@@ -144,8 +143,7 @@ def native_attention(
 ) -> tuple[Tensor, None]:
     """PyTorch's own attention, by transformers' function for it; what that does not know is written out."""
     if needs_writing_out(softcap, s_aux):
-        out = written_attention(query, key, value, attention_mask, scaling, softcap, s_aux)
-        return out.transpose(1, 2).contiguous(), None
+        return written_attention(query, key, value, attention_mask, scaling, softcap, s_aux)
     result: tuple[Tensor, None] = sdpa_attention_forward(
         module, query, key, value, attention_mask, scaling=scaling, **options
     )
