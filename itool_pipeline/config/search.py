@@ -95,6 +95,10 @@ class MctsConfig(SearchBase):
     c: Annotated[float, Field(ge=0.0)] = Field(1.0, description="exploration constant of Eq. 5")
     gamma: Fraction = Field(1.0, description="discount of Eq. 9")
     samples: AtLeastOne = Field(4, description="fragments sampled per expansion; the first `width` distinct are kept")
+    leaves: AtLeastOne = Field(1, description="paths of one tree that are under way at a time; in the paper one")
+    virtual_loss: Annotated[float, Field(ge=0.0)] = Field(
+        1.0, description="what each other path under way takes off Q in Eq. 5, so that paths part"
+    )
 
     @model_validator(mode="after")
     def _enough_samples(self) -> MctsConfig:

@@ -7,12 +7,13 @@ decide nothing: the pair is chosen by p(a | s), see `preference_pairs.pair_by_pr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from itool_pipeline.config import SamplingConfig
 from itool_pipeline.core.judge import Judge
-from itool_pipeline.core.policy import Fragment, Policy, SampleRequest
+from itool_pipeline.core.policy import Fragment, Policy, SampleRequest, Task
 from itool_pipeline.core.reward import ResponseState, SearchProblem, rewards_of
 from itool_pipeline.core.search import distinct_fragments, fragment_prior, next_state
 from itool_pipeline.core.seeds import derive_seed
@@ -49,28 +50,45 @@ class Draft:
 
 
 def draw_responses(
-    problems: Sequence[SearchProblem],
-    policy: Policy,
+    problem: SearchProblem, settings: SamplingConfig, *, seed: int, progress: Progress = no_progress
+) -> Task[list[Fragment]]:
+    """`settings.responses` responses to the problem, fragment after fragment, side by side.
+
+    A response without tokens (the policy had nothing to say) is left out. `progress` counts finished responses.
+    """
+    drafts = [Draft(number, ResponseState(problem)) for number in range(settings.responses)]
+    while going := [draft for draft in drafts if not draft.state.terminal]:
+        answers = yield tuple(draft.request(seed) for draft in going)
+        for draft, fragments in zip(going, answers, strict=True):
+            draft.take(fragments, settings.max_response_tokens)
+        progress(sum(draft.state.terminal for draft in drafts), len(drafts))
+    return [whole for whole in (draft.whole() for draft in drafts) if whole.token_ids]
+
+
+def sample_tree(
+    problem: SearchProblem,
+    judge: Judge,
     settings: SamplingConfig,
     *,
     seed: int,
     progress: Progress = no_progress,
-) -> list[list[Fragment]]:
-    """`settings.responses` responses to each problem, fragment after fragment, in one batch for all that go on.
+) -> Task[SearchTree]:
+    """A tree of depth 1. Equal responses are one child that was drawn several times."""
+    drawn = yield from draw_responses(problem, settings, seed=seed, progress=progress)
+    kept = distinct_fragments(drawn, settings.responses)
+    states = [ResponseState(problem, r.token_ids, r.text, r.finished, truncated=not r.finished) for r in kept]
+    root, *rewards = yield from rewards_of([ResponseState(problem), *states], judge, settings, seed=seed)
+    tree = SearchTree.rooted(problem, root)
+    index = {
+        (r.text, r.finished): tree.add(0, r, state, fragment_prior(r.logprobs, settings.prior), reward)
+        for r, state, reward in zip(kept, states, rewards, strict=True)
+    }
+    for r in drawn:
+        tree.backup(index[r.text, r.finished], gamma=1.0)
+    return tree
 
-    A response without tokens (the policy had nothing to say) is left out. `progress` counts finished responses.
-    """
-    drafts = [[Draft(number, ResponseState(problem)) for number in range(settings.responses)] for problem in problems]
-    everything = [draft for group in drafts for draft in group]
-    while going := [draft for draft in everything if not draft.state.terminal]:
-        answers = policy.sample([draft.request(seed) for draft in going])
-        for draft, fragments in zip(going, answers, strict=True):
-            draft.take(fragments, settings.max_response_tokens)
-        progress(sum(draft.state.terminal for draft in everything), len(everything))
-    return [[whole for whole in (draft.whole() for draft in group) if whole.token_ids] for group in drafts]
 
-
-def sample_responses(
+def each_sampled_tree(
     problems: Sequence[SearchProblem],
     policy: Policy,
     judge: Judge,
@@ -78,23 +96,15 @@ def sample_responses(
     *,
     seed: int,
     progress: Progress = no_progress,
-) -> list[SearchTree]:
-    """One tree of depth 1 for each problem. Equal responses are one child that was drawn several times."""
-    drawn = draw_responses(problems, policy, settings, seed=seed, progress=progress)
-    kept = [distinct_fragments(responses, settings.responses) for responses in drawn]
-    states = [
-        ResponseState(problem, r.token_ids, r.text, r.finished, truncated=not r.finished)
-        for problem, group in zip(problems, kept, strict=True)
-        for r in group
-    ]
-    found = iter(rewards_of([*map(ResponseState, problems), *states], policy, judge, settings, seed=seed))
-    trees = [SearchTree.rooted(problem, next(found)) for problem in problems]
-    left = iter(states)
-    for tree, responses, group in zip(trees, drawn, kept, strict=True):
-        index = {
-            (r.text, r.finished): tree.add(0, r, next(left), fragment_prior(r.logprobs, settings.prior), next(found))
-            for r in group
-        }
-        for r in responses:
-            tree.backup(index[r.text, r.finished], gamma=1.0)
-    return trees
+) -> Iterator[tuple[int, SearchTree]]:
+    """(number of the problem, its tree) as they are done. `progress` counts responses of all trees."""
+    done, total = Counter[int](), len(problems) * settings.responses
+
+    def task(number: int, problem: SearchProblem) -> Task[SearchTree]:
+        def drawn(count: int, _: int) -> None:
+            done[number] = count
+            progress(done.total(), total)
+
+        return sample_tree(problem, judge, settings, seed=seed, progress=drawn)
+
+    return policy.serve(task(number, problem) for number, problem in enumerate(problems))

@@ -16,7 +16,7 @@ from itool_pipeline.config import (
     SelfEvaluationConfig,
 )
 from itool_pipeline.core.judge import Judge, is_plain_text
-from itool_pipeline.core.policy import Policy, ScoreRequest
+from itool_pipeline.core.policy import GradeRequest, Task
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.types import Example, Expectation
 
@@ -107,26 +107,19 @@ def _masses(logprobs: Sequence[float]) -> list[float]:
 
 
 def self_evaluations(
-    states: Sequence[ResponseState], policy: Policy, settings: SelfEvaluationConfig, *, seed: int = 0
-) -> list[float]:
-    """C of each state (Eq. 7). States of one problem travel in one request and share its prompt.
+    states: Sequence[ResponseState], settings: SelfEvaluationConfig, *, seed: int = 0
+) -> Task[list[float]]:
+    """C of each state of one problem (Eq. 7); all travel in one request and share the evaluation prompt.
 
     What is drawn for a state depends on `seed`, its problem and its tokens alone, not on the states beside it.
     """
-    if isinstance(settings, NoGrades):
+    if isinstance(settings, NoGrades) or not states:
         return [0.0] * len(states)
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i, state in enumerate(states):
-        groups.setdefault(state.problem.grade.before, []).append(i)
-    requests = [
-        ScoreRequest(before, tuple(ids for i in members for ids in _graded(states[i])))
-        for before, members in groups.items()
-    ]
-    grades = [0.0] * len(states)
-    for members, rows in zip(groups.values(), policy.score(requests), strict=True):
-        for k, i in enumerate(members):
-            grades[i] = _grade(states[i], [row[-1] for row in rows[4 * k : 4 * k + 4]], settings, seed)
-    return grades
+    grade = states[0].problem.grade
+    # The end-of-turn token would end the evaluation prompt too.
+    candidates = tuple(state.token_ids[:-1] if state.finished else state.token_ids for state in states)
+    (rows,) = yield (GradeRequest(grade.before, candidates, grade.after, grade.options),)
+    return [_grade(state, row, settings, seed) for state, row in zip(states, rows, strict=True)]
 
 
 def _grade(state: ResponseState, logprobs: Sequence[float], settings: ExactGrades | SampledGrades, seed: int) -> float:
@@ -136,18 +129,10 @@ def _grade(state: ResponseState, logprobs: Sequence[float], settings: ExactGrade
     return sampled_grade(logprobs, settings.weights, settings.samples, own_seed)
 
 
-def _graded(state: ResponseState) -> list[tuple[int, ...]]:
-    """The four continuations of the evaluation prompt: the candidate, the closing words, one option."""
-    # The end-of-turn token would end the evaluation prompt too.
-    grade = state.problem.grade
-    candidate = state.token_ids[:-1] if state.finished else state.token_ids
-    return [(*candidate, *grade.after, option) for option in grade.options]
-
-
 def rewards_of(
-    states: Sequence[ResponseState], policy: Policy, judge: Judge, settings: SearchBase, *, seed: int = 0
-) -> list[Reward]:
-    """R of each state, in their order (Eq. 6). `seed` matters to sampled grades only."""
-    grades = self_evaluations(states, policy, settings.self_evaluation, seed=seed)
+    states: Sequence[ResponseState], judge: Judge, settings: SearchBase, *, seed: int = 0
+) -> Task[list[Reward]]:
+    """R of each state of one problem, in their order (Eq. 6). `seed` matters to sampled grades only."""
+    grades = yield from self_evaluations(states, settings.self_evaluation, seed=seed)
     outcomes = [outcome_of(state, judge, settings.outcome) for state in states]
     return [Reward(value, grade, correct) for (value, correct), grade in zip(outcomes, grades, strict=True)]

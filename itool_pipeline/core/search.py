@@ -1,39 +1,22 @@
 """Step-wise Monte Carlo tree search over fragments of a response (Section 3.2).
 
-One tree is one generator: it selects, asks for an expansion, rolls out, backs up, and never touches the model.
-`search_trees` runs many generators side by side and serves all that they ask for in one batch, so a tree comes out the
-same whether it is searched alone or among others.
+One tree is one task (see core/policy.py): it selects, asks for fragments and grades, rolls out, backs up, and never
+touches the model. The policy serves many of them side by side, and a tree comes out the same alone and among others.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from itool_pipeline.config import MctsConfig
 from itool_pipeline.core.judge import Judge
-from itool_pipeline.core.policy import Fragment, Policy, SampleRequest
-from itool_pipeline.core.reward import ResponseState, Reward, SearchProblem, rewards_of
+from itool_pipeline.core.policy import Fragment, Policy, SampleRequest, Task
+from itool_pipeline.core.reward import ResponseState, SearchProblem, rewards_of
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.tree import SearchTree
 from itool_pipeline.core.types import Progress, no_progress
-
-
-@dataclass(frozen=True, slots=True)
-class Expansion:
-    """What a tree asks for: children of this node."""
-
-    node: int
-
-
-@dataclass(frozen=True, slots=True)
-class Child:
-    """What it gets: a distinct fragment, the state it leads to, and that state's reward."""
-
-    fragment: Fragment
-    state: ResponseState
-    rewards: Reward
 
 
 def fragment_prior(logprobs: Sequence[float], form: str) -> float:
@@ -42,26 +25,55 @@ def fragment_prior(logprobs: Sequence[float], form: str) -> float:
     return min(1.0, math.exp(total / len(logprobs) if form == "geometric_mean" else total))
 
 
-def grow_tree(tree: SearchTree, settings: MctsConfig) -> Generator[Expansion, list[Child], None]:
-    """Search one tree in place: select, expand, roll out, back up, `settings.iterations` times.
+def search_tree(
+    problem: SearchProblem, judge: Judge, settings: MctsConfig, *, seed: int, after_backup: Callable[[], None]
+) -> Task[SearchTree]:
+    """Search one tree. `after_backup` is called after each of the `settings.iterations`."""
+    (root,) = yield from rewards_of([ResponseState(problem)], judge, settings, seed=seed)
+    tree = SearchTree.rooted(problem, root)
+    left = settings.iterations
+    while left > 0:
+        paths = min(settings.leaves, left)
+        yield from grow_tree(tree, judge, settings, paths, seed=seed)
+        left -= paths
+        for _ in range(paths):
+            after_backup()
+    return tree
+
+
+def grow_tree(tree: SearchTree, judge: Judge, settings: MctsConfig, paths: int, *, seed: int) -> Task[None]:
+    """Search the tree in place: select, expand and roll out `paths` paths at a time, then back them up in their order.
 
     A roll-out follows selection and expansion from the new leaf until a terminal state, the depth limit or
     `settings.simulation` further expansions. Its nodes stay in the tree, so nothing sampled is thrown away.
     """
-    for _ in range(settings.iterations):
+    c, loss = settings.c, settings.virtual_loss
+    ends = []
+    for _ in range(paths):
         # Selection stops at a node without children: its first expansion and the roll-out are the same thing.
-        index = tree.select_leaf(settings.c)
-        for _ in range(1 + settings.simulation):
-            node = tree.nodes[index]
-            if node.state.terminal or node.depth >= settings.depth:
-                break
-            for child in (yield Expansion(index)):
-                p = fragment_prior(child.fragment.logprobs, settings.prior)
-                tree.add(index, child.fragment, child.state, p, child.rewards)
-            if not node.children:
-                break
-            index = tree.select_child(index, settings.c)
-        tree.backup(index, settings.gamma)
+        ends.append(tree.select_leaf(c, loss))
+        tree.enter(ends[-1])
+    going = list(range(paths))
+    for _ in range(1 + settings.simulation):
+        going = [path for path in going if _can_grow(tree, ends[path], settings.depth)]
+        if not going:
+            break
+        leaves = list(dict.fromkeys(ends[path] for path in going))
+        yield from expand_leaves(tree, leaves, judge, settings, seed=seed)
+        going = [path for path in going if tree.nodes[ends[path]].children]
+        for path in going:
+            tree.leave(ends[path])  # a path is not in its own way
+            ends[path] = tree.select_child(ends[path], c, loss)
+            tree.enter(ends[path])
+    for end in ends:
+        tree.leave(end)
+    for end in ends:
+        tree.backup(end, settings.gamma)
+
+
+def _can_grow(tree: SearchTree, index: int, depth: int) -> bool:
+    node = tree.nodes[index]
+    return not node.state.terminal and node.depth < depth
 
 
 def distinct_fragments(fragments: Sequence[Fragment], width: int) -> list[Fragment]:
@@ -91,55 +103,47 @@ def search_trees(
     seed: int,
     progress: Progress = no_progress,
 ) -> list[SearchTree]:
-    """Search one tree for each problem, all of them in step with each other.
-
-    `progress` counts rounds of expansion; there are at most iterations · (1 + simulation).
-    """
-    roots = rewards_of([ResponseState(problem) for problem in problems], policy, judge, settings, seed=seed)
-    trees = [SearchTree.rooted(problem, root) for problem, root in zip(problems, roots, strict=True)]
-    growing = [(tree, grow_tree(tree, settings)) for tree in trees]
-    # A tree's generator waits for its children; all that wait are served by one batch, and then go on together.
-    asked = [(tree, growth, next(growth, None)) for tree, growth in growing]
-    rounds, done = settings.iterations * (1 + settings.simulation), 0
-    while waiting := [(tree, growth, wish) for tree, growth, wish in asked if wish is not None]:
-        leaves = [(tree, wish.node) for tree, _, wish in waiting]
-        children = expand_leaves(leaves, policy, judge, settings, seed)
-        asked = [
-            (tree, growth, _answer(growth, found)) for (tree, growth, _), found in zip(waiting, children, strict=True)
-        ]
-        done += 1
-        progress(done, rounds)
-    if done < rounds:  # every tree was exhausted before its last iteration
-        progress(rounds, rounds)
-    return trees
+    """One tree for each problem, in their order. `progress` counts iterations of all trees."""
+    found = dict(each_tree(problems, policy, judge, settings, seed=seed, progress=progress))
+    return [found[number] for number in range(len(problems))]
 
 
-def _answer(growth: Generator[Expansion, list[Child], None], children: list[Child]) -> Expansion | None:
-    try:
-        return growth.send(children)
-    except StopIteration:
-        return None
-
-
-def expand_leaves(
-    leaves: Sequence[tuple[SearchTree, int]],
+def each_tree(
+    problems: Sequence[SearchProblem],
     policy: Policy,
     judge: Judge,
     settings: MctsConfig,
+    *,
     seed: int,
-) -> list[list[Child]]:
-    """Distinct children of each leaf with their rewards: one sampling and one scoring batch for all trees."""
-    requests = [_request(tree, node, settings.samples, seed) for tree, node in leaves]
-    kept = [distinct_fragments(fragments, settings.width) for fragments in policy.sample(requests)]
-    states = [
-        [next_state(tree.nodes[node].state, fragment, settings.max_response_tokens) for fragment in fragments]
-        for (tree, node), fragments in zip(leaves, kept, strict=True)
+    progress: Progress = no_progress,
+) -> Iterator[tuple[int, SearchTree]]:
+    """(number of the problem, its tree) as the trees are done. `progress` counts iterations of all trees."""
+    done, total = 0, len(problems) * settings.iterations
+
+    def after_backup() -> None:
+        nonlocal done
+        done += 1
+        progress(done, total)
+
+    def task(problem: SearchProblem) -> Task[SearchTree]:
+        return search_tree(problem, judge, settings, seed=seed, after_backup=after_backup)
+
+    return policy.serve(map(task, problems))
+
+
+def expand_leaves(
+    tree: SearchTree, leaves: Sequence[int], judge: Judge, settings: MctsConfig, *, seed: int
+) -> Task[None]:
+    """Give each leaf its distinct children with their rewards: sampled at once, then graded at once."""
+    answers = yield tuple(_request(tree, leaf, settings.samples, seed) for leaf in leaves)
+    grown = [
+        (leaf, fragment, next_state(tree.nodes[leaf].state, fragment, settings.max_response_tokens))
+        for leaf, fragments in zip(leaves, answers, strict=True)
+        for fragment in distinct_fragments(fragments, settings.width)
     ]
-    scored = iter(rewards_of([state for group in states for state in group], policy, judge, settings, seed=seed))
-    return [
-        [Child(fragment, state, next(scored)) for fragment, state in zip(fragments, group, strict=True)]
-        for fragments, group in zip(kept, states, strict=True)
-    ]
+    rewards = yield from rewards_of([state for *_, state in grown], judge, settings, seed=seed)
+    for (leaf, fragment, state), reward in zip(grown, rewards, strict=True):
+        tree.add(leaf, fragment, state, fragment_prior(fragment.logprobs, settings.prior), reward)
 
 
 def _request(tree: SearchTree, node: int, samples: int, seed: int) -> SampleRequest:

@@ -24,6 +24,7 @@ class TreeNode:
     value         V(s), Eq. 8
     action_value  Q(parent, a), Eq. 9
     children      indices, in the order in which they were sampled
+    under_way     paths through this node that are selected and not yet backed up
     """
 
     state: ResponseState
@@ -37,6 +38,7 @@ class TreeNode:
     value: float = 0.0
     action_value: float = 0.0
     children: list[int] = field(default_factory=list)
+    under_way: int = 0
 
     @property
     def text(self) -> str:
@@ -64,24 +66,42 @@ class SearchTree:
         above.children.append(len(self.nodes) - 1)
         return len(self.nodes) - 1
 
-    def select_child(self, index: int, c: float) -> int:
-        """The child that maximises Q + c · p · sqrt(N(s)) / (1 + N(s')) (Eq. 5); the first of equals."""
+    def select_child(self, index: int, c: float, virtual_loss: float = 0.0) -> int:
+        """The child that maximises Q + c · p · sqrt(N(s)) / (1 + N(s')) (Eq. 5); the first of equals.
+
+        Each path under way counts as a visit, and as one that lost `virtual_loss`, so that the next goes elsewhere.
+        """
         # At the first visit N(s) = 0: without the second term the first choice is by Q alone.
         node = self.nodes[index]
-        scale = c * math.sqrt(node.visits)
+        scale = c * math.sqrt(node.visits + node.under_way)
 
         def puct(child: int) -> float:
             below = self.nodes[child]
-            return below.action_value + scale * below.prior / (1 + below.visits)
+            lost = virtual_loss * below.under_way
+            return below.action_value - lost + scale * below.prior / (1 + below.visits + below.under_way)
 
         return max(node.children, key=puct)
 
-    def select_leaf(self, c: float) -> int:
+    def select_leaf(self, c: float, virtual_loss: float = 0.0) -> int:
         """Walk down from the root by Eq. 5 to a node without children."""
         index = 0
         while self.nodes[index].children:
-            index = self.select_child(index, c)
+            index = self.select_child(index, c, virtual_loss)
         return index
+
+    def enter(self, index: int) -> None:
+        """A path to `index` is under way."""
+        self._under_way(index, 1)
+
+    def leave(self, index: int) -> None:
+        """It is not any more."""
+        self._under_way(index, -1)
+
+    def _under_way(self, index: int, change: int) -> None:
+        while index >= 0:
+            node = self.nodes[index]
+            node.under_way += change
+            index = node.parent
 
     def backup(self, index: int, gamma: float) -> None:
         """From `index` up to the root: N += 1, then V by Eq. 8 and Q by Eq. 9."""

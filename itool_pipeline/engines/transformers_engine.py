@@ -15,21 +15,21 @@ import torch
 from transformers.cache_utils import Cache
 
 from itool_pipeline.core.fragments import FragmentRule
-from itool_pipeline.core.policy import Fragment, SampleRequest, ScoreRequest
+from itool_pipeline.core.policy import Fragment, PolicyInRounds, SampleRequest, ScoreRequest
 from itool_pipeline.core.token_trie import ancestor_mask, pack_row
 from itool_pipeline.engines.attention_masks import TokenView, seeing, use_attention
 from itool_pipeline.engines.branches import Branch, draw_tokens
 from itool_pipeline.engines.logits import decoder_of, logits_of
 from itool_pipeline.engines.model import LoadedModel
 from itool_pipeline.engines.tree_attention import NAME, PrefillCache, TreeCache
-from itool_pipeline.engines.types import Sampling
+from itool_pipeline.engines.types import Engine, Sampling
 
 _LOGIT_ROWS = 512
 """Rows of logits computed at once; a vocabulary of 128k in fp32 makes that 256 MiB."""
 
 
-class TransformersEngine:
-    """Implements `engines.types.Engine`.
+class TransformersEngine(PolicyInRounds, Engine):
+    """Model and tokenizer on one device.
 
     end_token     stands at the end of a finished fragment, whichever token ended it; None for that token itself
     end_tokens    further tokens that end the turn
@@ -78,7 +78,9 @@ class TransformersEngine:
                 answers[index] = answer
         return answers
 
-    def answer(self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int) -> list[tuple[int, ...]]:
+    def answer_each(
+        self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int
+    ) -> Iterator[tuple[int, tuple[int, ...]]]:
         """The likeliest next token, again and again, for all prompts in one batch. Raises ValueError for an empty one.
 
         The end token is not part of the result, nor is the beginning of a character that the limit cuts in two. An
@@ -91,10 +93,11 @@ class TransformersEngine:
             Sampling(temperature=1.0, top_k=1, max_fragment_tokens=max_new_tokens),
             end_token=self._end_token,
             end_tokens=self._end_tokens,
-            batch_tokens=len(prompts) * (max(map(len, prompts)) + max_new_tokens),
+            batch_tokens=len(prompts) * (max(map(len, prompts), default=0) + max_new_tokens),
         )
         answers = greedy.sample([SampleRequest(prompt, (), "", 1, seed=0) for prompt in prompts])
-        return [fragment.token_ids[:-1] if fragment.finished else fragment.token_ids for (fragment,) in answers]
+        for number, (fragment,) in enumerate(answers):
+            yield number, fragment.token_ids[:-1] if fragment.finished else fragment.token_ids
 
     def _chunks(self, prompts: Sequence[tuple[int, ...]], extra: Sequence[int]) -> Iterator[list[int]]:
         """Indices in batches of similar length, each within `batch_tokens` once padded.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -45,12 +46,21 @@ class EngineSettings:
     name: str = field(default="", compare=False)
 
 
-class Engine(Policy, Protocol):
+class Engine(Policy):
     """A language model as the steps see it: the search's policy, and whole answers for scoring."""
 
+    @abstractmethod
+    def answer_each(
+        self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int
+    ) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """(number of the prompt, its greedy answer) as they are done: at most `max_new_tokens` token ids, without the
+        end of the turn. Prompts are begun in their order. Raises ValueError for an empty prompt.
+        """
+
     def answer(self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int) -> list[tuple[int, ...]]:
-        """The greedy answer to each prompt as token ids, at most `max_new_tokens` and without the end of the turn."""
-        ...
+        """The same for all, in their order."""
+        found = dict(self.answer_each(prompts, max_new_tokens))
+        return [found[number] for number in range(len(prompts))]
 
 
 class EngineMaker(Protocol):

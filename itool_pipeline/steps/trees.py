@@ -11,8 +11,8 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from itool_pipeline.config import NoGrades, SamplingConfig
-from itool_pipeline.core.response_sampling import sample_responses
-from itool_pipeline.core.search import search_trees
+from itool_pipeline.core.response_sampling import each_sampled_tree
+from itool_pipeline.core.search import each_tree
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.tree import SearchTree
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, nodes_file, trees_file
@@ -130,9 +130,11 @@ def _search(ws: Workspace, k: int, ids: Sequence[str]) -> list[SearchTree]:
     problems = [found[key] for key in ids]
     judge, seed = search_judge(ws), derive_seed(ws.experiment.seed, f"iteration_{k}/trees")
     if isinstance(config, SamplingConfig):
-        return sample_responses(problems, engine, judge, config, seed=seed, progress=ws.progress("responses"))
-    progress = ws.progress(f"rounds of expansion, {len(ids)} trees side by side")
-    return search_trees(problems, engine, judge, config, seed=seed, progress=progress)
+        each = each_sampled_tree(problems, engine, judge, config, seed=seed, progress=ws.progress("responses"))
+    else:
+        progress = ws.progress(f"iterations of the search, {len(ids)} trees side by side")
+        each = each_tree(problems, engine, judge, config, seed=seed, progress=progress)
+    return [tree for _, tree in sorted(each, key=lambda found: found[0])]
 
 
 def _shown(node: NodeRow) -> dict[str, Any]:

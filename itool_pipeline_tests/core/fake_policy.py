@@ -10,9 +10,10 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from itool_pipeline.calls.types import GoldCall
-from itool_pipeline.core.policy import Fragment, SampleRequest, ScoreRequest
+from itool_pipeline.core.policy import Fragment, Policy, PolicyInRounds, SampleRequest, ScoreRequest, Task
 from itool_pipeline.core.reward import GradePrompt, SearchProblem
 from itool_pipeline.core.types import Example, Message
 
@@ -78,7 +79,7 @@ def last(*pieces: str, p: float | tuple[float, ...]) -> Move:
     return Move(pieces, p if isinstance(p, tuple) else (p,) * (len(pieces) + 1), finished=True)
 
 
-class Recorded:
+class Recorded(PolicyInRounds):
     """Keeps what it was asked, and checks that each request is one of this module's problems."""
 
     def __init__(self) -> None:
@@ -88,7 +89,7 @@ class Recorded:
     def moves(self, request: SampleRequest) -> Sequence[Move]:
         raise NotImplementedError
 
-    def grade(self, before: tuple[int, ...], text: str) -> Grade:
+    def masses(self, before: tuple[int, ...], text: str) -> Grade:
         raise NotImplementedError
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[list[Fragment]]:
@@ -106,8 +107,17 @@ class Recorded:
         *candidate, first, second, option = continuation
         assert (first, second) == AFTER
         assert END not in candidate, "the end-of-turn token would end the evaluation prompt too"
-        masses = self.grade(before, decode(candidate))
+        masses = self.masses(before, decode(candidate))
         return (*(UNRELATED,) * (len(continuation) - 1), log(masses[OPTIONS.index(option)]))
+
+
+T = TypeVar("T")
+
+
+def result_of(policy: Policy, task: Task[T]) -> T:
+    """What the task ends with when `policy` serves it alone."""
+    ((_, result),) = policy.serve([task])
+    return result
 
 
 class TablePolicy(Recorded):
@@ -129,7 +139,7 @@ class TablePolicy(Recorded):
         found = self.table.get(request.response_text, ())
         return [found[i % len(found)] for i in range(request.count)] if found else []
 
-    def grade(self, before: tuple[int, ...], text: str) -> Grade:
+    def masses(self, before: tuple[int, ...], text: str) -> Grade:
         return self.grades.get(text, self.default)
 
 
@@ -168,7 +178,7 @@ class RandomPolicy(Recorded):
         weights = [hashed.random() ** 2 for _ in options]
         return random.Random(request.seed).choices(options, weights, k=request.count)
 
-    def grade(self, before: tuple[int, ...], text: str) -> Grade:
+    def masses(self, before: tuple[int, ...], text: str) -> Grade:
         hashed = self._hashed("grade", before, text)
         return hashed.random(), hashed.random(), hashed.random(), hashed.random()
 

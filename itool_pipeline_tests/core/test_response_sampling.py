@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from itool_pipeline.config import SamplingConfig
 from itool_pipeline.core.policy import Fragment, SampleRequest
-from itool_pipeline.core.response_sampling import draw_responses, sample_responses
+from itool_pipeline.core.response_sampling import draw_responses, each_sampled_tree, sample_tree
 from itool_pipeline.core.reward import SearchProblem
 from itool_pipeline.core.tree import SearchTree
 from itool_pipeline_tests.core.fake_policy import (
@@ -23,6 +23,7 @@ from itool_pipeline_tests.core.fake_policy import (
     decode,
     last,
     move,
+    result_of,
     text_problem,
 )
 from itool_pipeline_tests.core.settings import DRAWN_GRADES, ONLY_OUTCOME
@@ -61,7 +62,7 @@ THIRD = {"": move("[f(", "a=7,", p=0.25), "[f(a=7,": move("b=2)", p=0.25), "[f(a
 
 def by_hand() -> tuple[SearchTree, Numbered]:
     policy = Numbered([FIRST, SECOND, THIRD, SECOND])
-    (tree,) = sample_responses([call_problem()], policy, JUDGE, drawing(4, 40, **ONLY_OUTCOME), seed=5)
+    tree = result_of(policy, sample_tree(call_problem(), JUDGE, drawing(4, 40, **ONLY_OUTCOME), seed=5))
     return tree, policy
 
 
@@ -85,13 +86,13 @@ def test_a_tree_of_responses_by_hand() -> None:
 def test_the_product_form() -> None:
     policy = Numbered([FIRST, SECOND])
     settings = drawing(2, 40, prior="product")
-    (tree,) = sample_responses([call_problem()], policy, JUDGE, settings, seed=5)
+    tree = result_of(policy, sample_tree(call_problem(), JUDGE, settings, seed=5))
     assert [n.prior for n in tree.nodes[1:]] == pytest.approx([0.5 * 0.5 * 0.125 * 0.125, 0.01])
 
 
 def test_a_response_that_gets_too_long_ends_and_is_wrong() -> None:
     policy = Numbered([{"": move("so", "on,", p=0.5), "soon,": move("on", "on,", p=0.5)}, SECOND])
-    (tree,) = sample_responses([text_problem()], policy, JUDGE, drawing(2, 4), seed=0)
+    tree = result_of(policy, sample_tree(text_problem(), JUDGE, drawing(2, 4), seed=0))
     long = tree.nodes[1]
     assert (long.text, long.state.truncated, long.state.terminal, long.rewards.correct) == (
         "soon,onon,",
@@ -104,17 +105,17 @@ def test_a_response_that_gets_too_long_ends_and_is_wrong() -> None:
 
 def test_a_policy_that_cannot_go_on() -> None:
     policy = Numbered([{"": move("x,", p=0.5)}, {"": Move((), ())}])
-    (tree,) = sample_responses([text_problem()], policy, JUDGE, drawing(2, 9), seed=0)
+    tree = result_of(policy, sample_tree(text_problem(), JUDGE, drawing(2, 9), seed=0))
     assert [(n.text, n.state.truncated) for n in tree.nodes[1:]] == [("x,", True)]
-    silent = sample_responses([text_problem()], TablePolicy({}), JUDGE, FOUR, seed=0)
-    assert [len(tree.nodes) for tree in silent] == [1]
-    assert sample_responses([], TablePolicy({}), JUDGE, FOUR, seed=0) == []
+    silent = result_of(TablePolicy({}), sample_tree(text_problem(), JUDGE, FOUR, seed=0))
+    assert len(silent.nodes) == 1
+    assert list(each_sampled_tree([], TablePolicy({}), JUDGE, FOUR, seed=0)) == []
 
 
 def test_progress_counts_responses() -> None:
     seen: list[tuple[int, int]] = []
     policy = Numbered([FIRST, SECOND, THIRD, SECOND])
-    draw_responses([call_problem()], policy, FOUR, seed=0, progress=lambda *at: seen.append(at))
+    result_of(policy, draw_responses(call_problem(), FOUR, seed=0, progress=lambda *at: seen.append(at)))
     assert seen == [(2, 4), (3, 4), (4, 4)]
 
 
@@ -123,7 +124,8 @@ PROBLEMS = [call_problem("a"), text_problem("b"), call_problem("c")]
 
 def trees(policy_seed: int, seed: int, problems: list[SearchProblem]) -> list[SearchTree]:
     how = drawing(4, 40, **DRAWN_GRADES)
-    return sample_responses(problems, RandomPolicy(policy_seed), JUDGE, how, seed=seed)
+    found = dict(each_sampled_tree(problems, RandomPolicy(policy_seed), JUDGE, how, seed=seed))
+    return [found[i] for i in range(len(problems))]
 
 
 @few
@@ -151,7 +153,7 @@ def test_what_holds_of_every_tree(policy_seed: int, seed: int) -> None:
 
 def test_the_responses_of_a_problem_are_drawn_independently() -> None:
     """Over many seeds the first is as often followed by an equal second as by an equal fourth, and not always."""
-    drawn = [draw_responses([text_problem()], RandomPolicy(1), FOUR, seed=seed)[0] for seed in range(200)]
+    drawn = [result_of(RandomPolicy(1), draw_responses(text_problem(), FOUR, seed=seed)) for seed in range(200)]
 
     def equal(a: int, b: int) -> int:
         return sum(len(group) == 4 and same(group[a], group[b]) for group in drawn)

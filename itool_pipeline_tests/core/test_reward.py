@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itool_pipeline.config import ExactGrades, MctsConfig
+from itool_pipeline.config import ExactGrades, MctsConfig, SearchBase
 from itool_pipeline.core.reward import (
     GradePrompt,
     ResponseState,
@@ -29,6 +29,7 @@ from itool_pipeline_tests.core.fake_policy import (
     TablePolicy,
     call_problem,
     log,
+    result_of,
     text_problem,
     token,
 )
@@ -155,7 +156,7 @@ def test_progress_scales_the_potential_only() -> None:
 
 def test_a_reward_is_the_sum_of_both() -> None:
     policy = TablePolicy({}, {"[f(a=1,": (0.6, 0.2, 0.1, 0.1)})
-    (found,) = rewards_of([_state(call_problem(), "[f(", "a=1,")], policy, JUDGE, SHIPPED)
+    (found,) = result_of(policy, rewards_of([_state(call_problem(), "[f(", "a=1,")], JUDGE, SHIPPED))
     assert [found.outcome, found.self_evaluation] == pytest.approx([1 / 3, 0.32])
     assert found.total == pytest.approx(1 / 3 + 0.32)
     assert Reward(1.0, -2.0, True).total == -1.0
@@ -164,13 +165,13 @@ def test_a_reward_is_the_sum_of_both() -> None:
 def test_weights_are_those_of_the_settings() -> None:
     policy = TablePolicy({}, {"x": (0.4, 0.3, 0.2, 0.1)})
     settings = changed(GRADES, weights=(1000.0, 100.0, 10.0, 1.0))
-    assert self_evaluations([_state(text_problem(), "x")], policy, settings) == [pytest.approx(432.1)]
+    assert result_of(policy, self_evaluations([_state(text_problem(), "x")], settings)) == [pytest.approx(432.1)]
 
 
 def test_without_self_evaluation_nothing_is_asked() -> None:
     policy = TablePolicy({})
     states = [_state(text_problem(), "No tool fits.", finished=True), _state(call_problem(), "[f(a=1,")]
-    found = rewards_of(states, policy, JUDGE, changed(SHIPPED, **ONLY_OUTCOME))
+    found = result_of(policy, rewards_of(states, JUDGE, changed(SHIPPED, **ONLY_OUTCOME)))
     assert [(r.outcome, r.self_evaluation, r.correct) for r in found] == [
         (1.0, 0.0, True),
         (pytest.approx(1 / 3), 0.0, None),
@@ -181,8 +182,9 @@ def test_without_self_evaluation_nothing_is_asked() -> None:
 def test_states_of_one_problem_travel_in_one_request() -> None:
     policy = TablePolicy({}, {"x": (1, 0, 0, 0), "y": (0, 1, 0, 0), "": (0, 0, 1, 0)})
     one, two = text_problem("one"), text_problem("two")
-    states = [_state(one, "x"), _state(two, "y"), _state(one), _state(one, "x", finished=True), _state(two, "x")]
-    assert self_evaluations(states, policy, GRADES) == pytest.approx([1.0, 0.1, -1.0, 1.0, 1.0])
+    states = [[_state(one, "x"), _state(one), _state(one, "x", finished=True)], [_state(two, "y")]]
+    found = dict(policy.serve(self_evaluations(group, GRADES) for group in states))
+    assert found == {0: pytest.approx([1.0, -1.0, 1.0]), 1: pytest.approx([0.1])}
 
     def four(*ids: int) -> tuple[tuple[int, ...], ...]:
         return tuple((*ids, *AFTER, option) for option in OPTIONS)
@@ -191,7 +193,7 @@ def test_states_of_one_problem_travel_in_one_request() -> None:
     x, y = token("x"), token("y")
     assert [(r.prompt, r.continuations) for r in policy.scored] == [
         (one.grade.before, four(x) + four() + four(x)),
-        (two.grade.before, four(y) + four(x)),
+        (two.grade.before, four(y)),
     ]
 
 
@@ -209,17 +211,21 @@ def test_problems_with_equal_beginnings_keep_their_own_endings() -> None:
 
     first = replace(text_problem("a"), grade=GradePrompt((1,), (2,), (11, 12, 13, 14)))
     second = replace(text_problem("b"), grade=GradePrompt((1,), (3, 4), (21, 22, 23, 24)))
-    found = self_evaluations([_state(first), _state(second)], Letters({}), GRADES)
-    assert found == [1.0, -2.0]
+    found = dict(Letters({}).serve(self_evaluations([_state(problem)], GRADES) for problem in (first, second)))
+    assert found == {0: [1.0], 1: [-2.0]}
     assert asked == [(2, o) for o in (11, 12, 13, 14)] + [(3, 4, o) for o in (21, 22, 23, 24)]
+
+
+def rewards(seed: int, states: list[ResponseState], settings: SearchBase) -> list[Reward]:
+    return result_of(RandomPolicy(seed), rewards_of(states, JUDGE, settings, seed=seed))
 
 
 @given(st.integers(0, 10**6), st.permutations(range(8)))
 def test_the_order_of_states_does_not_matter(seed: int, order: list[int]) -> None:
     texts = [("[f(", "a=1,"), ("[f(", "a=7,"), ("No.",), ()]
-    states = [_state(problem, *pieces) for pieces in texts for problem in (call_problem(), text_problem())]
-    alone = [rewards_of([state], RandomPolicy(seed), JUDGE, SHIPPED)[0] for state in states]
-    assert rewards_of([states[i] for i in order], RandomPolicy(seed), JUDGE, SHIPPED) == [alone[i] for i in order]
+    states = [_state(call_problem(), *pieces, finished=ended) for pieces in texts for ended in (False, True)]
+    alone = [rewards(seed, [state], SHIPPED)[0] for state in states]
+    assert rewards(seed, [states[i] for i in order], SHIPPED) == [alone[i] for i in order]
 
 
 SAMPLED = changed(SHIPPED, **DRAWN_GRADES)
@@ -250,10 +256,16 @@ def test_sampled_grades_depend_on_seed_and_state() -> None:
     policy = TablePolicy({}, default=OPTION_MASSES)
     problems = [text_problem(str(i)) for i in range(30)]
     states = [_state(problem, *pieces) for problem in problems for pieces in ((), ("x",), ("x", "y"))]
-    first = self_evaluations(states, policy, SAMPLED.self_evaluation, seed=1)
-    assert self_evaluations(states, policy, SAMPLED.self_evaluation, seed=1) == first
-    assert self_evaluations(states, policy, SAMPLED.self_evaluation, seed=2) != first
-    by_state = [first[i::3] for i in range(3)]
+
+    def grades(seed: int) -> list[list[float]]:
+        tasks = (self_evaluations(states[i : i + 3], SAMPLED.self_evaluation, seed=seed) for i in range(0, 90, 3))
+        found = dict(policy.serve(tasks))
+        return [found[i] for i in range(30)]
+
+    first = grades(1)
+    assert grades(1) == first
+    assert grades(2) != first
+    by_state = list(zip(*first, strict=True))
     assert by_state[0] != by_state[1] != by_state[2]
     assert all(len(set(values)) > 3 for values in by_state), "every problem draws for itself"
 
@@ -261,12 +273,10 @@ def test_sampled_grades_depend_on_seed_and_state() -> None:
 @given(st.integers(0, 10**6), st.permutations(range(8)))
 def test_the_order_of_states_does_not_matter_to_sampled_grades(seed: int, order: list[int]) -> None:
     texts = [("[f(", "a=1,"), ("[f(", "a=7,"), ("No.",), ()]
-    states = [_state(problem, *pieces) for pieces in texts for problem in (call_problem(), text_problem())]
-    alone = [rewards_of([state], RandomPolicy(seed), JUDGE, SAMPLED, seed=seed)[0] for state in states]
-    assert rewards_of([states[i] for i in order], RandomPolicy(seed), JUDGE, SAMPLED, seed=seed) == [
-        alone[i] for i in order
-    ]
+    states = [_state(text_problem(), *pieces, finished=ended) for pieces in texts for ended in (False, True)]
+    alone = [rewards(seed, [state], SAMPLED)[0] for state in states]
+    assert rewards(seed, [states[i] for i in order], SAMPLED) == [alone[i] for i in order]
 
 
 def test_no_states_no_rewards() -> None:
-    assert rewards_of([], TablePolicy({}), JUDGE, SHIPPED) == []
+    assert result_of(TablePolicy({}), rewards_of([], JUDGE, SHIPPED)) == []

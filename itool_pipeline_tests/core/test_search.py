@@ -15,7 +15,8 @@ from itool_pipeline.core.search import distinct_fragments, fragment_prior, grow_
 from itool_pipeline.core.tree import SearchTree
 from itool_pipeline.core.types import Example
 from itool_pipeline_tests.core.fake_policy import TablePolicy, call_problem, last, move, text_problem, token
-from itool_pipeline_tests.core.settings import ONLY_OUTCOME, changed
+from itool_pipeline_tests.core.settings import ONLY_GRADE, ONLY_OUTCOME, changed
+from itool_pipeline_tests.core.test_search_golden import grade_for
 from itool_pipeline_tests.judges.by_source import JUDGE
 
 GRADED = MctsConfig(depth=4, width=3, iterations=3, simulation=2, c=1.0, gamma=1.0, samples=4, max_response_tokens=100)
@@ -106,7 +107,8 @@ def test_a_policy_with_nothing_to_say_leaves_the_root_alone() -> None:
 def test_a_terminal_root_asks_for_nothing() -> None:
     tree = SearchTree.rooted(text_problem(), Reward(1.0, 0.0, True))
     tree.nodes[0].state = replace(tree.nodes[0].state, finished=True)
-    assert list(grow_tree(tree, PLAIN)) == []
+    for _ in range(3):
+        assert list(grow_tree(tree, JUDGE, PLAIN, 1, seed=0)) == []
     assert (tree.nodes[0].visits, tree.nodes[0].value) == (3, 0.0)
 
 
@@ -190,9 +192,42 @@ def test_all_trees_are_served_in_one_batch_a_round() -> None:
     assert len(policy.scored) == 20
 
 
-def test_progress_counts_rounds() -> None:
+def test_progress_counts_iterations_of_all_trees() -> None:
     seen: list[tuple[int, int]] = []
     table = {"": [move("a,", p=0.5)], "a,": [last("b.", p=0.5)]}
-    search_trees([call_problem()], TablePolicy(table), JUDGE, PLAIN, seed=0, progress=lambda *at: seen.append(at))
-    # 3 iterations of up to 1 + 2 expansions; two were needed
-    assert seen == [(1, 9), (2, 9), (9, 9)]
+    problems = [call_problem(), text_problem()]
+    search_trees(problems, TablePolicy(table), JUDGE, PLAIN, seed=0, progress=lambda *at: seen.append(at))
+    assert seen == [(done, 6) for done in range(1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("leaves", "virtual_loss", "visits"),
+    [
+        # one after the other: a, then a again, for 1 + 0.1 · 0.5 · 1/2 > 1/2 + 0.1 · 0.5
+        (1, 1.0, [2, 2, 0]),
+        # at once: the first path takes 1 off a's Q, and the second goes to b, for 0.025 < 1/2 + 0.05
+        (2, 1.0, [2, 1, 1]),
+        # as a mere visit it takes nothing off: 1 + 0.025 > 1/2 + 0.05
+        (2, 0.0, [2, 2, 0]),
+        # 0.6 + 0.025 > 1/2 + 0.05
+        (2, 0.4, [2, 2, 0]),
+        # more paths than iterations are left
+        (9, 1.0, [2, 1, 1]),
+    ],
+)
+def test_paths_that_are_under_way_at_once_part_by_their_loss(
+    leaves: int, virtual_loss: float, visits: list[int]
+) -> None:
+    policy = TablePolicy({"": [move("a,", p=0.5), move("b,", p=0.5)]}, {"a,": grade_for(1.0), "b,": grade_for(0.5)})
+    at_once = {"leaves": leaves, "virtual_loss": virtual_loss}
+    tree = _search(policy, changed(GRADED, width=2, depth=1, iterations=2, c=0.1, **at_once, **ONLY_GRADE))
+    assert [n.visits for n in tree.nodes] == visits
+    assert all(n.under_way == 0 for n in tree.nodes)
+    assert len(policy.sampled) == 1, "the leaf that both start from is expanded once"
+
+
+def test_leaves_of_one_tree_are_asked_for_at_once() -> None:
+    table = {"": [move("a,", p=0.5), move("b,", p=0.5)]} | {f"{x},": [move("c,", p=0.5)] for x in "ab"}
+    policy = _Batches(table)
+    tree = _search(policy, changed(PLAIN, leaves=2, iterations=2, width=2, depth=2))
+    assert (policy.batches, len(policy.sampled), len(tree.nodes)) == (2, 3, 5)

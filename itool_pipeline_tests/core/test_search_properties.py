@@ -34,6 +34,8 @@ SETTINGS = st.builds(
     max_response_tokens=st.integers(1, 12),
     prior=st.sampled_from(["geometric_mean", "product"]),
 )
+AT_ONCE = st.builds(lambda limits, leaves: changed(limits, leaves=leaves), SETTINGS, st.integers(1, 4))
+"""The same with several paths under way at once."""
 SEEDS = st.integers(0, 10**6)
 few = settings(max_examples=60)
 
@@ -44,7 +46,7 @@ def _search(policy_seed: int, limits: MctsConfig, seed: int, problem: SearchProb
 
 
 @few
-@given(SEEDS, SETTINGS, SEEDS)
+@given(SEEDS, AT_ONCE, SEEDS)
 def test_equations_8_and_9_hold_at_every_node_after_every_backup(
     policy_seed: int, limits: MctsConfig, seed: int
 ) -> None:
@@ -115,7 +117,7 @@ def test_visits_add_up(policy_seed: int, limits: MctsConfig, seed: int) -> None:
 
 
 @few
-@given(SEEDS, SETTINGS, SEEDS)
+@given(SEEDS, AT_ONCE, SEEDS)
 def test_limits_hold(policy_seed: int, limits: MctsConfig, seed: int) -> None:
     policy = RandomPolicy(policy_seed)
     (tree,) = search_trees([text_problem()], policy, JUDGE, limits, seed=seed)
@@ -141,7 +143,7 @@ def test_limits_hold(policy_seed: int, limits: MctsConfig, seed: int) -> None:
 
 
 @few
-@given(SEEDS, SETTINGS, SEEDS, st.permutations(range(5)), st.sampled_from([{}, DRAWN_GRADES]))
+@given(SEEDS, AT_ONCE, SEEDS, st.permutations(range(5)), st.sampled_from([{}, DRAWN_GRADES]))
 def test_many_trees_in_a_batch_are_the_trees_one_at_a_time(
     policy_seed: int, limits: MctsConfig, seed: int, order: list[int], grades: dict[str, Any]
 ) -> None:
@@ -159,7 +161,7 @@ def test_sampled_grades_are_drawn_from_the_seed_of_the_tree() -> None:
 
 
 @few
-@given(SEEDS, SETTINGS, SEEDS)
+@given(SEEDS, AT_ONCE, SEEDS)
 def test_the_seed_decides_everything(policy_seed: int, limits: MctsConfig, seed: int) -> None:
     assert _search(policy_seed, limits, seed) == _search(policy_seed, limits, seed)
 

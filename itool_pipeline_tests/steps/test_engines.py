@@ -33,11 +33,13 @@ from itool_pipeline_tests.steps.without_model import (
 ANSWER = HELD_OUT[0].response
 
 
-class ToyEngine(HashedPolicy):
+class ToyEngine(HashedPolicy, Engine):
     """Fragments out of a hash, and always the same answer."""
 
-    def answer(self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int) -> list[tuple[int, ...]]:
-        return [tuple(ANSWER.encode())[:max_new_tokens] for _ in prompts]
+    def answer_each(
+        self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int
+    ) -> Iterator[tuple[int, tuple[int, ...]]]:
+        yield from ((number, tuple(ANSWER.encode())[:max_new_tokens]) for number, _ in enumerate(prompts))
 
 
 @dataclass

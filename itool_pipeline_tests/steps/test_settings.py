@@ -25,7 +25,18 @@ ENGINE: dict[str, Any] = {
 }
 """Keys that the engine is made with, and another value than the default for each."""
 
-METHOD = {"depth", "width", "iterations", "simulation", "c", "gamma", "samples", "responses"} | {
+METHOD = {
+    "depth",
+    "width",
+    "iterations",
+    "simulation",
+    "leaves",
+    "virtual_loss",
+    "c",
+    "gamma",
+    "samples",
+    "responses",
+} | {
     "max_response_tokens",
     "prior",
     "outcome",
@@ -86,8 +97,8 @@ def test_the_section_is_handed_over_as_it_is(tmp_path: Path, monkeypatch: pytest
 
         return run
 
-    monkeypatch.setattr(trees, "search_trees", search("mcts"))
-    monkeypatch.setattr(trees, "sample_responses", search("sampling"))
+    monkeypatch.setattr(trees, "each_tree", search("mcts"))
+    monkeypatch.setattr(trees, "each_sampled_tree", search("sampling"))
     for method in ("mcts", "sampling"):
         ws = prepared(tmp_path, search={"type": method, "shard_size": 5}, split={"validation_fraction": 0.0})
         warm_up(ws)
