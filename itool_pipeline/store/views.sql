@@ -126,27 +126,23 @@ JOIN examples AS e ON e.artifact = m.artifact
 LEFT JOIN divided AS d
     ON d.experiment = m.experiment AND d.examples_artifact = e.artifact AND d.example_id = e.example_id;
 
--- One row for each pair and each experiment that has it: where the pair comes from.
+-- The artifacts that the pairs of each artifact come from. The search reads no splits: they come to it by the replay
+-- buffer, whose examples it searches.
+CREATE OR REPLACE VIEW pair_origins AS
+SELECT
+    made.artifact AS pairs_artifact,
+    made.input_artifact AS trees_artifact,
+    min(searched.input_artifact) FILTER (searched.input_asset = 'examples') AS examples_artifact,
+    min(divided.input_artifact) FILTER (searched.input_asset LIKE '%/replay_buffer') AS splits_artifact
+FROM lineage AS made
+LEFT JOIN lineage AS searched ON searched.artifact = made.input_artifact
+LEFT JOIN lineage AS divided ON divided.artifact = searched.input_artifact AND divided.input_asset = 'splits'
+WHERE made.input_asset LIKE '%/trees'
+GROUP BY made.artifact, made.input_artifact;
+
+-- One row for each pair and each experiment that has it: where the pair comes from. LATERAL looks up the nodes of the
+-- pairs that are asked for; a plain join makes a hash table of all nodes first.
 CREATE OR REPLACE VIEW pair_lineage AS
-WITH inputs AS (SELECT DISTINCT artifact, input_artifact FROM lineage),
-searched AS (
-    SELECT inputs.artifact AS pairs_artifact, trees.*
-    FROM inputs
-    JOIN trees ON trees.artifact = inputs.input_artifact
-),
-asked AS (
-    SELECT inputs.artifact AS trees_artifact, examples.*
-    FROM inputs
-    JOIN examples ON examples.artifact = inputs.input_artifact
-),
--- The search reads no splits: they come to it by the replay buffer, whose examples it searches.
-divided AS (
-    SELECT searched.artifact AS trees_artifact, splits.*
-    FROM lineage AS searched
-    JOIN inputs ON inputs.artifact = searched.input_artifact
-    JOIN splits ON splits.artifact = inputs.input_artifact
-    WHERE searched.input_asset LIKE '%/replay_buffer'
-)
 SELECT
     m.experiment,
     m.asset,
@@ -192,19 +188,25 @@ SELECT
     m.stale
 FROM experiment_artifacts AS m
 JOIN pairs AS p ON p.artifact = m.artifact
-LEFT JOIN searched AS t ON t.pairs_artifact = p.artifact AND t.tree_id = p.tree_id
-LEFT JOIN nodes AS parent
-    ON parent.artifact = t.artifact AND parent.tree_id = t.tree_id AND parent.node_id = p.node_id
-LEFT JOIN nodes AS chosen_node
-    ON chosen_node.artifact = t.artifact
-    AND chosen_node.tree_id = t.tree_id
-    AND chosen_node.node_id = p.chosen_node
-LEFT JOIN nodes AS rejected_node
-    ON rejected_node.artifact = t.artifact
-    AND rejected_node.tree_id = t.tree_id
-    AND rejected_node.node_id = p.rejected_node
-LEFT JOIN asked AS e ON e.trees_artifact = t.artifact AND e.example_id = t.example_id
-LEFT JOIN divided AS d ON d.trees_artifact = t.artifact AND d.example_id = t.example_id
+LEFT JOIN pair_origins AS o ON o.pairs_artifact = p.artifact
+LEFT JOIN trees AS t ON t.artifact = o.trees_artifact AND t.tree_id = p.tree_id
+LEFT JOIN LATERAL (
+    SELECT nodes.depth, nodes.visits, nodes.value
+    FROM nodes
+    WHERE nodes.artifact = t.artifact AND nodes.tree_id = t.tree_id AND nodes.node_id = p.node_id
+) AS parent ON true
+LEFT JOIN LATERAL (
+    SELECT nodes.visits, nodes.prior
+    FROM nodes
+    WHERE nodes.artifact = t.artifact AND nodes.tree_id = t.tree_id AND nodes.node_id = p.chosen_node
+) AS chosen_node ON true
+LEFT JOIN LATERAL (
+    SELECT nodes.visits, nodes.prior
+    FROM nodes
+    WHERE nodes.artifact = t.artifact AND nodes.tree_id = t.tree_id AND nodes.node_id = p.rejected_node
+) AS rejected_node ON true
+LEFT JOIN examples AS e ON e.artifact = o.examples_artifact AND e.example_id = t.example_id
+LEFT JOIN splits AS d ON d.artifact = o.splits_artifact AND d.example_id = t.example_id
 LEFT JOIN materializations AS policy ON policy.experiment = m.experiment AND policy.artifact = t.policy;
 
 CREATE OR REPLACE VIEW leaderboard_categories AS
