@@ -26,13 +26,15 @@ class HubModel(Section):
 class ComputeConfig(Section):
     """Where and how the model computes. Does not change what is computed, except by rounding.
 
-    Rounding decides which token is drawn now and then, so all but the cache's size is part of what an artifact is.
+    Rounding decides which token is drawn now and then, so all but the cache's size is part of what an artifact is, as
+    the words that stand here. `auto` is such a word: machines on which it means different dtypes or devices share
+    their artifacts, and each artifact says what it was made in. Who needs one dtype everywhere names it.
     """
 
     engine: Literal["transformers"] = Field("transformers", description="what samples, scores and answers")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
-        "auto", description="auto: bf16 where the device has the instructions, fp32 elsewhere"
+        "auto", description="auto: on a processor the faster of the two, measured; on a GPU bfloat16 where it has it"
     )
     batch_tokens: AtLeastOne = Field(8192, description="prompt tokens in one forward pass of the engine")
     prefix_cache_gib: Positive = Field(2.0, description="bound on the KV cache of prompts")

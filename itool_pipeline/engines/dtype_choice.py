@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+DtypeName = Literal["bfloat16", "float32"]
+DTYPES: Mapping[DtypeName, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+WIDE, NARROW = 512, 16
+"""Rows of the measured products: a prompt or a training pass has as many columns, a step of decoding as few."""
 
 _CPU = torch.device("cpu")
 _WEIGHTS_A_THREAD = 2**19
 """Weights of one measured product for each thread: the work in it that a thread has does not depend on their number."""
 _WALK = 2**26
 """Multiply-adds in one timed walk. With few rows it needs so many weights that they come from memory, as a model's."""
+
+_LONGEST = 0.02
+"""Seconds after which a walk ends early: what is as slow as that needs no more to be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +51,11 @@ def layer_products(config: Any, threads: int | None = None) -> tuple[MatrixProdu
     A matrix so large that measuring it would take long is cut down for the number of threads (torch's own where none
     is given): its rate is hardly another.
     """
-    hidden, layers = config.hidden_size, config.num_hidden_layers
-    heads = config.num_attention_heads
-    head = getattr(config, "head_dim", None) or hidden // heads
-    kv = getattr(config, "num_key_value_heads", None) or heads
-    inner = getattr(config, "intermediate_size", None)
-    inner = inner if isinstance(inner, int) else 4 * hidden
+    hidden, layers = _size(config, "hidden_size", 1024), _size(config, "num_hidden_layers", 1)
+    heads = _size(config, "num_attention_heads", 1)
+    head = _size(config, "head_dim", hidden // heads)
+    kv = _size(config, "num_key_value_heads", heads)
+    inner = _size(config, "intermediate_size", 4 * hidden)
     query, key, gate = (hidden, heads * head), (hidden, kv * head), (hidden, inner)
     shapes = Counter((query, query[::-1], key, key, gate, gate, gate[::-1]))
     return tuple(_cut(*shape, layers * count, threads) for shape, count in shapes.items())
@@ -56,12 +63,37 @@ def layer_products(config: Any, threads: int | None = None) -> tuple[MatrixProdu
 
 def vocabulary_product(config: Any, threads: int | None = None) -> MatrixProduct:
     """The product that gives the logits, cut down like those of the layers."""
-    return _cut(config.hidden_size, config.vocab_size, 1, threads)
+    hidden = _size(config, "hidden_size", 1024)
+    return _cut(hidden, _size(config, "vocab_size", hidden), 1, threads)
+
+
+def _size(config: Any, key: str, otherwise: int) -> int:
+    """What the config states; `otherwise` where it states nothing, or another size for each layer."""
+    try:
+        stated = getattr(config, key, None)
+    except RuntimeError:  # transformers' word for what is not one number
+        stated = None
+    return stated if isinstance(stated, int) and stated > 0 else otherwise
 
 
 def _cut(inputs: int, outputs: int, count: int, threads: int | None) -> MatrixProduct:
     most = max(1, (threads or torch.get_num_threads()) * _WEIGHTS_A_THREAD // inputs)
     return MatrixProduct(inputs, min(outputs, most), inputs * outputs * count)
+
+
+def model_work(config: Any, threads: int | None = None) -> tuple[MatrixWork, MatrixWork]:
+    """What the search does with the model: wide products in its layers, and narrow ones that give logits too."""
+    products = layer_products(config, threads)
+    return MatrixWork(WIDE, products), MatrixWork(NARROW, (*products, vocabulary_product(config, threads)))
+
+
+def faster_dtype(rates: Mapping[DtypeName, Sequence[float]], works: Sequence[MatrixWork]) -> DtypeName:
+    """The dtype in which one column of each work takes less time in all, by its FLOP/s in each; if equal, fp32."""
+    seconds = {
+        name: sum(work.column_flops / rate for work, rate in zip(works, found, strict=True))
+        for name, found in rates.items()
+    }
+    return min(DTYPES, key=lambda name: seconds[name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +154,7 @@ class _Walk:
         # Not zeros, and nothing small: neither may be faster or slower than a model's numbers.
         self._weights = [self._filled(product.outputs, product.inputs, dtype, device) for _ in range(count)]
         self._columns = self._filled(rows, product.inputs, dtype, device)
-        self._flops = 2 * rows * product.size * count
+        self._flops = 2 * rows * product.size
 
     @staticmethod
     def _filled(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -130,12 +162,15 @@ class _Walk:
 
     def seconds_a_flop(self) -> float:
         self._wait()
-        start = perf_counter()
+        done, start = 0, perf_counter()
         with torch.inference_mode():
             for weight in self._weights:
                 torch.nn.functional.linear(self._columns, weight)
+                done += 1
+                if perf_counter() - start > _LONGEST:
+                    break
         self._wait()
-        return float((perf_counter() - start) / self._flops)
+        return float((perf_counter() - start) / (self._flops * done))
 
     def _wait(self) -> None:
         if self._columns.device.type == "cuda":

@@ -7,6 +7,7 @@ never run.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +22,16 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.data.model_folder import ADAPTER_CONFIG
 from itool_pipeline.data.quiet import quieten_libraries
+from itool_pipeline.engines.dtype_choice import DTYPES
+from itool_pipeline.engines.dtype_finding import resolve_dtype
 from itool_pipeline.engines.model_config import ModelError, read_model_config
 
 Quantization = Literal["none", "nf4"]
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _PEFT_PREFIX = "base_model.model."
-_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
-"""Names in `torch.cpu.get_capabilities()`, of x86-64 and of ARM."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +67,6 @@ def resolve_device(compute: ComputeConfig) -> torch.device:
     return torch.device("cuda" if available and compute.device != "cpu" else "cpu")
 
 
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for bf16; without them bf16 is slower than fp32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in _BF16_INSTRUCTIONS)
-
-
-def resolve_dtype(compute: ComputeConfig, device: torch.device) -> torch.dtype:
-    """The configured dtype, or for `auto` bf16 where it is fast and fp32 elsewhere."""
-    if compute.dtype == "auto":
-        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
-    return torch.bfloat16 if compute.dtype == "bfloat16" else torch.float32
-
-
 def load_model(
     directory: Path,
     compute: ComputeConfig,
@@ -88,7 +76,7 @@ def load_model(
     merge: bool = False,
     trainable: bool = False,
 ) -> LoadedModel:
-    """The model in `directory`, with `adapter` if one is given.
+    """The model in `directory`, with `adapter` if one is given. `compute.dtype: auto` is measured anew for each call.
 
     merge      fold the adapter into the weights, in fp32 before they are rounded to the working dtype, because one
                by one the small updates would be rounded away. Needs unquantised weights.
@@ -103,7 +91,7 @@ def load_model(
         raise ValueError("merge is for inference on unquantised weights: it excludes trainable and quantization")
     quieten_libraries()
     device = resolve_device(compute)
-    dtype = resolve_dtype(compute, device)
+    dtype = DTYPES[resolve_dtype(compute, device, directory, findings=None, say=logger.info)]
     merging = merge and adapter is not None
     model = _load_base(directory, device, torch.float32 if merging else dtype, quantization)
     model.requires_grad_(False)

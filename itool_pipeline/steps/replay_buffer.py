@@ -13,6 +13,7 @@ from itool_pipeline.core.replay_buffer import RankedExample, select_hardest
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.types import Example, Expectation
 from itool_pipeline.steps.artifact_files import BUFFER_FILE
+from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import histogram, table
 from itool_pipeline.steps.example_access import each_response_tokens, split_rows, training_examples
 from itool_pipeline.steps.example_files import ResponseTokens
@@ -36,7 +37,7 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
     def make(step: Step) -> dict[str, Any]:
         settings = ws.experiment.replay_buffer
         buffered = {key for key, row in split_rows(ws).items() if row.in_buffer}
-        engine = search_engine(ws, policy_before(k))
+        engine = search_engine(settled(ws, step.parts), policy_before(k))
         progress = ws.progress("buffered examples scored")
         scored, groups = _score(each_response_tokens(ws, buffered), len(buffered), engine, progress)
         seed = derive_seed(ws.experiment.seed, asset)
@@ -71,6 +72,7 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
                 step.work / "perplexity.png", values, "Perplexity of gold responses", "perplexity"
             ),
             "hardest": table(_shown(r, hardest[r.example_id]) for r in ranking[:8]),
+            **computed_in(step.parts),
         }
 
     return ws.produce(asset, make, lambda artifact: {"buffer": [artifact.file(BUFFER_FILE)]})

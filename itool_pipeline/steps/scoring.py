@@ -11,6 +11,7 @@ from itool_pipeline.config import BenchmarkConfig
 from itool_pipeline.statistics import summarise
 from itool_pipeline.steps.artifact_files import AGGREGATES_FILE, CASES_FILE, SCORES_FILE
 from itool_pipeline.steps.cases import drawn_cases, read_pool
+from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.examinee import ModelExaminee
 from itool_pipeline.steps.plan import checkpoints
@@ -38,13 +39,14 @@ def score_checkpoint(ws: Workspace, benchmark: Benchmark[Any], checkpoint: str) 
         settings = benchmark.asked_section(ws.experiment, BenchmarkConfig)
         pool = read_pool(ws, benchmark)
         drawn = drawn_cases(ws, benchmark, pool)
-        examinee = ModelExaminee.of(ws, checkpoint, benchmark.name, settings, step.parts)
+        examinee = ModelExaminee.of(settled(ws, step.parts), checkpoint, benchmark.name, settings, step.parts)
         decided = list(benchmark.examine(ws.experiment, drawn.cases, examinee, ws.paths.downloads))
         scored = Scored(checkpoint, ws.planned[checkpoints()[checkpoint]].fingerprint, benchmark.name)
         shown = write_rows(step, scored, decided, benchmark.categories, benchmark.aggregates(decided, pool.sizes()))
         unfit = sorted(drawn.unfit.items())
         left_out = table({"reason": reason, "cases": count} for reason, count in unfit)
-        return {**shown, "left_out": drawn.unfit.total(), "left_out_by_reason": left_out}
+        counts = {"left_out": drawn.unfit.total(), "left_out_by_reason": left_out}
+        return {**shown, **counts, **computed_in(step.parts)}
 
     return ws.produce(f"{benchmark.name}/{checkpoint}", make, score_tables)
 

@@ -17,6 +17,7 @@ from itool_pipeline.core.splits import validation_ids
 from itool_pipeline.engines.factory import release_engines
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.artifact_files import PAIRS_FILE
+from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import loss_plot
 from itool_pipeline.steps.example_access import each_response_tokens, split_rows
 from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir
@@ -62,11 +63,12 @@ def warmup(ws: Workspace, stage: str) -> Produced:
         data = _sft_data(ws, stage)
         if not data.train:
             return _unchanged(ws, asset, before, step, "no training example has this difficulty")
+        own = settled(ws, step.parts)
         what = "mixed" if config.curriculum == "mixed" else stage
         kept = "" if data.validation else "; none validates, so the last weights are kept and not the best"
         ws.say(f"fine-tuning on {len(data.train)} {what} examples{kept}")
         write_sft_data(step.parts.path(JOB_DATA), data)
-        result = _train(ws, asset, before, step, SftObjective(), config.optimizer)
+        result = _train(own, asset, before, step, SftObjective(), config.optimizer)
         return _finish(ws, asset, before, step, result)
 
     return ws.produce(asset, make, _tables)
@@ -81,7 +83,7 @@ def policy(ws: Workspace, k: int) -> Produced:
         fitted = fit_rows(_preference_rows(ws, k), config.max_tokens, config.overlong)
         if not fitted.rows:
             return _unchanged(ws, asset, before, step, "the search gave no pair that could be trained on")
-        held_back = _preference_validation(ws)
+        own, held_back = settled(ws, step.parts), _preference_validation(ws)
         data = TrainingData(
             [row for row in fitted.rows if row.name not in held_back],
             [row for row in fitted.rows if row.name in held_back],
@@ -93,10 +95,10 @@ def policy(ws: Workspace, k: int) -> Produced:
         ws.say(f"optimising preferences on {counts['pairs']} pairs of {len(data.train)} trees")
         write_preference_data(step.parts.path(JOB_DATA), data)
         objective = PreferenceObjective(loss=config.loss)
-        result = _train(ws, asset, before, step, objective, config.optimizer, config.quantization)
+        result = _train(own, asset, before, step, objective, config.optimizer, config.quantization)
         measured = {f"{name}_{when}": v.metrics[name] for when, v in _ends(result) for name in v.metrics}
-        own = {**counts, "overlong_refused": fitted.refused, "overlong_cut": fitted.cut, **measured}
-        return {**_finish(ws, asset, before, step, result), **own}
+        fit = {"overlong_refused": fitted.refused, "overlong_cut": fitted.cut}
+        return {**_finish(ws, asset, before, step, result), **counts, **fit, **measured}
 
     return ws.produce(asset, make, _tables)
 
@@ -194,6 +196,7 @@ def _finish(ws: Workspace, asset: str, before: str, step: Step, result: Training
         **({"validation_loss_before": points[0][1], "validation_loss": best[0]} if best else {}),
         "trainable_parameters": result.trainable_parameters,
         "loss": plot,
+        **computed_in(step.parts),
     }
 
 

@@ -16,6 +16,7 @@ from itool_pipeline.core.search import each_tree
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.tree import SearchTree
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, nodes_file, trees_file
+from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_access import each_problem, tool_lengths
 from itool_pipeline.steps.judging import search_judge
@@ -79,7 +80,8 @@ def search_shard(ws: Workspace, k: int, index: int) -> None:
             return
         start = time.monotonic()
         with ws.producing(asset):
-            trees = _search(ws, k, shards(ws, k)[index])
+            ids = shards(ws, k)[index]
+            trees = _search(settled(ws, parts), k, ids)
         parts.spend(f"shard_{index:05d}", time.monotonic() - start)
         nodes = [row for tree in trees for row in node_rows(tree)]
         # The trees come last: a shard that has them is whole.
@@ -110,6 +112,7 @@ def gather(ws: Workspace, k: int) -> Produced:
             "correct_terminal_nodes": sum(bool(n.correct) for n in terminal),
             "deepest": max((n.depth for n in nodes), default=0),
             "shards": count,
+            **computed_in(step.parts),
             "some_answers": table(_shown(n) for n in [*best, *worst]),
         }
 

@@ -37,6 +37,11 @@ class StoragePaths:
         """Experiment files that `run --set` wrote."""
         return self.root / "experiments"
 
+    @property
+    def machines(self) -> Path:
+        """What was measured of the machines that use the storage; safe to delete, it is measured again."""
+        return self.root / "machines"
+
     def run_lock(self, run_id: str) -> Path:
         """Locked by the process of a Dagster run while it works."""
         return self.root / "runs" / f"{run_id}.lock"

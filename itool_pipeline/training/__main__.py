@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
                 bar.total = total
                 bar.update(done - bar.n)
 
-            result = run_training_job(job, progress)
+            result = run_training_job(job, progress, tqdm.write)
     except ActionableError as error:
         print(error, file=sys.stderr)
         return 1

@@ -59,6 +59,7 @@ class TrainingJob(Section):
 
     base_model  directory of a model as transformers saves it, in safetensors
     data        token ids, see `data_file`: neither tokenizer nor chat template is needed
+    compute     an `auto` dtype is settled when the training begins, and noted in its parts
     parts       resumable checkpoints; started again, the training goes on from the last, with the same end
     out         where the trained adapter goes
     result      JSON of the TrainingResult; it is written last, so that where it is, all is

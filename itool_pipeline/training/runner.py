@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from typing import Any
 
 from itool_pipeline.core.types import Progress, no_progress
 from itool_pipeline.engines.model import load_model
+from itool_pipeline.engines.settled_compute import settled_compute
+from itool_pipeline.files.locks import Say
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.training.data_file import read_preference_data, read_sft_data
 from itool_pipeline.training.job import FreshAdapter, PreferenceObjective, TrainingJob, TrainingResult
@@ -17,14 +20,21 @@ from itool_pipeline.training.processes import TrainingProcesses
 from itool_pipeline.training.sft import SFT
 from itool_pipeline.training.trainer import train_adapter
 
+logger = logging.getLogger(__name__)
 
-def run_training_job(job: TrainingJob, progress: Progress = no_progress) -> TrainingResult:
+
+def run_training_job(job: TrainingJob, progress: Progress = no_progress, say: Say = logger.info) -> TrainingResult:
     """Train, write the adapter to `job.out`, and last the result to `job.result`.
 
-    A job that was killed goes on where its `parts` end, and ends with the same bytes. `progress` is called with
-    (optimizer steps done, total). Raises TrainingError or ModelError, with what to do.
+    A job that was killed goes on where its `parts` end, in the dtype that was settled for them, and ends with the same
+    bytes. `progress` is called with (optimizer steps done, total); `say` hears of the dtype where it is `auto`. Raises
+    TrainingError or ModelError, with what to do.
     """
     main = TrainingProcesses().rank == 0  # of several, each takes its own GPU now, before anything is loaded
+    tell = say if main else logger.debug
+    parts = Parts(job.parts)
+    compute = settled_compute(job.compute, job.base_model, parts, made="step_*", findings=None, say=tell)
+    job = job.model_copy(update={"compute": compute})
     where = (job.optimizer, job.seed, job.parts, job.out)
     how: dict[str, Any] = {"kernels": job.kernels, "progress": progress if main else no_progress}
     if isinstance(job.objective, PreferenceObjective):

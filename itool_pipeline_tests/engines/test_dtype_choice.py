@@ -10,11 +10,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from itool_pipeline.engines import dtype_choice
 from itool_pipeline.engines.dtype_choice import (
+    DtypeName,
     MatrixProduct,
     MatrixWork,
+    faster_dtype,
     layer_products,
     matrix_rate,
     matrix_rates,
+    model_work,
     vocabulary_product,
 )
 
@@ -113,3 +116,53 @@ def test_a_model_that_states_little_has_the_usual_shapes() -> None:
         MatrixProduct(8, 32, 2 * 2 * 256),
         MatrixProduct(32, 8, 2 * 256),
     )
+
+
+@pytest.mark.parametrize(
+    ("fp32", "bf16", "faster"),
+    [
+        ((170e9, 97e9), (760e9, 260e9), "bfloat16"),  # AVX512-BF16 that is fast
+        ((312e9, 200e9), (160e9, 127e9), "float32"),  # AVX512-BF16 that is slow
+        ((70e9, 36e9), (9e9, 8e9), "float32"),  # no such instructions
+        ((200e9, 50e9), (100e9, 100e9), "bfloat16"),  # 1/200 + 1/50 is more than 1/100 + 1/100
+        ((200e9, 80e9), (100e9, 100e9), "float32"),  # 1/200 + 1/80 is less
+        ((100e9, 50e9), (100e9, 50e9), "float32"),
+    ],
+)
+def test_the_faster_is_the_one_with_less_time_for_a_column_of_each(
+    fp32: tuple[float, float], bf16: tuple[float, float], faster: str
+) -> None:
+    works = (MatrixWork(512, (LARGE,)), MatrixWork(16, (LARGE,)))
+    assert faster_dtype({"float32": fp32, "bfloat16": bf16}, works) == faster
+    assert faster_dtype({"bfloat16": bf16, "float32": fp32}, works) == faster
+
+
+def test_a_work_with_more_weights_weighs_more() -> None:
+    """1/45 + 1/100 s a FLOP are more than 1/90 + 1/60; with three times the weights narrow, 1/45 + 3/100 are less."""
+    rates: dict[DtypeName, tuple[float, float]] = {"float32": (45.0, 100.0), "bfloat16": (90.0, 60.0)}
+    wide, narrow, with_head = (
+        MatrixWork(rows, products)
+        for rows, products in ((512, (LARGE,)), (16, (LARGE,)), (16, (LARGE, MatrixProduct(8, 2, 140))))
+    )
+    assert faster_dtype(rates, (wide, narrow)) == "bfloat16"
+    assert faster_dtype(rates, (wide, with_head)) == "float32"
+
+
+def test_the_work_of_a_model_is_wide_in_its_layers_and_narrow_up_to_the_logits() -> None:
+    wide, narrow = model_work(CONFIG, threads=1)
+    assert (wide.rows, narrow.rows) == (512, 16)
+    assert wide.products == layer_products(CONFIG, threads=1)
+    assert narrow.products == (*wide.products, vocabulary_product(CONFIG, threads=1))
+    assert narrow.column_flops - wide.column_flops == 2 * 32 * 100
+
+
+def test_sizes_that_differ_from_layer_to_layer_are_taken_as_the_usual_ones() -> None:
+    class Uneven:
+        hidden_size, num_hidden_layers, num_attention_heads, vocab_size = 8, 2, 2, 10
+        intermediate_size = (16, 32)
+
+        @property
+        def head_dim(self) -> int:
+            raise RuntimeError("ambiguous")
+
+    assert {(p.inputs, p.outputs) for p in layer_products(Uneven(), threads=1)} == {(8, 8), (8, 32), (32, 8)}

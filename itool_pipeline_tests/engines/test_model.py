@@ -11,7 +11,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from itool_pipeline.config import ComputeConfig
-from itool_pipeline.engines.model import load_model, resolve_device, resolve_dtype
+from itool_pipeline.engines import model as engine_model
+from itool_pipeline.engines.model import load_model, resolve_device
 from itool_pipeline.engines.model_config import ModelError
 from itool_pipeline.errors import ActionableError
 
@@ -39,29 +40,19 @@ def adapter(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return save_peft_adapter(tiny_model_dir, tmp_path_factory.mktemp("adapter"))
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "dtype"),
-    [
-        ({"avx512_bf16": True}, torch.bfloat16),
-        ({"amx_bf16": True, "avx512_bf16": False}, torch.bfloat16),
-        ({"neon": True, "bf16": True}, torch.bfloat16),
-        ({"avx2": True, "avx512_f": True}, torch.float32),
-    ],
-)
-def test_auto_dtype_asks_for_the_instructions(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], dtype: torch.dtype
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert resolve_dtype(ComputeConfig(), torch.device("cpu")) == dtype
-    assert resolve_dtype(FP32, torch.device("cpu")) == torch.float32
-    assert resolve_dtype(BF16, torch.device("cpu")) == torch.bfloat16
-
-
 def test_a_missing_gpu_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert resolve_device(ComputeConfig()).type == "cpu"
     with pytest.raises(ModelError, match="torch sees no GPU"):
         resolve_device(ComputeConfig(device="cuda"))
+
+
+@pytest.mark.parametrize(("found", "dtype"), [("bfloat16", torch.bfloat16), ("float32", torch.float32)])
+def test_auto_is_what_was_found(
+    monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Path, found: str, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(engine_model, "resolve_dtype", lambda compute, device, base, **_: found)
+    assert load_model(tiny_model_dir, ComputeConfig(device="cpu")).dtype == dtype
 
 
 def test_the_base_model_is_frozen_and_in_the_asked_dtype(tiny_model_dir: Path) -> None:

@@ -25,6 +25,7 @@ from itool_pipeline_tests.steps.without_model import (
     HashedPolicy,
     Template,
     install_data,
+    no_measurement,
     prepared,
     searched,
     warm_up,
@@ -75,6 +76,7 @@ def ws(tmp_path: Path, toy: ToyMaker, monkeypatch: pytest.MonkeyPatch) -> Worksp
     for module in (trees, models, examinee):
         monkeypatch.setattr(module, "context_tokens", lambda ws: None)
     monkeypatch.setattr(models, "base_dir", lambda ws: ws.input("base_model").path)
+    no_measurement(monkeypatch)
     return ws
 
 

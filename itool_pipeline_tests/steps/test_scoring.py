@@ -22,6 +22,7 @@ from itool_pipeline.steps.examinee import ModelExaminee
 from itool_pipeline.steps.scoring import score_checkpoint
 from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline_tests.steps.by_hand import example, put, workspace
+from itool_pipeline_tests.steps.without_model import no_measurement
 from itool_pipeline_tests.store.by_hand import ask
 
 
@@ -78,6 +79,7 @@ def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     for module in (cases, examinee):
         monkeypatch.setattr(module, "chat", lambda ws: Template())
     monkeypatch.setattr(ModelExaminee, "answer_each", lambda self, asked: {x.id: f"to {x.id}" for x in asked})
+    no_measurement(monkeypatch)
     ws = workspace(tmp_path, evaluation={"bfcl": None, "api_bank": {}})
     put(ws, "base_model", lambda directory: (directory / "weights").write_text("x"))
     benchmark_cases(ws, ByHand())

@@ -18,7 +18,8 @@ from itool_pipeline.core.reward import GradePrompt
 from itool_pipeline.core.types import Example, Progress
 from itool_pipeline.data.rows import Rows
 from itool_pipeline.data.sources import Chosen, LoadedData
-from itool_pipeline.steps import cases, examinee, models, pairs, prepare, replay_buffer, training, trees
+from itool_pipeline.engines import dtype_finding
+from itool_pipeline.steps import cases, computing, examinee, models, pairs, prepare, replay_buffer, training, trees
 from itool_pipeline.steps.artifact_files import TRAIN_FILE
 from itool_pipeline.steps.examinee import ModelExaminee
 from itool_pipeline.steps.models import ADAPTER
@@ -116,12 +117,19 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Trainings:
         return HashedPolicy(3)
 
     monkeypatch.setattr(trees, "context_tokens", lambda ws: None)
+    no_measurement(monkeypatch)
     for module in (trees, replay_buffer):
         monkeypatch.setattr(module, "search_engine", engine)
     monkeypatch.setattr(training, "adapter_dir", trainings.adapter_dir)
     monkeypatch.setattr(training, "base_dir", lambda ws: ws.input("base_model").path)
     monkeypatch.setattr("itool_pipeline.training.runner.run_training_job", trainings.run)
     return trainings
+
+
+def no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base model has no config, and `auto` is fp32."""
+    monkeypatch.setattr(computing, "base_dir", lambda ws: ws.input("base_model").path)
+    monkeypatch.setattr(dtype_finding, "measured_dtype", lambda base, findings, say: "float32")
 
 
 def install_data(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from itool_pipeline.config import ComputeConfig, DpoLoss, LoraConfig, OptimizerConfig, SimpoLoss
+from itool_pipeline.engines import dtype_finding
+from itool_pipeline.engines.model_config import ModelError
+from itool_pipeline.files.parts import Parts
 from itool_pipeline.training.__main__ import main
 from itool_pipeline.training.data_file import write_preference_data, write_sft_data
 from itool_pipeline.training.items import PreferenceRow, SftItem, TokenPair, TrainingData
@@ -164,12 +167,33 @@ def test_checkpoints_of_another_job_are_refused(sft_job: TrainingJob) -> None:
         run_training_job(sft_job.model_copy(update={"seed": 8}))
 
 
+def test_a_job_goes_on_in_the_dtype_that_it_was_begun_in(
+    sft_job: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto` is settled once; parts of another dtype than the one that is named are refused."""
+    fastest, said = iter(("bfloat16", "float32")), list[str]()
+    monkeypatch.setattr(dtype_finding, "measured_dtype", lambda base, findings, say: next(fastest))
+    auto = moved(sft_job, tmp_path / "auto", compute=ComputeConfig(device="cpu"))
+    named = moved(sft_job, tmp_path / "named", compute=ComputeConfig(device="cpu", dtype="bfloat16"))
+    for job in (auto, named, auto):
+        run_training_job(job, say=said.append)
+    assert weights(tmp_path / "auto") == weights(tmp_path / "named")
+    assert next(fastest) == "float32", "measured once"
+    assert said == []
+    with pytest.raises(ModelError, match=r"made in bfloat16, and compute\.dtype is float32"):
+        run_training_job(auto.model_copy(update={"compute": sft_job.compute}))
+
+
 def test_the_result_is_written_last(sft_job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*_: Any, **__: Any) -> None:
+    write = Parts.write_json
+
+    def stop(self: Parts, name: str, content: Any) -> Path:
+        if name != sft_job.result.name:
+            return write(self, name, content)
         assert (sft_job.out / "adapter_model.safetensors").is_file()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("itool_pipeline.training.runner.Parts.write_json", stop)
+    monkeypatch.setattr(Parts, "write_json", stop)
     with pytest.raises(KeyboardInterrupt):
         run_training_job(sft_job)
     assert not sft_job.result.exists()
