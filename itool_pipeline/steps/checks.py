@@ -114,9 +114,13 @@ def _most_frequent(rows: Account, source: str) -> str:
 
 def pairs_respect_filters(ws: Workspace, k: int) -> Finding:
     """Every kept pair passes the three exclusions of App. B.1, and prefers the higher Q; without MCTS, the first."""
-    rows, bounds = list(read_table_rows(ws.input(f"iteration_{k}/pairs").file(PAIRS_FILE))), ws.experiment.pairs
-    by_q = isinstance(ws.experiment.search, MctsConfig)
-    kept = [row for row in rows if row["kept"]]
+    bounds, by_q = ws.experiment.pairs, isinstance(ws.experiment.search, MctsConfig)
+    columns = ("pair_id", "kept", "similarity", "chosen_q", "rejected_q", "chosen", "rejected")
+    read = Counter[bool]()
+    kept = []
+    for row in read_table_rows(ws.input(f"iteration_{k}/pairs").file(PAIRS_FILE), columns):
+        read[row["kept"]] += 1
+        kept += [row] if row["kept"] else []
     problems = [
         f"pair {row['pair_id']}: similarity {row['similarity']:.3f}, Q {row['chosen_q']:.3f}, {row['rejected_q']:.3f}"
         for row in kept
@@ -125,7 +129,7 @@ def pairs_respect_filters(ws: Workspace, k: int) -> Finding:
         or (by_q and row["chosen_q"] < bounds.min_chosen_q)
         or row["chosen"] == row["rejected"]
     ]
-    return Finding(problems, {"pairs": len(rows), "kept": len(kept)})
+    return Finding(problems, {"pairs": read.total(), "kept": len(kept)})
 
 
 def held_out_loss_is_finite(ws: Workspace, k: int) -> Finding:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from itool_pipeline.config import MctsConfig, PairsConfig
@@ -19,14 +21,15 @@ from itool_pipeline.core.preference_pairs import (
 from itool_pipeline.steps.artifact_files import PAIRS_FILE
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_access import training_examples
-from itool_pipeline.steps.tree_rows import NodeRow, count_nodes, read_nodes
+from itool_pipeline.steps.node_figures import NodeFigures
+from itool_pipeline.steps.tree_rows import NodeRow, read_nodes_of, read_trees
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.table_files import write_table_file
 from itool_pipeline.store.tables import PAIRS
 
-Nodes = Mapping[tuple[str, int], NodeRow]
-"""Nodes by tree and node."""
+Nodes = Mapping[int, NodeRow]
+"""Nodes of one tree by their index."""
 
 
 def pairs(ws: Workspace, k: int) -> Produced:
@@ -37,36 +40,42 @@ def pairs(ws: Workspace, k: int) -> Produced:
     """
 
     def make(step: Step) -> dict[str, Any]:
-        nodes: Nodes = {(row.tree_id, row.node_id): row for row in read_nodes(ws, k)}
         config, searched = ws.experiment.pairs, isinstance(ws.experiment.search, MctsConfig)
-        found = limit_pairs(_candidates(nodes, config, by_q=searched), config.max_pairs)
-        write_table_file(step.work / PAIRS_FILE, PAIRS, (_pair_row(pair, nodes) for pair in found))
+        figures, found = NodeFigures(), list[PreferencePair]()
+        for tree in read_trees(ws, k):
+            figures.add(tree)
+            found += _candidates(tree, config, by_q=searched)
+        found = limit_pairs(found, config.max_pairs)
+        # Texts and token ids are read a second time: with all of them held, a million nodes take a gigabyte.
+        written = write_table_file(step.work / PAIRS_FILE, PAIRS, _pair_rows(found, read_trees(ws, k)))
+        assert written == len(found), "pairs come in the order of the trees"
         kept = [pair for pair in found if pair.verdict is PairVerdict.KEPT]
         counts = Counter(pair.verdict for pair in found)
         top = sorted(kept, key=lambda pair: -pair.margin)[:8]
+        shown = {(node.tree_id, node.node_id): node for node in read_nodes_of(ws, k, {pair.tree_id for pair in top})}
         questions = {key: x.question for key, x in training_examples(ws, {pair.tree_id for pair in top}).items()}
         return {
-            **count_nodes(list(nodes.values())),
+            **figures.explored(),
             "chosen_by": "Q" if searched else "probability",
             "candidates": len(found),
             "kept": counts[PairVerdict.KEPT],
             **{f"refused_{verdict}": counts[verdict] for verdict in PairVerdict if verdict is not PairVerdict.KEPT},
             "trees_with_pairs": len({pair.tree_id for pair in kept}),
-            "largest_margin": table(_shown(pair, nodes, questions) for pair in top),
+            "largest_margin": table(_shown(pair, shown, questions) for pair in top),
         }
 
     return ws.produce(f"iteration_{k}/pairs", make, lambda artifact: {"pairs": [artifact.file(PAIRS_FILE)]})
 
 
-def _candidates(nodes: Nodes, config: PairsConfig, *, by_q: bool) -> list[PreferencePair]:
-    """Every pair that comes into question, node by node, kept or refused."""
-    children: dict[tuple[str, int], list[Candidate]] = defaultdict(list)
-    for (tree_id, node_id), row in nodes.items():
+def _candidates(tree: Sequence[NodeRow], config: PairsConfig, *, by_q: bool) -> list[PreferencePair]:
+    """Every pair of one tree that comes into question, node by node, kept or refused."""
+    children: dict[int, list[Candidate]] = defaultdict(list)
+    for row in tree:
         if row.parent_id is not None:
-            child = Candidate(node_id, row.fragment, row.action_value, row.prior)
-            children[tree_id, row.parent_id].append(child)
+            children[row.parent_id].append(Candidate(row.node_id, row.fragment, row.action_value, row.prior))
+    tree_id = tree[0].tree_id
     found: list[PreferencePair | None] = []
-    for (tree_id, node), below in children.items():
+    for node, below in children.items():
         if not by_q:
             found.append(pair_by_probability(tree_id, node, below, config.max_similarity))
         elif config.per_node == "all":
@@ -76,9 +85,20 @@ def _candidates(nodes: Nodes, config: PairsConfig, *, by_q: bool) -> list[Prefer
     return [pair for pair in found if pair is not None]
 
 
+def _pair_rows(pairs: Iterable[PreferencePair], trees: Iterable[Sequence[NodeRow]]) -> Iterator[dict[str, Any]]:
+    """Rows of the table `pairs`. The pairs come tree by tree, in the order of the trees."""
+    of_trees = groupby(pairs, attrgetter("tree_id"))
+    awaited, of_tree = next(of_trees, ("", iter(())))
+    for tree in trees:
+        if tree[0].tree_id == awaited:
+            nodes = {node.node_id: node for node in tree}
+            yield from (_pair_row(pair, nodes) for pair in of_tree)
+            awaited, of_tree = next(of_trees, ("", iter(())))
+
+
 def _pair_row(pair: PreferencePair, nodes: Nodes) -> dict[str, Any]:
-    """A row of the table `pairs`; token ids only of what is trained on."""
-    chosen, rejected = nodes[pair.tree_id, pair.chosen], nodes[pair.tree_id, pair.rejected]
+    """Token ids only of what is trained on."""
+    chosen, rejected = nodes[pair.chosen], nodes[pair.rejected]
     kept = pair.verdict is PairVerdict.KEPT
     return {
         "pair_id": f"{pair.tree_id}/{pair.node}/{pair.chosen}-{pair.rejected}",
@@ -95,24 +115,26 @@ def _pair_row(pair: PreferencePair, nodes: Nodes) -> dict[str, Any]:
         "similarity": pair.similarity,
         "kept": kept,
         "reason": str(pair.verdict),
-        "prefix_ids": _ids_to(pair.tree_id, pair.node, nodes) if kept else None,
+        "prefix_ids": _ids_to(pair.node, nodes) if kept else None,
         "chosen_ids": chosen.token_ids if kept else None,
         "rejected_ids": rejected.token_ids if kept else None,
     }
 
 
-def _ids_to(tree_id: str, node: int, nodes: Nodes) -> list[int]:
+def _ids_to(node: int, nodes: Nodes) -> list[int]:
     """Token ids from the root to `node`, as they were sampled."""
     fragments: list[Sequence[int]] = []
     at: int | None = node
     while at is not None:
-        row = nodes[tree_id, at]
+        row = nodes[at]
         fragments.append(row.token_ids)
         at = row.parent_id
     return [token for fragment in reversed(fragments) for token in fragment]
 
 
-def _shown(pair: PreferencePair, nodes: Nodes, questions: Mapping[str, str]) -> dict[str, Any]:
+def _shown(
+    pair: PreferencePair, nodes: Mapping[tuple[str, int], NodeRow], questions: Mapping[str, str]
+) -> dict[str, Any]:
     chosen, rejected = nodes[pair.tree_id, pair.chosen], nodes[pair.tree_id, pair.rejected]
     return {
         "question": questions[pair.tree_id],

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from itool_pipeline.core.tree import SearchTree, TreeNode
 from itool_pipeline.steps.artifact_files import nodes_file
 from itool_pipeline.steps.workspace import Workspace
-from itool_pipeline.store.table_files import read_table_rows
+from itool_pipeline.store.table_files import read_rows_by_key, read_table_values
 
 
-@dataclass(frozen=True, slots=True)
-class NodeRow:
+class NodeRow(NamedTuple):
     """A row of the table `nodes`, where its columns are explained: the one form of a node outside the search."""
 
     tree_id: str
@@ -37,19 +37,25 @@ class NodeRow:
 
 def node_rows(tree: SearchTree) -> Iterator[dict[str, Any]]:
     """The tree's rows of the table `nodes`, in the tree's order."""
-    return (asdict(_node_row(tree, index, node)) for index, node in enumerate(tree.nodes))
+    return (_node_row(tree, index, node)._asdict() for index, node in enumerate(tree.nodes))
 
 
-def read_nodes(ws: Workspace, k: int) -> list[NodeRow]:
-    """All nodes of an iteration's trees, tree by tree, parents before children."""
-    artifact = ws.input(f"iteration_{k}/trees")
-    shards = range(artifact.manifest.metadata["shards"])
-    return read_node_files(artifact.file(nodes_file(shard)) for shard in shards)
+def read_trees(ws: Workspace, k: int) -> Iterator[list[NodeRow]]:
+    """The nodes of each of an iteration's trees, parents before children; one tree is held at a time."""
+    return read_tree_files(_nodes_files(ws, k))
 
 
-def read_node_files(files: Iterable[Path]) -> list[NodeRow]:
-    """All nodes of the shards' files, in their order."""
-    return [NodeRow(**row) for file in files for row in read_table_rows(file)]
+def read_tree_files(files: Iterable[Path]) -> Iterator[list[NodeRow]]:
+    """The nodes of each tree in the shards' files, in their order; one tree is held at a time."""
+    for file in files:
+        rows = map(NodeRow._make, read_table_values(file, NodeRow._fields))
+        yield from (list(nodes) for _, nodes in groupby(rows, attrgetter("tree_id")))
+
+
+def read_nodes_of(ws: Workspace, k: int, trees: Collection[str]) -> Iterator[NodeRow]:
+    """All nodes of a few trees of an iteration."""
+    for file in _nodes_files(ws, k):
+        yield from (NodeRow(**row) for row in read_rows_by_key(file, "tree_id", trees, NodeRow._fields))
 
 
 def tree_row(tree: SearchTree, policy: str) -> dict[str, Any]:
@@ -69,14 +75,9 @@ def tree_row(tree: SearchTree, policy: str) -> dict[str, Any]:
     }
 
 
-def count_nodes(nodes: Sequence[NodeRow]) -> dict[str, int]:
-    """How much was explored: what the report compares iterations by."""
-    return {
-        "trees": len({n.tree_id for n in nodes}),
-        "nodes": len(nodes),
-        "distinct_nodes": len({(n.tree_id, n.prefix, n.fragment, n.terminal) for n in nodes}),
-        "trees_with_a_correct_answer": len({n.tree_id for n in nodes if n.correct}),
-    }
+def _nodes_files(ws: Workspace, k: int) -> list[Path]:
+    artifact = ws.input(f"iteration_{k}/trees")
+    return [artifact.file(nodes_file(shard)) for shard in range(artifact.manifest.metadata["shards"])]
 
 
 def _node_row(tree: SearchTree, index: int, node: TreeNode) -> NodeRow:

@@ -21,8 +21,9 @@ from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_access import each_problem, tool_lengths
 from itool_pipeline.steps.judging import search_judge
 from itool_pipeline.steps.models import context_tokens, require_context, search_engine
+from itool_pipeline.steps.node_figures import NodeFigures
 from itool_pipeline.steps.plan import policy_before
-from itool_pipeline.steps.tree_rows import NodeRow, count_nodes, node_rows, read_node_files, tree_row
+from itool_pipeline.steps.tree_rows import NodeRow, node_rows, read_tree_files, tree_row
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.table_files import read_table_rows, write_table_file
@@ -83,7 +84,7 @@ def search_shard(ws: Workspace, k: int, index: int) -> None:
             ids = shards(ws, k)[index]
             trees = _search(settled(ws, parts), k, ids)
         parts.spend(f"shard_{index:05d}", time.monotonic() - start)
-        nodes = [row for tree in trees for row in node_rows(tree)]
+        nodes = (row for tree in trees for row in node_rows(tree))
         # The trees come last: a shard that has them is whole.
         parts.write(nodes_file(index), lambda path: write_table_file(path, NODES, nodes))
         policy = ws.planned[policy_before(k)].fingerprint
@@ -102,18 +103,15 @@ def gather(ws: Workspace, k: int) -> Produced:
         for index in range(count):
             for part in (nodes_file(index), trees_file(index)):
                 shutil.copyfile(step.parts.path(part), step.work / part)
-        nodes = read_node_files(step.work / nodes_file(index) for index in range(count))
-        terminal = [n for n in nodes if n.terminal]
-        best = sorted((n for n in terminal if n.correct), key=lambda n: -n.action_value)[:3]
-        worst = sorted((n for n in terminal if not n.correct), key=lambda n: n.action_value)[:3]
+        figures = NodeFigures.of(read_tree_files(step.work / nodes_file(index) for index in range(count)))
         return {
-            **count_nodes(nodes),
-            "terminal_nodes": len(terminal),
-            "correct_terminal_nodes": sum(bool(n.correct) for n in terminal),
-            "deepest": max((n.depth for n in nodes), default=0),
+            **figures.explored(),
+            "terminal_nodes": figures.terminal_nodes,
+            "correct_terminal_nodes": figures.correct_terminal_nodes,
+            "deepest": figures.deepest,
             "shards": count,
             **computed_in(step.parts),
-            "some_answers": table(_shown(n) for n in [*best, *worst]),
+            "some_answers": table(_shown(n) for n in [*figures.best, *figures.worst]),
         }
 
     def tables(artifact: Any) -> dict[str, Any]:

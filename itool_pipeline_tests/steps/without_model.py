@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from itool_pipeline.steps import cases, computing, examinee, models, pairs, prep
 from itool_pipeline.steps.artifact_files import TRAIN_FILE
 from itool_pipeline.steps.examinee import ModelExaminee
 from itool_pipeline.steps.models import ADAPTER
-from itool_pipeline.steps.tree_rows import read_nodes
+from itool_pipeline.steps.tree_rows import read_trees
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.training.data_file import read_preference_data, read_sft_data
 from itool_pipeline.training.job import TrainingJob, TrainingResult
@@ -191,7 +191,7 @@ def searched(ws: Workspace) -> list[dict[str, Any]]:
         trees.search_shard(ws, 1, index)
     trees.gather(ws, 1)
     pairs.pairs(ws, 1)
-    return [asdict(node) for node in read_nodes(ws, 1)]
+    return [node._asdict() for tree in read_trees(ws, 1) for node in tree]
 
 
 def adapter(ws: Workspace, asset: str) -> str | None:
