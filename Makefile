@@ -25,6 +25,7 @@ lint: .venv/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch .venv/ready
 
+# Tables, and their rows in storage/bench: search, training, sft, processes, loop; BENCH="scaling scoring rows" names others.
 bench: .venv/ready
 	$(BIN)/python -m itool_pipeline_tests.bench
 

@@ -16,9 +16,10 @@ from transformers import AutoConfig
 from itool_pipeline_tests.bench.loop import loop_rows
 from itool_pipeline_tests.bench.machine import Machine, measured_machine
 from itool_pipeline_tests.bench.report import Row, machine_text, table_text, write_rows
+from itool_pipeline_tests.bench.rows import million_rows
 from itool_pipeline_tests.bench.scaling import process_rows, scaling_rows
 from itool_pipeline_tests.bench.scoring import scoring_rows
-from itool_pipeline_tests.bench.search import search_rows
+from itool_pipeline_tests.bench.search import missing_contenders, search_rows
 from itool_pipeline_tests.bench.sft import sft_rows
 from itool_pipeline_tests.bench.training import training_rows
 from itool_pipeline_tests.bench.workload import Workload, base_directory, bench_folder, load_workload
@@ -33,9 +34,13 @@ BENCHES: Mapping[str, Bench] = {
     "loop": loop_rows,
     "scaling": scaling_rows,
     "scoring": scoring_rows,
+    "rows": lambda machine, workload: million_rows(),
 }
-LONG = ("scaling", "scoring")
+LONG = ("scaling", "scoring", "rows")
 """Those that only run when they are named."""
+
+NOTES: Mapping[str, Callable[[], list[str]]] = {"search": missing_contenders}
+"""What is said below a table."""
 
 
 def run_bench(name: str, workload: Workload) -> None:
@@ -45,8 +50,10 @@ def run_bench(name: str, workload: Workload) -> None:
     print(f"{name}: {machine_text(machine)}", flush=True)
     rows = list(BENCHES[name](machine, workload))
     path = bench_folder() / f"{name}.json"
-    write_rows(path, machine, rows)
-    print(f"{table_text(rows)}\n{path}, {time.monotonic() - start:.0f} s\n", flush=True)
+    notes = NOTES[name]() if name in NOTES else []
+    write_rows(path, machine, rows, notes)
+    print("\n".join([table_text(rows), *notes]))
+    print(f"{path}, {time.monotonic() - start:.0f} s\n", flush=True)
 
 
 def main() -> int:

@@ -27,6 +27,7 @@ class Contender:
     name     as in the rows
     threads  for the process; None for as many as torch takes by itself
     cores    the processor's cores that it may use; None for all
+    python   the interpreter, of an environment of its own; None for this one
     """
 
     name: str
@@ -34,6 +35,7 @@ class Contender:
     options: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
     cores: frozenset[int] | None = None
+    python: str | None = None
 
 
 class Player:
@@ -47,10 +49,10 @@ class Player:
         if who.threads is not None:
             environment["OMP_NUM_THREADS"] = str(who.threads)
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        target = f"{who.play.__module__}:{who.play.__name__}"
+        python, target = who.python or sys.executable, f"{who.play.__module__}:{who.play.__name__}"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "itool_pipeline_tests.bench.worker", target, json.dumps(dict(who.options))],
+                [python, "-m", "itool_pipeline_tests.bench.worker", target, json.dumps(dict(who.options))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -97,6 +99,7 @@ def compare(contenders: Sequence[Contender], *, rounds: int, warm_ups: int, logs
         for number in range(warm_ups + rounds):
             for player in players:
                 figures = player.round()
+                print(f"  {player.contender.name}: {figures['wall_s']:.1f} s", flush=True)
                 if number >= warm_ups:
                     found[player.contender.name].append(figures)
     return found

@@ -7,41 +7,69 @@ and long length; its rounds are summed up.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from itool_pipeline.benchmarks.bfcl.rules import BFCL_RULES
 from itool_pipeline.core.policy import Policy
 from itool_pipeline.core.reward import SearchProblem
 from itool_pipeline.core.search import search_trees
-from itool_pipeline.engines.model import LoadedModel
+from itool_pipeline.engines.factory import make_engine, release_engines
+from itool_pipeline.engines.model import LoadedModel, load_model
 from itool_pipeline.engines.transformers_engine import TransformersEngine
+from itool_pipeline.engines.types import EngineSettings
 from itool_pipeline.judges.rule_judge import RuleJudge
 from itool_pipeline_tests.bench.contenders import Contender, compare, median_round
 from itool_pipeline_tests.bench.counting import ColumnCounter, WatchedPolicy, distinct_nodes, usable_pairs
-from itool_pipeline_tests.bench.flops import forward_flops, model_size
+from itool_pipeline_tests.bench.flops import ModelSize, forward_flops, model_size
 from itool_pipeline_tests.bench.machine import Machine
 from itool_pipeline_tests.bench.naive_search import NaivePolicy
 from itool_pipeline_tests.bench.report import Row
 from itool_pipeline_tests.bench.worker import Figures, Options, Turns
-from itool_pipeline_tests.bench.workload import Workload, bench_folder, load_workload, policy_model, stand_in
+from itool_pipeline_tests.bench.workload import (
+    Workload,
+    base_directory,
+    bench_folder,
+    compute_config,
+    load_workload,
+    policy_model,
+    stand_in,
+)
 
 TREES, ROUNDS = 24, 3
+VLLM_PYTHON = "VLLM_PYTHON"
+"""An environment variable: the Python of the environment that vLLM is installed in, if it has one of its own."""
 
 
 def search_rows(machine: Machine, workload: Workload) -> Iterator[Row]:
     """One row for each contender."""
     options = {"dtype": machine.dtype, "adapter": str(stand_in(workload)), "trees": TREES}
+    contenders = [Contender("ours", play_ours, options), Contender("naive", play_naive, options)]
+    if vllm_python():
+        contenders.append(Contender("vllm", play_vllm, options, python=vllm_python()))
     found = compare(
-        [Contender("ours", play_ours, options), Contender("naive", play_naive, options)],
+        contenders,
         rounds=ROUNDS,
         warm_ups=0,
         logs=bench_folder() / "logs" / "search",
     )
-    rows = {"ours": median_round(found["ours"]), "naive": summed(found["naive"])}
+    rows = {name: summed(rounds) if name == "naive" else median_round(rounds) for name, rounds in found.items()}
     rates = {name: figures["nodes"] / figures["wall_s"] for name, figures in rows.items()}
     for name, figures in rows.items():
         yield search_row(name, figures, machine) | {"times_naive": rates[name] / rates["naive"], "rounds": ROUNDS}
+
+
+def missing_contenders() -> list[str]:
+    """In words, who is not measured here."""
+    return [] if vllm_python() else [f"vllm is left out: it is not installed, and {VLLM_PYTHON} names no environment"]
+
+
+def vllm_python() -> str | None:
+    """The interpreter that has vLLM: the one that VLLM_PYTHON names, or this one; None when there is none."""
+    return os.environ.get(VLLM_PYTHON) or (sys.executable if find_spec("vllm") else None)
 
 
 def search_row(name: str, figures: Figures, machine: Machine) -> Row:
@@ -50,12 +78,13 @@ def search_row(name: str, figures: Figures, machine: Machine) -> Row:
     return {
         "name": name,
         "wall_s": wall,
+        "cpu_s": figures["cpu_s"],
         "trees": int(figures["trees"]),
         "nodes": int(nodes),
         "distinct_scored_nodes_per_s": nodes / wall,
         "usable_pairs_per_s": figures["pairs"] / wall,
-        "tokens_computed": int(figures["columns"]),
-        "columns_per_node": figures["columns"] / nodes,
+        "tokens_computed": int(figures["columns"]) if "columns" in figures else None,
+        "columns_per_node": figures["columns"] / nodes if "columns" in figures else None,
         "columns_needed": int(figures["needed"]),
         "matrix_rate_share": figures["flops"] / wall / (machine.matrix_gflops * 1e9),
         "peak_memory_mb": figures["peak_memory_mb"],
@@ -74,7 +103,7 @@ def play_ours(options: Options, turns: Turns) -> None:
     loaded = policy_model(Path(options["adapter"]), options["dtype"])
     by_length = sorted(workload.problems(options["trees"]), key=lambda problem: len(problem.prompt))
     problems = by_length[options.get("first", 0) :: options.get("every", 1)]
-    play_search(workload, loaded, lambda: own_engine(workload, loaded), lambda number: problems, turns)
+    play_search(*_measured(workload, loaded), lambda: own_engine(workload, loaded), lambda number: problems, turns)
 
 
 def own_engine(workload: Workload, loaded: LoadedModel) -> TransformersEngine:
@@ -98,22 +127,41 @@ def play_naive(options: Options, turns: Turns) -> None:
     policy = NaivePolicy(loaded, workload.rule, workload.sampling, end_token=workload.chat().end_token)
     by_length = sorted(workload.problems(options["trees"]), key=lambda problem: len(problem.prompt))
     chosen = [by_length[(2 * i + 1) * len(by_length) // (2 * ROUNDS)] for i in range(ROUNDS)]
-    play_search(workload, loaded, lambda: policy, lambda number: [chosen[number % ROUNDS]], turns)
+    play_search(*_measured(workload, loaded), lambda: policy, lambda number: [chosen[number % ROUNDS]], turns)
+
+
+def _measured(workload: Workload, loaded: LoadedModel) -> tuple[Workload, ModelSize, ColumnCounter]:
+    return workload, model_size(loaded.model), ColumnCounter(loaded.model)
+
+
+def play_vllm(options: Options, turns: Turns) -> None:
+    """All trees in each round, on a vLLM that has the stand-in as an adapter; its columns are its own affair."""
+    workload, base = load_workload(), base_directory()
+    compute = compute_config(options["dtype"]).model_copy(update={"engine": "vllm"})
+    settings = EngineSettings(
+        base, Path(options["adapter"]), compute, workload.sampling, workload.rule, workload.chat().end_token
+    )
+    size = model_size(load_model(base, compute_config(options["dtype"])).model)
+    engine, problems = make_engine(settings, print), workload.problems(options["trees"])
+    try:
+        play_search(workload, size, None, lambda: engine, lambda number: problems, turns)
+    finally:
+        release_engines()
 
 
 def play_search(
     workload: Workload,
-    loaded: LoadedModel,
+    size: ModelSize,
+    counter: ColumnCounter | None,
     engine: Callable[[], Policy],
     problems_of: Callable[[int], Sequence[SearchProblem]],
     turns: Turns,
 ) -> None:
     """A round searches the trees that `problems_of` gives for its number, by a policy that `engine` makes for it."""
-    counter, size = ColumnCounter(loaded.model), model_size(loaded.model)
     number = 0
     while True:
         turns.await_turn()
-        problems, before = problems_of(number), counter.columns
+        problems, before = problems_of(number), counter.columns if counter else 0
         policy = WatchedPolicy(engine())
         trees = search_trees(problems, policy, RuleJudge(BFCL_RULES), workload.search, seed=workload.experiment.seed)
         turns.stop_clock()
@@ -122,8 +170,8 @@ def play_search(
             trees=len(trees),
             nodes=distinct_nodes(trees),
             pairs=usable_pairs(trees, workload.experiment.pairs),
-            columns=counter.columns - before,
             needed=needed.columns,
             flops=forward_flops(size, needed),
+            **({"columns": counter.columns - before} if counter else {}),
         )
         number += 1

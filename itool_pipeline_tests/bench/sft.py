@@ -55,6 +55,7 @@ def sft_rows(machine: Machine, workload: Workload) -> Iterator[Row]:
             "matrix_rate_share": needed / figures["wall_s"] / (machine.matrix_gflops * 1e9),
             "peak_memory_mb": figures["peak_memory_mb"],
             "loss": found[name][0]["loss"],
+            "cpu_s": figures["cpu_s"],
             "examples": len(items),
             "rounds": ROUNDS,
         }

@@ -107,6 +107,7 @@ def training_rows(machine: Machine, workload: Workload, shapes: Sequence[Shape] 
                 "peak_memory_mb": median_round(rounds)["peak_memory_mb"],
                 "loss": rounds[0]["loss"],
                 "pairs": pairs,
+                "cpu_s": median_round(rounds)["cpu_s"],
                 "rounds": shape.rounds,
             }
 
@@ -131,7 +132,7 @@ def step_of(options: Options) -> Step:
     """Load what the options name."""
     workload = load_workload()
     loaded = load_model(base_directory(), compute_config(options["dtype"]))
-    shape = next(shape for shape in SHAPES if shape.name == options["shape"])
+    shape = Shape(options["shape"], options["trees"], 0, 0)
     model = fresh_adapter(loaded.model, workload.experiment.warmup.lora, 0)
     return Step(shaped_rows(workload, shape), model, loaded.tokenizer, workload)
 

@@ -7,6 +7,7 @@ out on what was stdout, a line for each round. Whatever else prints goes to stde
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
@@ -33,7 +34,7 @@ class Turns:
     def __init__(self, orders: TextIO, answers: TextIO) -> None:
         self._orders, self._answers = orders, answers
         self._ready = False
-        self._start = self._end = 0.0
+        self._start = self._end = (0.0, 0.0)
 
     def await_turn(self) -> None:
         """Return when a round is wanted. Raises Finished when there are no more. The first call says: ready."""
@@ -42,16 +43,18 @@ class Turns:
             self._ready = True
         if not self._orders.readline().strip():
             raise Finished
-        self._start, self._end = time.perf_counter(), 0.0
+        self._start, self._end = _clocks(), (0.0, 0.0)
 
     def stop_clock(self) -> None:
         """What comes until `report` is not part of the round."""
-        self._end = time.perf_counter()
+        self._end = _clocks()
 
     def report(self, **figures: float) -> None:
-        """End the round: its `wall_s` and `peak_memory_mb`, and `figures`."""
-        wall = (self._end or time.perf_counter()) - self._start
-        self._say({"wall_s": wall, "peak_memory_mb": peak_memory_mb(), **figures})
+        """End the round: its `wall_s`, its `cpu_s` of all threads, `peak_memory_mb`, and `figures`."""
+        end = self._end if any(self._end) else _clocks()
+        wall, cpu = (after - before for after, before in zip(end, self._start, strict=True))
+        _give_back_memory()
+        self._say({"wall_s": wall, "cpu_s": cpu, "peak_memory_mb": peak_memory_mb(), **figures})
 
     def _say(self, figures: Figures) -> None:
         self._answers.write(json.dumps(figures) + "\n")
@@ -60,6 +63,17 @@ class Turns:
 
 Play = Callable[[Options, Turns], None]
 """Plays all rounds of one contender."""
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _give_back_memory() -> None:
+    """What this process has freed goes back to the system, so that it does not crowd out whose turn is next."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def peak_memory_mb() -> float:

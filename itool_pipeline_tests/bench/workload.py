@@ -99,12 +99,13 @@ class Workload:
         return Sampling(s.temperature, s.top_k, s.top_p, s.max_fragment_tokens)
 
     def problems(self, count: int) -> list[SearchProblem]:
-        """The first `count` examples to search: from the other end than those that the stand-in is trained on.
+        """So many examples to search, none of which the stand-in is trained on.
 
-        Where more are asked for than there are, they come again, as others: see `_again`.
+        All of them want calls, as nearly all do that the demo finds hardest. Where more are asked for than there are,
+        they come again, as others: see `_again`.
         """
-        places = [divmod(number, len(self.names)) for number in range(count)]
-        wanted = [(self.names[-1 - place], again) for again, place in places]
+        names = [example.id for example in self.examples()[STAND_IN_EXAMPLES:] if example.gold]
+        wanted = [(names[number % len(names)], number // len(names)) for number in range(count)]
         found = {problem.example.id: problem for problem in read_problems(self.file, {name for name, _ in wanted})}
         return [_again(found[name], again) if again else found[name] for name, again in wanted]
 
