@@ -39,7 +39,8 @@ def words_for(error: BaseException) -> str | None:
         said = str(error).strip().partition("\n")[0]
         return (
             f"There is not enough memory{f' ({said})' if said else ''}. Lower compute.batch_tokens or a benchmark's "
-            "batch_size in `evaluation`, end other programs that use it, or take a machine with more; then run again."
+            "batch_size in `evaluation`, for a training set compute.gradient_checkpointing, end other programs that "
+            "use it, or take a machine with more; then run again."
         )
     if isinstance(error, OSError) and error.errno in _REMEDIES:
         where = " → ".join(str(name) for name in (error.filename, error.filename2) if name is not None)

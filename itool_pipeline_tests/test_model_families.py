@@ -93,11 +93,11 @@ def engine_of(model: PreTrainedModel) -> TransformersEngine:
     return TransformersEngine(loaded, FragmentRule(""), Sampling(1.0, 50, 1.0, 12), end_tokens=frozenset({2}))
 
 
-def trained(model: Any, kernels: Any) -> list[list[torch.Tensor]]:
+def trained(model: Any, kernels: Any, gradient_checkpointing: bool = False) -> list[list[torch.Tensor]]:
     """Log-probabilities of all continuations in one packed, padded pass."""
     rows = [pack_row(r.prompt, r.continuations) for r in REQUESTS]
     wanted = [np.unique(np.concatenate(row.spans)) for row in rows]
-    parts = TokenLogProbs(model, kernels)(rows, wanted).split([len(w) for w in wanted])
+    parts = TokenLogProbs(model, kernels, gradient_checkpointing)(rows, wanted).split([len(w) for w in wanted])
     places = [dict(zip(w.tolist(), part, strict=True)) for w, part in zip(wanted, parts, strict=True)]
     return [[torch.stack([at[i] for i in s.tolist()]) for s in row.spans] for at, row in zip(places, rows, strict=True)]
 
@@ -148,6 +148,23 @@ def test_gradients_are_those_of_the_models_own_passes(name: str, kernels: Any) -
     assert max(gradient.abs().max() for gradient in gradients[0]) > 1
     for found, expected in zip(gradients[1], gradients[0], strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_gradient_checkpointing_changes_no_gradient(name: str) -> None:
+    adapter = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    gradients = []
+    for gradient_checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = get_peft_model(tiny_model(WORKING[name]), adapter)
+        with torch.no_grad():
+            for parameter in trainable_parameters(model).values():
+                parameter.normal_(std=0.1)
+        rows = trained(model, "fused", gradient_checkpointing)
+        score = sum(values.sum() for row in rows for values in row)
+        gradients.append(torch.autograd.grad(score, list(trainable_parameters(model).values()), allow_unused=True))
+    for kept, recomputed in zip(*gradients, strict=True):
+        assert kept is recomputed is None or torch.equal(kept, recomputed)
 
 
 @pytest.mark.parametrize("name", WORKING)

@@ -26,9 +26,10 @@ class HubModel(Section):
 class ComputeConfig(Section):
     """Where and how the model computes. Does not change what is computed, except by rounding.
 
-    Rounding decides which token is drawn now and then, so all but the cache's size is part of what an artifact is, as
-    the words that stand here. `auto` is such a word: machines on which it means different dtypes or devices share
-    their artifacts, and each artifact says what it was made in. Who needs one dtype everywhere names it.
+    Rounding decides which token is drawn now and then, so all is part of what an artifact is, as the words that stand
+    here, but the cache's size and gradient checkpointing, which change no bit. `auto` is such a word: machines on which
+    it means different dtypes or devices share their artifacts, and each artifact says what it was made in. Who needs
+    one dtype everywhere names it.
     """
 
     engine: Literal["transformers"] = Field("transformers", description="what samples, scores and answers")
@@ -38,3 +39,8 @@ class ComputeConfig(Section):
     )
     batch_tokens: AtLeastOne = Field(8192, description="prompt tokens in one forward pass of the engine")
     prefix_cache_gib: Positive = Field(2.0, description="bound on the KV cache of prompts")
+    gradient_checkpointing: bool = Field(
+        False,
+        description="training keeps of each layer only its input and computes the layer again for its gradients: less "
+        "memory, about a third more time, the same adapter",
+    )

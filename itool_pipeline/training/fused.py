@@ -1,9 +1,6 @@
-"""The two parts of a transformer's forward and backward pass that are slow where plain PyTorch writes them out.
+"""LoRA layers as one autograd function each, in the dtype of its input, and PyTorch's own attention.
 
-`use_fused_lora` computes each LoRA layer as one autograd function in the dtype of its input: about ten passes over
-the activations and all their fp32 copies are saved. `DENSE_ATTENTION` is attention by two batched matrix products,
-for CPUs, where the backward pass of `scaled_dot_product_attention` is several times slower than its forward pass.
-Both compute what they replace, up to rounding.
+About ten passes over the activations and all their fp32 copies are saved; the result is the same up to rounding.
 """
 
 from __future__ import annotations
@@ -21,10 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from itool_pipeline.engines.attention_masks import register_attention
 from itool_pipeline.engines.written_attention import needs_writing_out, written_attention
 
-DENSE_ATTENTION = "itool_dense"
 NATIVE_ATTENTION = "itool_native"
-_DENSE_LIMIT = 1024
-"""Longest row whose attention weights are kept for the backward pass: [heads, T, T] in every layer."""
 
 
 def dense_weight(layer: nn.Module, dtype: torch.dtype) -> Tensor:
@@ -43,13 +37,16 @@ class _LoraLinear(torch.autograd.Function):  # type: ignore[misc]
         flat, dropped = x.flatten(0, -2), z.flatten(0, -2)
         a_low, b_low = a.to(x.dtype), (b * scaling).to(x.dtype)
         inner = dropped @ a_low.t()
-        y = flat @ dense_weight(base, x.dtype).t()
-        y.addmm_(inner, b_low.t())
+        # What is returned must be no view, or a model that adds to it in place cannot be trained.
+        y = x.new_empty(*x.shape[:-1], base.out_features)
+        rows = y.view(len(flat), base.out_features)
+        torch.mm(flat, dense_weight(base, x.dtype).t(), out=rows)
+        rows.addmm_(inner, b_low.t())
         if base.bias is not None:
-            y += base.bias.to(x.dtype)
+            rows += base.bias.to(x.dtype)
         ctx.save_for_backward(dropped, inner, a_low, b_low)
         ctx.base, ctx.scaling, ctx.same = base, scaling, x is z
-        return y.view(*x.shape[:-1], y.shape[-1])
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -96,40 +93,6 @@ def _fused_forward(layer: Any) -> Any:
     return forward
 
 
-def dense_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """softmax(s q kᵀ + mask) v for transformers' attention interface.
-
-    query [B, heads, T, d]; key, value [B, kv_heads, T, d]; attention_mask additive, [1 or B, 1, T, T]. Returns
-    [B, T, heads, d]. Above _DENSE_LIMIT it is PyTorch's own, which keeps no attention weights.
-    """
-    if needs_writing_out(softcap, s_aux):
-        return written_attention(query, key, value, attention_mask, scaling, softcap, s_aux)
-    batch, heads, length, width = query.shape
-    scaling = width**-0.5 if scaling is None else scaling
-    if key.shape[1] != heads:
-        key = key.repeat_interleave(heads // key.shape[1], dim=1)
-        value = value.repeat_interleave(heads // value.shape[1], dim=1)
-    if length > _DENSE_LIMIT:
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling)
-        return out.transpose(1, 2).contiguous(), None
-    rows = batch * heads
-    mask = attention_mask.expand(batch, heads, length, length).reshape(rows, length, length)
-    q, k, v = (t.reshape(rows, length, t.shape[-1]) for t in (query, key, value))
-    weights = torch.softmax(torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scaling), dim=-1)
-    out = torch.bmm(weights, v).view(batch, heads, length, value.shape[-1])
-    return out.transpose(1, 2).contiguous(), None
-
-
 def native_attention(
     module: nn.Module,
     query: Tensor,
@@ -150,5 +113,4 @@ def native_attention(
     return result
 
 
-register_attention(DENSE_ATTENTION, dense_attention, additive=True, always=True)
 register_attention(NATIVE_ATTENTION, native_attention, additive=True, always=False)

@@ -15,10 +15,12 @@ from transformers import PreTrainedModel
 from itool_pipeline.core.token_trie import IntArray, PackedRow, ancestor_mask
 from itool_pipeline.engines.attention_masks import TokenView, seeing, use_attention
 from itool_pipeline.engines.logits import decoder_of, logits_of
-from itool_pipeline.training.fused import DENSE_ATTENTION, NATIVE_ATTENTION, use_fused_lora
+from itool_pipeline.training.block_attention import BLOCK_ATTENTION
+from itool_pipeline.training.fused import NATIVE_ATTENTION, use_fused_lora
+from itool_pipeline.training.recomputation import use_gradient_checkpointing
 
 Kernels = Literal["fused", "plain"]
-"""`fused`: the LoRA layers, and on a CPU the attention, of `training.fused`; `plain`: peft's and PyTorch's own."""
+"""`fused`: the LoRA layers of `fused` and, on a CPU, `block_attention`; `plain`: peft's and PyTorch's own."""
 
 LogProbs = Callable[[Sequence[PackedRow], Sequence[IntArray]], Tensor]
 """A `TokenLogProbs`, or what a launcher has wrapped around it."""
@@ -33,18 +35,21 @@ class TokenLogProbs(nn.Module):  # type: ignore[misc]
     that scatters the gradients, which the loop does not do.
     """
 
-    def __init__(self, model: Any, kernels: Kernels = "fused") -> None:
+    def __init__(self, model: Any, kernels: Kernels = "fused", gradient_checkpointing: bool = False) -> None:
         """Put `model` in evaluation mode and, with fused kernels, change how it computes; its weights stay as they are.
 
-        With plain kernels nothing of the model is replaced.
+        With plain kernels nothing of the model is replaced, but for gradient checkpointing the forward pass of its
+        layers. Raises TrainingError where that is asked for and the model has no such layers.
         """
         super().__init__()
         self.model = model
         causal = causal_model(model)
         if kernels == "fused":
             use_fused_lora(model)
-        dense = kernels == "fused" and causal.device.type == "cpu"
-        use_attention(causal, DENSE_ATTENTION if dense else NATIVE_ATTENTION)
+        blocks = kernels == "fused" and causal.device.type == "cpu"
+        use_attention(causal, BLOCK_ATTENTION if blocks else NATIVE_ATTENTION)
+        if gradient_checkpointing:
+            use_gradient_checkpointing(causal)
         model.eval()
 
     def train(self, mode: bool = True) -> TokenLogProbs:

@@ -36,7 +36,11 @@ def run_training_job(job: TrainingJob, progress: Progress = no_progress, say: Sa
     compute = settled_compute(job.compute, job.base_model, parts, made="step_*", findings=None, say=tell)
     job = job.model_copy(update={"compute": compute})
     where = (job.optimizer, job.seed, job.parts, job.out)
-    how: dict[str, Any] = {"kernels": job.kernels, "progress": progress if main else no_progress}
+    how: dict[str, Any] = {
+        "kernels": job.kernels,
+        "gradient_checkpointing": job.compute.gradient_checkpointing,
+        "progress": progress if main else no_progress,
+    }
     if isinstance(job.objective, PreferenceObjective):
         pairs, objective = read_preference_data(job.data), preference_objective(job.objective.loss)
         result = train_adapter(start_model(job), pairs, objective, *where, **how)

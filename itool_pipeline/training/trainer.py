@@ -92,12 +92,14 @@ def train_adapter(
     out: Path,
     *,
     kernels: Kernels = "fused",
+    gradient_checkpointing: bool = False,
     progress: Progress = no_progress,
 ) -> TrainingResult:
     """Train the adapter of peft's `model`; leave its best weights in the model and, as an adapter, in `out`.
 
-    parts     directory of resumable checkpoints of this very training; removing it is left to the caller
-    progress  called with (optimizer steps done, total) after each step
+    parts                   directory of resumable checkpoints of this very training; removing it is left to the caller
+    gradient_checkpointing  less memory, more time, the same adapter; may be changed when a killed training goes on
+    progress                called with (optimizer steps done, total) after each step
 
     `model` must hold the start weights, also when a killed training goes on. In several processes (`processes`) each
     calls this with the same arguments. Raises TrainingError when there is nothing to train on, when the loss or its
@@ -105,7 +107,8 @@ def train_adapter(
     """
     if not data.train:
         raise TrainingError("there is nothing to train on: the training set is empty")
-    run = _Run(model, data, objective, config, seed, parts, kernels)
+    log_probs = TokenLogProbs(model, kernels, gradient_checkpointing)
+    run = _Run(model, log_probs, data, objective, config, seed, parts)
     run.start()
     for step in range(run.state.step, run.total):
         run.take_step(step)
@@ -132,12 +135,12 @@ class _Run(Generic[T]):
     def __init__(
         self,
         model: Any,
+        log_probs: TokenLogProbs,
         data: TrainingData[T],
         objective: Objective[T],
         config: OptimizerConfig,
         seed: int,
         parts: Path,
-        kernels: Kernels,
     ) -> None:
         self.model, self.objective, self.config = model, objective, config
         self.seed, self.parts = seed, parts
@@ -146,7 +149,7 @@ class _Run(Generic[T]):
             list(self.parameters.values()), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.processes = TrainingProcesses()
-        self.log_probs, self.optimizer = self.processes.prepare(TokenLogProbs(model, kernels), optimizer)
+        self.log_probs, self.optimizer = self.processes.prepare(log_probs, optimizer)
         self.epoch_steps = len(objective.steps(data.train, config.batch_size))
         self.total = self.epoch_steps * config.epochs
         self.state = TrainingState(signature=self._signature(data))

@@ -16,6 +16,7 @@ from itool_pipeline.config import ComputeConfig, DpoLoss, LoraConfig, OptimizerC
 from itool_pipeline.engines import dtype_finding
 from itool_pipeline.engines.model_config import ModelError
 from itool_pipeline.files.parts import Parts
+from itool_pipeline.training import log_probs
 from itool_pipeline.training.__main__ import main
 from itool_pipeline.training.data_file import write_preference_data, write_sft_data
 from itool_pipeline.training.items import PreferenceRow, SftItem, TokenPair, TrainingData
@@ -28,6 +29,7 @@ from itool_pipeline.training.job import (
     TrainingJob,
     read_job,
 )
+from itool_pipeline.training.recomputation import use_gradient_checkpointing
 from itool_pipeline.training.runner import run_training_job
 
 ITEMS = tuple(SftItem(f"item{i}", tuple(range(5, 8 + i)), (100 + i, 200 + i, 2)) for i in range(6))
@@ -112,6 +114,24 @@ def test_started_from_outside_and_killed_it_ends_with_the_same_bytes(
     run_training_job(killed)
     assert weights(tmp_path / "killed") == weights(tmp_path / "inside")
     assert killed.result.read_text() == texts[0]
+
+
+def test_gradient_checkpointing_is_asked_for_by_the_job_and_changes_no_byte(
+    sft_job: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def noting(model: Any) -> int:
+        asked.append(use_gradient_checkpointing(model))
+        return asked[-1]
+
+    monkeypatch.setattr(log_probs, "use_gradient_checkpointing", noting)
+    kept = run_training_job(moved(sft_job, tmp_path / "kept"))
+    assert asked == []
+    compute = sft_job.compute.model_copy(update={"gradient_checkpointing": True})
+    assert run_training_job(moved(sft_job, tmp_path / "again", compute=compute)) == kept
+    assert asked == [2]
+    assert weights(tmp_path / "again") == weights(tmp_path / "kept")
 
 
 def test_paths_are_relative_to_the_job_file(sft_job: TrainingJob, tmp_path: Path) -> None:

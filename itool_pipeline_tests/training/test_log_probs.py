@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from itool_pipeline.core.token_trie import pack_row
-from itool_pipeline.training.fused import DENSE_ATTENTION, NATIVE_ATTENTION
+from itool_pipeline.training.block_attention import BLOCK_ATTENTION
+from itool_pipeline.training.fused import NATIVE_ATTENTION
 from itool_pipeline.training.log_probs import TokenLogProbs
 from itool_pipeline.training.lora import trainable_parameters
 from itool_pipeline_tests.training.conftest import AdaptedModel
@@ -64,7 +65,7 @@ def test_plain_kernels_replace_nothing(adapted_model: AdaptedModel) -> None:
     assert model.get_base_model().config._attn_implementation == NATIVE_ATTENTION
     TokenLogProbs(model, "fused")
     assert "forward" in vars(model.get_base_model().model.layers[0].mlp.up_proj)
-    assert model.get_base_model().config._attn_implementation == DENSE_ATTENTION
+    assert model.get_base_model().config._attn_implementation == BLOCK_ATTENTION
 
 
 def test_a_pass_is_one_call_of_the_module_and_of_what_is_in_it(adapted_model: AdaptedModel) -> None:
