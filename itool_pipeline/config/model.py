@@ -37,8 +37,10 @@ class ComputeConfig(Section):
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="auto: on a processor the faster of the two, measured; on a GPU bfloat16 where it has it"
     )
-    batch_tokens: AtLeastOne = Field(8192, description="prompt tokens in one forward pass of the engine")
-    prefix_cache_gib: Positive = Field(2.0, description="bound on the KV cache of prompts")
+    batch_tokens: AtLeastOne = Field(8192, description="tokens in one forward pass of the engine")
+    prefix_cache_gib: Positive = Field(
+        2.0, description="bound on kept keys and values, and so on the trees that are under way at once"
+    )
     gradient_checkpointing: bool = Field(
         False,
         description="training keeps of each layer only its input and computes the layer again for its gradients: less "

@@ -55,7 +55,7 @@ def register_attention(name: str, attention: Callable[..., Any], *, additive: bo
     ) -> Tensor | None:
         if use_vmap:
             raise NotImplementedError("the model lays a mask of its own over the causal one")
-        allowed = _allowed(_VIEW.get(), mask_function, local_size, always)
+        allowed = allowed_keys(_VIEW.get(), mask_function, local_size, always)
         return additive_mask(allowed, dtype) if additive and allowed is not None else allowed
 
     AttentionInterface.register(name, attention)
@@ -76,7 +76,7 @@ def seeing(view: TokenView, model: Any) -> Iterator[Tensor]:
     Models that are older than transformers' interface take the mask itself, and know no windows.
     """
     if not model._can_set_attn_implementation():
-        allowed = _allowed(view, causal_mask_function, None, always=True)
+        allowed = allowed_keys(view, causal_mask_function, None, always=True)
         assert allowed is not None
         yield additive_mask(allowed, model.dtype)
         return
@@ -93,8 +93,11 @@ def additive_mask(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     return zeros.masked_fill_(~allowed, torch.finfo(dtype).min)
 
 
-def _allowed(view: TokenView, rule: Callable[..., Tensor], reach: int | None, always: bool) -> Tensor | None:
-    """[1 or B, 1, Q, L] bool; None for plainly causal attention, unless there is `always` to be a mask."""
+def allowed_keys(view: TokenView, rule: Callable[..., Tensor], reach: int | None, always: bool) -> Tensor | None:
+    """[1 or B, 1, Q, L] bool: the keys that tokens of `view` see in layers with this rule and reach.
+
+    None for plainly causal attention, unless there is `always` to be a mask.
+    """
     # An ancestor stands before its descendants, so that the causal rule takes nothing away from a tree; nor does a
     # window that nothing is longer than.
     plain = rule is causal_mask_function or (reach is not None and view.length <= reach)

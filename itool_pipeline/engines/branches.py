@@ -15,8 +15,12 @@ _INCOMPLETE = "\ufffd"
 """What tokenizers decode the beginning of a multi-byte character to."""
 
 
-def draw_tokens(logits: torch.Tensor, uniforms: Any, sampling: Sampling) -> tuple[list[int], list[float]]:
-    """One token for each row of `logits` [M, V] by inverse CDF from `uniforms` [M] in [0, 1).
+def draw_tokens(
+    logits: torch.Tensor, uniforms: Any, sampling: Sampling, rows: torch.Tensor | None = None
+) -> tuple[list[int], list[float]]:
+    """One token for each of `uniforms` [M] in [0, 1) by inverse CDF from its row of `logits` [N, V].
+
+    rows  [M] which row is whose; None where the i-th is that of the i-th number
 
     Returns token ids, and their natural log-probabilities at temperature 1 over the whole vocabulary.
     """
@@ -24,12 +28,12 @@ def draw_tokens(logits: torch.Tensor, uniforms: Any, sampling: Sampling) -> tupl
     weights = torch.softmax((top / sampling.temperature).double(), dim=-1)
     before = weights.cumsum(-1) - weights
     weights = torch.where(before < sampling.top_p, weights, torch.zeros_like(weights))
-    cumulative = weights.cumsum(-1)
+    cumulative, logprobs = weights.cumsum(-1), top - logits.logsumexp(-1, keepdim=True)
+    if rows is not None:
+        cumulative, logprobs, ids = cumulative[rows], logprobs[rows], ids[rows]
     targets = torch.as_tensor(uniforms, device=logits.device)[:, None] * cumulative[:, -1:]
     choice = torch.searchsorted(cumulative, targets, right=True).clamp(max=weights.shape[-1] - 1)
-    chosen = ids.gather(-1, choice)
-    logprobs = logits.gather(-1, chosen)[:, 0] - logits.logsumexp(-1)
-    return chosen[:, 0].tolist(), logprobs.tolist()
+    return ids.gather(-1, choice)[:, 0].tolist(), logprobs.gather(-1, choice)[:, 0].tolist()
 
 
 class Branch:
@@ -43,6 +47,16 @@ class Branch:
         self._token_ids: list[int] = []
         self._logprobs: list[float] = []
         self._text = ""
+
+    @property
+    def length(self) -> int:
+        """Tokens drawn so far."""
+        return len(self._token_ids)
+
+    @property
+    def last_token(self) -> int:
+        """The token drawn last."""
+        return self._token_ids[-1]
 
     def append(
         self, token: int, logprob: float, tokenizer: Any, rule: FragmentRule, end_tokens: frozenset[int], last: bool

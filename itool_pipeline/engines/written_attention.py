@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -39,3 +40,20 @@ def written_attention(
         scores = torch.cat([scores, s_aux.float().view(1, -1, 1, 1).expand(*scores.shape[:3], 1)], dim=-1)
     weights = scores.softmax(-1)[..., : key.shape[2]]
     return (weights.to(value.dtype) @ value).transpose(1, 2).contiguous(), None
+
+
+def masked_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor,
+    scaling: float | None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+) -> tuple[Tensor, None]:
+    """The same, by PyTorch's own attention where that knows all there is; `mask` is not None."""
+    if needs_writing_out(softcap, s_aux):
+        return written_attention(query, key, value, mask, scaling, softcap, s_aux)
+    grouped = query.shape[1] != key.shape[1]
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, enable_gqa=grouped)
+    return out.transpose(1, 2).contiguous(), None

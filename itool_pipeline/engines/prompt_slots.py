@@ -1,0 +1,271 @@
+"""Keys and values that stay: a slot holds those of one prompt, and of all paths that were taken from its end.
+
+The columns of a slot are first the prompt's tokens but for the last, then a prefix tree: a column for each token of a
+path, found again by the column before it and the token. So a path that goes on costs its new tokens, and paths that
+begin alike share columns. Slots lie in pools, so that one attention call reads several of them as they are.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+BLOCK = 512
+"""Slots are so many columns long, or a multiple. CPU attention sums keys in blocks of this length, and matrix products
+differ in rounding by the length of what they sum: with whole blocks an answer does not depend on how long others are.
+"""
+_ROWS = 8
+"""Slots of one pool."""
+_LEAST_SHARED = 16
+"""Prompts that share fewer tokens at their beginning are computed apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What one layer keeps of a token: `heads` keys of `key_width` and values of `value_width` numbers."""
+
+    heads: int
+    key_width: int
+    value_width: int
+
+    @property
+    def numbers(self) -> int:
+        return self.heads * (self.key_width + self.value_width)
+
+
+class SlotPool:
+    """Buffers of `_ROWS` slots: for each layer keys [rows, heads, columns, width] and values likewise."""
+
+    def __init__(self, shapes: Sequence[LayerShape], columns: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.columns = columns
+        options: dict[str, Any] = {"dtype": dtype, "device": device}
+        self.keys = [torch.zeros(_ROWS, s.heads, columns, s.key_width, **options) for s in shapes]
+        self.values = [torch.zeros(_ROWS, s.heads, columns, s.value_width, **options) for s in shapes]
+        self.free = list(range(_ROWS))[::-1]
+
+    def copy(self, row: int, source: SlotPool, source_row: int, columns: int) -> None:
+        """Take over the first columns of another slot."""
+        for mine, theirs in ((self.keys, source.keys), (self.values, source.values)):
+            for buffer, other in zip(mine, theirs, strict=True):
+                buffer[row, :, :columns] = other[source_row, :, :columns]
+
+
+@dataclass(eq=False)
+class PromptSlot:
+    """One prompt's columns in `pool`, at `row`.
+
+    base     columns of the prompt: all its tokens but the last, whose output is wanted and so is computed on a path
+    filled   how many of these are computed
+    owner    the task whose paths these are; None for a slot that only waits for its prompt to be of use again
+    users    requests under way: each says by `pins` which columns it still needs
+    """
+
+    prompt: tuple[int, ...]
+    pool: SlotPool
+    row: int
+    filled: int = 0
+    started: bool = False
+    owner: object = None
+    users: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.base = len(self.prompt) - 1
+        self.tokens = np.array(self.prompt[:-1], dtype=np.int64)
+        self.forget_paths()
+
+    def forget_paths(self) -> None:
+        """Only the prompt is left. So no task's sums run in an order that another has left behind."""
+        own = self.pool.columns - self.base
+        self._seen = np.zeros((own, own), dtype=np.bool_)
+        self.positions = np.zeros(own, dtype=np.int64)
+        self._children: dict[tuple[int, int], int] = {}
+        self._free = list(range(own))[::-1]
+
+    @property
+    def ready(self) -> bool:
+        """Whether the whole prompt is computed."""
+        return self.filled == self.base
+
+    def longest_path(self, tokens: Sequence[int]) -> tuple[int, int]:
+        """(column of the last token that is there, how many are) of a path from the prompt's end; -1 for none."""
+        column = -1
+        for count, token in enumerate(tokens):
+            found = self._children.get((column, token))
+            if found is None:
+                return column, count
+            column = found
+        return column, len(tokens)
+
+    def add(self, parent: int, token: int, *, keep: bool = True) -> int:
+        """A column for `token` after the column `parent`, -1 for the prompt; the one that is there if it is kept."""
+        if keep and (found := self._children.get((parent, token))) is not None:
+            return found
+        column = self._free.pop()
+        if parent >= 0:
+            self._seen[column] = self._seen[parent]
+            self.positions[column] = self.positions[parent] + 1
+        else:
+            self._seen[column] = False
+            self.positions[column] = self.base
+        self._seen[column, column] = True
+        if keep:
+            self._children[parent, token] = column
+        return column
+
+    def drop(self, columns: Iterable[int]) -> None:
+        """Columns that were not kept are free again."""
+        self._free += columns
+
+    def reserve(self, columns: int) -> bool:
+        """Make so many columns free, by dropping paths that no user needs; False when there is no room even then."""
+        if len(self._free) >= columns:
+            return True
+        pinned = [column for user in self.users for column in user.pins()]
+        needed = np.logical_or.reduce(self._seen[pinned], axis=0) if pinned else np.zeros(len(self._seen), np.bool_)
+        self._children = {key: column for key, column in self._children.items() if needed[column]}
+        self._free = [column for column in range(len(needed)) if not needed[column]][::-1]
+        return len(self._free) >= columns
+
+    def move(self, pool: SlotPool, row: int) -> tuple[SlotPool, int]:
+        """Go on in a longer slot, with all columns where they were; returns where it was."""
+        pool.copy(row, self.pool, self.row, self.pool.columns)
+        own, before = pool.columns - self.base, len(self._seen)
+        self._seen = np.pad(self._seen, (0, own - before))
+        self.positions = np.pad(self.positions, (0, own - before))
+        self._free = list(range(before, own))[::-1] + self._free
+        before_it = self.pool, self.row
+        self.pool, self.row = pool, row
+        return before_it
+
+    def seen_by(self, columns: Sequence[int]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """[columns, pool.columns]: what tokens at these own columns see."""
+        found = np.zeros((len(columns), self.pool.columns), dtype=np.bool_)
+        found[:, : self.base] = True
+        found[:, self.base :] = self._seen[list(columns)]
+        return found
+
+    def shared_with(self, tokens: np.ndarray[Any, np.dtype[np.int64]]) -> int:
+        """How many tokens the prompt begins alike with `tokens`."""
+        length = min(len(tokens), self.base)
+        different = np.flatnonzero(self.tokens[:length] != tokens[:length])
+        return int(different[0]) if len(different) else length
+
+
+class SlotStore:
+    """The slots of one model, within `most_bytes`.
+
+    A task has its own slot for each prompt that it asks about. When it has ended its slots stay as long as they can,
+    for the next prompt may begin as they do, or be the same.
+    """
+
+    def __init__(self, shapes: Sequence[LayerShape], dtype: torch.dtype, device: torch.device, most_bytes: int) -> None:
+        self._shapes, self._dtype, self._device, self.most_bytes = shapes, dtype, device, most_bytes
+        self._column_bytes = sum(shape.numbers for shape in shapes) * dtype.itemsize
+        self._pools: dict[int, list[SlotPool]] = {}
+        # Of both the one used longest ago first.
+        self._owned: OrderedDict[tuple[object, tuple[int, ...]], PromptSlot] = OrderedDict()
+        self._idle: OrderedDict[tuple[int, ...], PromptSlot] = OrderedDict()
+
+    def slot(self, owner: object, prompt: tuple[int, ...], own: int, *, must: bool) -> PromptSlot | None:
+        """The task's slot for the prompt; a new one has room for `own` columns of paths.
+
+        None when there is no room for another, unless it `must` be: then it is made beyond the bound.
+        """
+        found = self._owned.pop((owner, prompt), None) or self._idle.pop(prompt, None)
+        if found is None:
+            place = self._place(_whole_blocks(len(prompt) - 1 + own), must)
+            if place is None:
+                return None
+            found = PromptSlot(prompt, *place)
+        found.owner = owner
+        self._owned[owner, prompt] = found
+        return found
+
+    def grow(self, slot: PromptSlot, own: int) -> None:
+        """Move the slot to where it has room for `own` columns more."""
+        place = self._place(_whole_blocks(slot.pool.columns + own), must=True)
+        assert place is not None
+        self._free(*slot.move(*place))
+
+    def largest_slot(self) -> int:
+        """Bytes of the largest slot that a task has."""
+        return max(map(self._bytes, self._owned.values()), default=0)
+
+    def owned_bytes(self) -> int:
+        """Bytes of all slots of tasks under way."""
+        return sum(map(self._bytes, self._owned.values()))
+
+    def begin(self, slots: Iterable[PromptSlot]) -> None:
+        """Start the prompts of these slots, each with what another slot has of it already.
+
+        One that shares more with a prompt that is under way waits for it instead.
+        """
+        everywhere = [*self._owned.values(), *self._idle.values()]
+        ready = [slot for slot in everywhere if slot.ready and slot.base]
+        under_way = [slot for slot in everywhere if slot.started and not slot.ready]
+        for slot in sorted(slots, key=lambda slot: slot.prompt):
+            donor = max(ready, key=lambda other: other.shared_with(slot.tokens), default=None)
+            shared = donor.shared_with(slot.tokens) if donor else 0
+            if max((other.shared_with(slot.tokens) for other in under_way), default=0) >= shared + _LEAST_SHARED:
+                continue
+            if donor is not None and shared >= _LEAST_SHARED:
+                slot.pool.copy(slot.row, donor.pool, donor.row, shared)
+                slot.filled = shared
+            slot.started = True
+            under_way.append(slot)
+
+    def release(self, owner: object) -> int:
+        """The task has ended; returns how many bytes its slots had."""
+        held = 0
+        for key in [key for key in self._owned if key[0] is owner]:
+            slot = self._owned.pop(key)
+            held += self._bytes(slot)
+            slot.owner, slot.users = None, []
+            slot.forget_paths()
+            if before := self._idle.pop(slot.prompt, None):
+                self._free(before.pool, before.row)
+            self._idle[slot.prompt] = slot
+        return held
+
+    def _bytes(self, slot: PromptSlot) -> int:
+        return int(slot.pool.columns * self._column_bytes)
+
+    def _place(self, columns: int, must: bool) -> tuple[SlotPool, int] | None:
+        """A free row for so many columns, of a new pool if need be; slots that nobody needs now go for it."""
+        size = _ROWS * columns * self._column_bytes
+        while True:
+            pools = self._pools.setdefault(columns, [])
+            if place := next((pool for pool in pools if pool.free), None):
+                return place, place.free.pop()
+            held = sum(_ROWS * pool.columns * self._column_bytes for group in self._pools.values() for pool in group)
+            if held + size > self.most_bytes and self._evict():
+                continue
+            if held + size > self.most_bytes and not must:
+                return None
+            pools.append(SlotPool(self._shapes, columns, self._dtype, self._device))
+
+    def _evict(self) -> bool:
+        """Drop the slot used longest ago, of an ended task if there is one; False when all are in use."""
+        if self._idle:
+            _prompt, slot = self._idle.popitem(last=False)
+        else:
+            key = next((key for key, slot in self._owned.items() if not slot.users), None)
+            if key is None:
+                return False
+            slot = self._owned.pop(key)
+        self._free(slot.pool, slot.row)
+        return True
+
+    def _free(self, pool: SlotPool, row: int) -> None:
+        pool.free.append(row)
+        if len(pool.free) == _ROWS:
+            self._pools[pool.columns].remove(pool)
+
+
+def _whole_blocks(columns: int) -> int:
+    return -(-columns // BLOCK) * BLOCK
