@@ -29,7 +29,7 @@ class EngineSettings:
 
     base       directory of the base model, as transformers saves it
     adapter    directory of a LoRA adapter on it, as peft saves it; None for the base model alone
-    compute    where and in what precision
+    compute    where and in what precision; the steps hand the dtype on by name, never as `auto`
     sampling   how the search's fragments are drawn
     rule       where a fragment ends
     end_token  the end of the assistant's turn in the chat template; the engine also stops at those that the model's
