@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from itool_pipeline.store.paths import VARIABLE, storage_paths
 from itool_pipeline_tests.bench.worker import Figures, Play
 
 
@@ -24,10 +25,11 @@ class ContenderError(RuntimeError):
 class Contender:
     """Who is measured: `play` runs in a new process with `options`, which must have a form in JSON.
 
-    name     as in the rows
-    threads  for the process; None for as many as torch takes by itself
-    cores    the processor's cores that it may use; None for all
-    python   the interpreter, of an environment of its own; None for this one
+    name      as in the rows
+    threads   for the process; None for as many as torch takes by itself
+    cores     the processor's cores that it may use; None for all
+    python    the interpreter, of an environment of its own; None for this one
+    checkout  directory of another version of the project, whose `play` of that name it is; None for this one
     """
 
     name: str
@@ -36,6 +38,7 @@ class Contender:
     threads: int | None = None
     cores: frozenset[int] | None = None
     python: str | None = None
+    checkout: Path | None = None
 
 
 class Player:
@@ -45,7 +48,7 @@ class Player:
         self.contender, self._log = contender, log
 
     def __enter__(self) -> Player:
-        who, environment = self.contender, dict(os.environ)
+        who, environment = self.contender, {**os.environ, VARIABLE: str(storage_paths().root)}
         if who.threads is not None:
             environment["OMP_NUM_THREADS"] = str(who.threads)
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +61,7 @@ class Player:
                 stderr=log,
                 text=True,
                 env=environment,
+                cwd=who.checkout,
             )
         if who.cores is not None:
             os.sched_setaffinity(self._process.pid, who.cores)

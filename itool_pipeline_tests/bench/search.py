@@ -40,6 +40,8 @@ from itool_pipeline_tests.bench.workload import (
 )
 
 TREES, ROUNDS = 24, 3
+BESIDE = "BESIDE"
+"""An environment variable: the directory of another version of the project, whose search takes part as `beside`."""
 VLLM_PYTHON = "VLLM_PYTHON"
 """An environment variable: the Python of the environment that vLLM is installed in, if it has one of its own."""
 
@@ -50,6 +52,8 @@ def search_rows(machine: Machine, workload: Workload) -> Iterator[Row]:
     contenders = [Contender("ours", play_ours, options), Contender("naive", play_naive, options)]
     if vllm_python():
         contenders.append(Contender("vllm", play_vllm, options, python=vllm_python()))
+    if os.environ.get(BESIDE):
+        contenders.append(Contender("beside", play_ours, options, checkout=Path(os.environ[BESIDE])))
     found = compare(
         contenders,
         rounds=ROUNDS,

@@ -42,6 +42,20 @@ def test_contenders_take_turns_and_warm_ups_do_not_count(tmp_path: Path) -> None
     assert all(figures["peak_memory_mb"] > 1 for rounds in found.values() for figures in rounds)
 
 
+def test_another_version_of_the_project_plays_by_its_own_code(tmp_path: Path) -> None:
+    here = Path(__file__).parent
+    there = tmp_path / "itool_pipeline_tests" / "bench"
+    there.mkdir(parents=True)
+    for package in (there, there.parent):
+        (package / "__init__.py").touch()
+    (there / "worker.py").write_text((here / "worker.py").read_text())
+    (there / here.joinpath(__file__).name).write_text(
+        "def play_noting(options, turns):\n    turns.await_turn()\n    turns.report(number=99)\n"
+    )
+    other = Contender("beside", play_noting, checkout=tmp_path)
+    assert compare([other], rounds=1, warm_ups=0, logs=tmp_path / "logs")["beside"][0]["number"] == 99
+
+
 def test_a_contender_that_ends_is_named_with_what_it_said(tmp_path: Path) -> None:
     with pytest.raises(ContenderError, match=r"(?s)^trl ended.*there is no such model"):
         compare([Contender("trl", play_failing)], rounds=1, warm_ups=0, logs=tmp_path)
