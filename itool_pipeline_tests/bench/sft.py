@@ -35,7 +35,7 @@ EXAMPLES, ROUNDS = 16, 3
 def sft_rows(machine: Machine, workload: Workload) -> Iterator[Row]:
     """One row for each contender."""
     plays: dict[str, Play] = {"ours": play_ours, "trl": play_trl}
-    options = {"dtype": machine.dtype}
+    options = {"dtype": machine.dtype, "examples": EXAMPLES}
     found = compare(
         [Contender(name, play, options) for name, play in plays.items()],
         rounds=ROUNDS,
@@ -95,4 +95,4 @@ def _given(options: Options) -> tuple[Workload, list[SftItem], Any, Any]:
     workload = load_workload()
     loaded = load_model(base_directory(), compute_config(options["dtype"]))
     model = fresh_adapter(loaded.model, workload.experiment.warmup.lora, 0)
-    return workload, workload.sft_items(EXAMPLES), model, loaded.tokenizer
+    return workload, workload.sft_items(options["examples"]), model, loaded.tokenizer
