@@ -36,6 +36,12 @@ def draw_tokens(
     return ids.gather(-1, choice)[:, 0].tolist(), logprobs.gather(-1, choice)[:, 0].tolist()
 
 
+def uniform_numbers(request: SampleRequest, limit: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """[count, limit] numbers in [0, 1) that depend on the request's seed alone: those that decide its tokens."""
+    rng = np.random.Generator(np.random.Philox(key=request.seed))
+    return rng.random((request.count, limit))
+
+
 class Branch:
     """A fragment in the making. `uniforms` [max_fragment_tokens] decide its tokens."""
 

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import Fragment, GradeRequest, Request, SampleRequest, ScoreRequest
-from itool_pipeline.engines.branches import Branch
+from itool_pipeline.engines.branches import Branch, uniform_numbers
 from itool_pipeline.engines.prompt_slots import PromptSlot
 from itool_pipeline.engines.types import Sampling
 
@@ -99,9 +97,7 @@ class Sampled(UnderWay):
         super().__init__(request.prompt)
         self._request, self._drawing = request, drawing
         limit = drawing.sampling.max_fragment_tokens
-        rng = np.random.Generator(np.random.Philox(key=request.seed))  # all depends on the request's seed alone
-        uniforms = rng.random((request.count, limit))
-        self._branches = [Branch(request, row) for row in uniforms]
+        self._branches = [Branch(request, row) for row in uniform_numbers(request, limit)]
         self._at = [-1] * request.count
         self._step = 0
         self._limit = limit

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import Fragment, SampleRequest
-from itool_pipeline.engines.branches import Branch, draw_tokens
+from itool_pipeline.engines.branches import Branch, draw_tokens, uniform_numbers
 from itool_pipeline.engines.model import load_tokenizer
 from itool_pipeline.engines.types import Sampling
 
@@ -86,6 +86,15 @@ def test_the_largest_uniform_number_draws_a_permitted_token(top_p: float) -> Non
     permitted = {0.3: 0, 0.5: 0, 0.7: 1, 0.9: 2, 1.0: 3}[top_p]
     tokens, _ = draw_tokens(logits, np.array([np.nextafter(1.0, 0.0)]), Sampling(temperature=1.0, top_p=top_p))
     assert tokens == [permitted]
+
+
+def test_the_numbers_that_draw_depend_on_the_seed_alone() -> None:
+    def numbers(prompt: tuple[int, ...], count: int, seed: int) -> list[list[float]]:
+        rows: list[list[float]] = uniform_numbers(SampleRequest(prompt, (), "", count, seed), 5).tolist()
+        return rows
+
+    assert numbers((1,), 3, 8) == numbers((2, 3), 4, 8)[:3]
+    assert len({number for seed in (8, 9) for row in numbers((1,), 3, seed) for number in row}) == 30
 
 
 @pytest.fixture(scope="module")
