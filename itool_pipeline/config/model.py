@@ -32,7 +32,9 @@ class ComputeConfig(Section):
     one dtype everywhere names it.
     """
 
-    engine: Literal["transformers"] = Field("transformers", description="what samples, scores and answers")
+    engine: Literal["transformers", "vllm"] = Field(
+        "transformers", description="what samples, scores and answers; vllm is an extra, for GPUs"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="auto: on a processor the faster of the two, measured; on a GPU bfloat16 where it has it"

@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from itool_pipeline.engines.transformers_maker import TransformersMaker
 from itool_pipeline.engines.types import Engine, EngineMaker, EngineSettings
+from itool_pipeline.engines.vllm_maker import VllmMaker
 
-_MAKERS: dict[str, EngineMaker] = {"transformers": TransformersMaker()}
+_MAKERS: dict[str, EngineMaker] = {"transformers": TransformersMaker(), "vllm": VllmMaker()}
 
 
 def register_engine(name: str, maker: EngineMaker) -> None:

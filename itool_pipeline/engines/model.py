@@ -126,6 +126,15 @@ def attach_adapter(model: PreTrainedModel, adapter: Path, *, trainable: bool) ->
     return PeftModel.from_pretrained(model, str(adapter), is_trainable=trainable, local_files_only=True)
 
 
+def require_fitting_adapter(directory: Path, adapter: Path) -> None:
+    """Raise ModelError unless `adapter` is whole and one on the model in `directory`. No weights are read."""
+    _require(adapter, ADAPTER_CONFIG, "adapter")
+    _require(adapter, ADAPTER_WEIGHTS, "adapter")
+    config = read_model_config(directory)
+    with torch.device("meta"):
+        _check_adapter_fits(AutoModelForCausalLM.from_config(config, trust_remote_code=False), adapter)
+
+
 def _load_base(directory: Path, device: torch.device, dtype: torch.dtype, quantization: Quantization) -> Any:
     config = read_model_config(directory)
     _require(directory, "*.safetensors", "model")

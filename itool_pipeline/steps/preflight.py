@@ -12,6 +12,7 @@ from itool_pipeline.data.base_model import local_model
 from itool_pipeline.data.containers import file_rows
 from itool_pipeline.data.model_folder import require_whole_model
 from itool_pipeline.data.sources import local_file
+from itool_pipeline.engines.vllm_maker import require_vllm
 from itool_pipeline.errors import words_for
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.steps.models import chat_in, require_usable
@@ -26,6 +27,7 @@ def obstacles(experiment: Experiment, paths: StoragePaths) -> list[str]:
         lambda: _look_at_data(experiment),
         lambda: _look_at_model(experiment),
         lambda: _look_at_device(experiment),
+        lambda: _look_at_engine(experiment),
         *asked,
         lambda: _look_at_storage(paths.root),
     ]
@@ -63,6 +65,11 @@ def _look_at_device(experiment: Experiment) -> None:
         from itool_pipeline.engines.model import resolve_device
 
         resolve_device(experiment.compute)
+
+
+def _look_at_engine(experiment: Experiment) -> None:
+    if experiment.compute.engine == "vllm":
+        require_vllm()
 
 
 def _look_at_storage(root: Path) -> None:

@@ -1,0 +1,21 @@
+"""What is said before a run is begun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from itool_pipeline.engines import vllm_maker
+from itool_pipeline.steps.preflight import obstacles
+from itool_pipeline.store.paths import StoragePaths
+from itool_pipeline_tests.steps.by_hand import experiment
+
+
+def test_an_engine_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_maker, "find_spec", lambda name: None)
+    e, paths = experiment(iterations=1), StoragePaths(tmp_path)
+    on_vllm = e.model_copy(update={"compute": e.compute.model_copy(update={"engine": "vllm"})})
+    said = [words for words in obstacles(on_vllm, paths) if "vLLM is not installed" in words]
+    assert len(said) == 1
+    assert not [words for words in obstacles(e, paths) if "vLLM" in words]
