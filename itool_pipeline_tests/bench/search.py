@@ -10,17 +10,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
 from itool_pipeline.benchmarks.bfcl.rules import BFCL_RULES
 from itool_pipeline.core.policy import Policy
 from itool_pipeline.core.reward import SearchProblem
 from itool_pipeline.core.search import search_trees
-from itool_pipeline.engines.factory import make_engine, release_engines
-from itool_pipeline.engines.model import LoadedModel, load_model
+from itool_pipeline.engines.model import LoadedModel
 from itool_pipeline.engines.transformers_engine import TransformersEngine
-from itool_pipeline.engines.types import EngineSettings
 from itool_pipeline.judges.rule_judge import RuleJudge
 from itool_pipeline_tests.bench.contenders import Contender, compare, median_round
 from itool_pipeline_tests.bench.counting import ColumnCounter, WatchedPolicy, distinct_nodes, usable_pairs
@@ -28,12 +28,11 @@ from itool_pipeline_tests.bench.flops import ModelSize, forward_flops, model_siz
 from itool_pipeline_tests.bench.machine import Machine
 from itool_pipeline_tests.bench.naive_search import NaivePolicy
 from itool_pipeline_tests.bench.report import Row
+from itool_pipeline_tests.bench.vllm_search import VllmContender
 from itool_pipeline_tests.bench.worker import Figures, Options, Turns
 from itool_pipeline_tests.bench.workload import (
     Workload,
-    base_directory,
     bench_folder,
-    compute_config,
     load_workload,
     policy_model,
     stand_in,
@@ -87,8 +86,8 @@ def search_row(name: str, figures: Figures, machine: Machine) -> Row:
         "nodes": int(nodes),
         "distinct_scored_nodes_per_s": nodes / wall,
         "usable_pairs_per_s": figures["pairs"] / wall,
-        "tokens_computed": int(figures["columns"]) if "columns" in figures else None,
-        "columns_per_node": figures["columns"] / nodes if "columns" in figures else None,
+        "tokens_computed": int(figures["columns"]),
+        "columns_per_node": figures["columns"] / nodes,
         "columns_needed": int(figures["needed"]),
         "matrix_rate_share": figures["flops"] / wall / (machine.matrix_gflops * 1e9),
         "peak_memory_mb": figures["peak_memory_mb"],
@@ -139,33 +138,36 @@ def _measured(workload: Workload, loaded: LoadedModel) -> tuple[Workload, ModelS
 
 
 def play_vllm(options: Options, turns: Turns) -> None:
-    """All trees in each round, on a vLLM that has the stand-in as an adapter; its columns are its own affair."""
-    workload, base = load_workload(), base_directory()
-    compute = compute_config(options["dtype"]).model_copy(update={"engine": "vllm"})
-    settings = EngineSettings(
-        base, Path(options["adapter"]), compute, workload.sampling, workload.rule, workload.chat().end_token
-    )
-    size = model_size(load_model(base, compute_config(options["dtype"])).model)
-    engine, problems = make_engine(settings, print), workload.problems(options["trees"])
-    try:
-        play_search(workload, size, None, lambda: engine, lambda number: problems, turns)
-    finally:
-        release_engines()
+    """All trees in each round, on a vLLM that keeps running and has the stand-in as an adapter."""
+    workload = load_workload()
+    problems = workload.problems(options["trees"])
+    with closing(VllmContender(workload, Path(options["adapter"]), options["dtype"])) as vllm:
+        play_search(workload, vllm.size, vllm, vllm.policy, lambda number: problems, turns, vllm.memory)
+
+
+class Counter(Protocol):
+    """Counts token columns that are computed."""
+
+    columns: int
 
 
 def play_search(
     workload: Workload,
     size: ModelSize,
-    counter: ColumnCounter | None,
+    counter: Counter,
     engine: Callable[[], Policy],
     problems_of: Callable[[int], Sequence[SearchProblem]],
     turns: Turns,
+    memory: Callable[[], Figures] = dict,
 ) -> None:
-    """A round searches the trees that `problems_of` gives for its number, by a policy that `engine` makes for it."""
+    """A round searches the trees that `problems_of` gives for its number, by a policy that `engine` makes for it.
+
+    memory  of all processes, where the work is not done in this one
+    """
     number = 0
     while True:
         turns.await_turn()
-        problems, before = problems_of(number), counter.columns if counter else 0
+        problems, before = problems_of(number), counter.columns
         policy = WatchedPolicy(engine())
         trees = search_trees(problems, policy, RuleJudge(BFCL_RULES), workload.search, seed=workload.experiment.seed)
         turns.stop_clock()
@@ -174,8 +176,9 @@ def play_search(
             trees=len(trees),
             nodes=distinct_nodes(trees),
             pairs=usable_pairs(trees, workload.experiment.pairs),
+            columns=counter.columns - before,
             needed=needed.columns,
             flops=forward_flops(size, needed),
-            **({"columns": counter.columns - before} if counter else {}),
+            **memory(),
         )
         number += 1
