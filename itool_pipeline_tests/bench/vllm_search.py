@@ -1,7 +1,7 @@
 """vLLM as a contender in the search (docs/scaling.md says how to install it).
 
-It computes in processes of its own. Without a GPU VLLM_CPU_OMP_THREADS_BIND says on which cores, for OMP_NUM_THREADS does
-not reach it.
+It computes in processes of its own. Without a GPU VLLM_CPU_OMP_THREADS_BIND says on which cores, in the place of
+OMP_NUM_THREADS.
 """
 
 from __future__ import annotations
