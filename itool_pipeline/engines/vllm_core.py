@@ -81,6 +81,8 @@ def start_vllm(
         use_tqdm_on_load=False,
         **options,
     )
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()  # vLLM wants nine tenths of the memory, and a training here may have kept some unused
     with _own_environment(_ENVIRONMENT | (_ON_A_CPU if current_platform.is_cpu() else {})):
         try:
             return LLMEngine.from_engine_args(arguments)
