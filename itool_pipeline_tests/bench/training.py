@@ -1,7 +1,7 @@
 """Preference training with SimPO: ours, plain transformers and peft, and TRL's CPOTrainer, on the same pairs.
 
-A round is one optimizer step on all pairs of a shape. The first round's loss is that of an adapter which changes
-nothing yet, so it is the same for all three.
+A round is one optimizer step on all pairs of a shape. The loss is that of the first round after the warm-up: the same
+for all three up to rounding and to their schedules of the learning rate.
 """
 
 from __future__ import annotations
