@@ -33,7 +33,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "splits": ("steps.prepare.splits",),
     "warmup": ("steps.training.warmup",),
     "replay_buffer": ("steps.replay_buffer.replay_buffer",),
-    "trees": ("steps.trees.plan_shards", "steps.trees.search_shard", "steps.trees.gather"),
+    "trees": ("steps.trees.plan_shards", "steps.trees.search_shards", "steps.trees.gather"),
     "pairs": ("steps.pairs.pairs",),
     "policy": ("steps.training.policy",),
     "cases": ("steps.cases.benchmark_cases",),

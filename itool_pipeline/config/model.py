@@ -27,9 +27,9 @@ class ComputeConfig(Section):
     """Where and how the model computes. Does not change what is computed, except by rounding.
 
     Rounding decides which token is drawn now and then, so all is part of what an artifact is, as the words that stand
-    here, but the cache's size and gradient checkpointing, which change no bit. `auto` is such a word: machines on which
-    it means different dtypes or devices share their artifacts, and each artifact says what it was made in. Who needs
-    one dtype everywhere names it.
+    here, but what changes no bit: the cache's size, the number of ops, and gradient checkpointing. `auto` is such a
+    word: machines on which it means different dtypes or devices share their artifacts, and each artifact says what it
+    was made in. Who needs one dtype everywhere names it.
     """
 
     engine: Literal["transformers", "vllm"] = Field(
@@ -42,6 +42,9 @@ class ComputeConfig(Section):
     batch_tokens: AtLeastOne = Field(8192, description="tokens in one forward pass of the engine")
     prefix_cache_gib: Positive = Field(
         2.0, description="bound on kept keys and values, and so on the trees that are under way at once"
+    )
+    search_ops: AtLeastOne = Field(
+        1, description="ops among which a search deals its shards; with executors of several processes they run at once"
     )
     gradient_checkpointing: bool = Field(
         False,

@@ -81,7 +81,9 @@ class SearchBase(Section):
     self_evaluation: Annotated[SelfEvaluationConfig, Field(discriminator="type"), default_type("exact", "form")] = (
         ExactGrades()
     )
-    shard_size: AtLeastOne = Field(16, description="trees searched together by one op")
+    shard_size: AtLeastOne = Field(
+        16, description="trees that are kept as one part; a killed search loses what is in none"
+    )
 
 
 class MctsConfig(SearchBase):

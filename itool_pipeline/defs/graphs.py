@@ -49,26 +49,28 @@ def _output(produced: Produced) -> dg.Output[None]:
 
 
 def trees_asset(k: int) -> dg.AssetsDefinition:
-    """iteration_k/trees: plan the shards, search each in an op of its own, gather."""
+    """iteration_k/trees: plan the shards, search them in `compute.search_ops` ops, gather."""
     asset, prefix = f"iteration_{k}/trees", f"iteration_{k}_"
     start = {op_name(name): dg.In(dg.Nothing) for name in inputs_of(asset)}
 
-    @dg.op(name=f"{prefix}plan_shards", ins=start, out=dg.DynamicOut(int))
-    def plan_shards(context: dg.OpExecutionContext, options: RunOptions) -> Iterator[dg.DynamicOutput[int]]:
+    @dg.op(name=f"{prefix}plan_shards", ins=start, out=dg.DynamicOut(list[int]))
+    def plan_shards(context: dg.OpExecutionContext, options: RunOptions) -> Iterator[dg.DynamicOutput[list[int]]]:
         ws = workspace(context, options)
         with explained():
-            planned = trees.plan_shards(ws, k) if ws.has(asset) else []
-        for index in planned:
-            yield dg.DynamicOutput(index, mapping_key=f"shard_{index:05d}")
+            planned = trees.deal_shards(ws, trees.plan_shards(ws, k)) if ws.has(asset) else []
+        for number, shards in enumerate(planned):
+            yield dg.DynamicOutput(shards, mapping_key=f"share_{number:05d}")
 
-    @dg.op(name=f"{prefix}search_shard", pool=GPU_POOL, tags=GPU_TAGS)
-    def search_shard(context: dg.OpExecutionContext, options: RunOptions, shard: int) -> int:
+    @dg.op(name=f"{prefix}search_shards", pool=GPU_POOL, tags=GPU_TAGS)
+    def search_shards(context: dg.OpExecutionContext, options: RunOptions, shards: list[int]) -> list[int]:
         with explained():
-            trees.search_shard(workspace(context, options), k, shard)
-        return shard
+            trees.search_shards(workspace(context, options), k, shards)
+        return shards
 
     @dg.op(name=f"{prefix}gather", out=dg.Out(dg.Nothing, is_required=False), pool=GPU_POOL, tags=GPU_TAGS)
-    def gather(context: dg.OpExecutionContext, options: RunOptions, shards: list[int]) -> Iterator[dg.Output[None]]:
+    def gather(
+        context: dg.OpExecutionContext, options: RunOptions, shares: list[list[int]]
+    ) -> Iterator[dg.Output[None]]:
         ws = workspace(context, options)
         if ws.has(asset):
             with explained():
@@ -76,7 +78,7 @@ def trees_asset(k: int) -> dg.AssetsDefinition:
             yield _output(produced)
 
     def compose(inputs: dict[str, Any]) -> Any:
-        return gather(plan_shards(**inputs).map(search_shard).collect())
+        return gather(plan_shards(**inputs).map(search_shards).collect())
 
     description = "Step-wise Monte Carlo search over fragments, one tree for each selected example (Section 3.2)."
     return graph_of(asset, compose, description, ("python", "torch"))

@@ -68,10 +68,10 @@ class _Short(logging.Formatter):
 
 
 def _step(meta: dict[str, Any]) -> str:
-    """`make_iteration_1__trees.iteration_1_search_shard[shard_00000]` → `iteration_1/trees[shard_00000]`."""
+    """`make_iteration_1__trees.iteration_1_search_shards[share_00000]` → `iteration_1/trees[share_00000]`."""
     asset, _, rest = (meta.get("step_key") or "run").partition(".")
-    _, bracket, shard = rest.partition("[")
-    return f"{asset.removeprefix('make_').replace('__', '/')}{bracket}{shard}"
+    _, bracket, share = rest.partition("[")
+    return f"{asset.removeprefix('make_').replace('__', '/')}{bracket}{share}"
 
 
 @dg.logger({"log_level": dg.Field(str, default_value="INFO", description="DEBUG shows Dagster's own events too")})

@@ -15,14 +15,28 @@ from typing import Any
 import numpy as np
 import torch
 
-BLOCK = 512
-"""Slots are so many columns long, or a multiple. CPU attention sums keys in blocks of this length, and matrix products
-differ in rounding by the length of what they sum: with whole blocks an answer does not depend on how long others are.
-"""
-_ROWS = 8
-"""Slots of one pool."""
 _LEAST_SHARED = 16
 """Prompts that share fewer tokens at their beginning are computed apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotLayout:
+    """How slots lie in memory.
+
+    block  they are so many columns long, or a multiple
+    rows   slots of one pool, which are read in one call
+    """
+
+    block: int
+    rows: int
+
+
+CPU_LAYOUT = SlotLayout(block=512, rows=8)
+"""Attention on a CPU sums keys in blocks of 512, and products differ in rounding by the length of what they sum: with
+whole blocks an answer does not depend on how long others are.
+"""
+GPU_LAYOUT = SlotLayout(block=256, rows=32)
+"""A GPU waits for calls, not for sums over columns that nobody sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +53,16 @@ class LayerShape:
 
 
 class SlotPool:
-    """Buffers of `_ROWS` slots: for each layer keys [rows, heads, columns, width] and values likewise."""
+    """Buffers of some slots: for each layer keys [rows, heads, columns, width] and values likewise."""
 
-    def __init__(self, shapes: Sequence[LayerShape], columns: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.columns = columns
+    def __init__(
+        self, shapes: Sequence[LayerShape], rows: int, columns: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.rows, self.columns = rows, columns
         options: dict[str, Any] = {"dtype": dtype, "device": device}
-        self.keys = [torch.zeros(_ROWS, s.heads, columns, s.key_width, **options) for s in shapes]
-        self.values = [torch.zeros(_ROWS, s.heads, columns, s.value_width, **options) for s in shapes]
-        self.free = list(range(_ROWS))[::-1]
+        self.keys = [torch.zeros(rows, s.heads, columns, s.key_width, **options) for s in shapes]
+        self.values = [torch.zeros(rows, s.heads, columns, s.value_width, **options) for s in shapes]
+        self.free = list(range(rows))[::-1]
 
     def copy(self, row: int, source: SlotPool, source_row: int, columns: int) -> None:
         """Take over the first columns of another slot."""
@@ -163,7 +179,15 @@ class SlotStore:
     for the next prompt may begin as they do, or be the same.
     """
 
-    def __init__(self, shapes: Sequence[LayerShape], dtype: torch.dtype, device: torch.device, most_bytes: int) -> None:
+    def __init__(
+        self,
+        shapes: Sequence[LayerShape],
+        layout: SlotLayout,
+        dtype: torch.dtype,
+        device: torch.device,
+        most_bytes: int,
+    ) -> None:
+        self._layout = layout
         self._shapes, self._dtype, self._device, self.most_bytes = shapes, dtype, device, most_bytes
         self._column_bytes = sum(shape.numbers for shape in shapes) * dtype.itemsize
         self._pools: dict[int, list[SlotPool]] = {}
@@ -178,7 +202,7 @@ class SlotStore:
         """
         found = self._owned.pop((owner, prompt), None) or self._idle.pop(prompt, None)
         if found is None:
-            place = self._place(_whole_blocks(len(prompt) - 1 + own), must)
+            place = self._place(self._whole_blocks(len(prompt) - 1 + own), must)
             if place is None:
                 return None
             found = PromptSlot(prompt, *place)
@@ -188,7 +212,7 @@ class SlotStore:
 
     def grow(self, slot: PromptSlot, own: int) -> None:
         """Move the slot to where it has room for `own` columns more."""
-        place = self._place(_whole_blocks(slot.pool.columns + own), must=True)
+        place = self._place(self._whole_blocks(slot.pool.columns + own), must=True)
         assert place is not None
         self._free(*slot.move(*place))
 
@@ -237,17 +261,19 @@ class SlotStore:
 
     def _place(self, columns: int, must: bool) -> tuple[SlotPool, int] | None:
         """A free row for so many columns, of a new pool if need be; slots that nobody needs now go for it."""
-        size = _ROWS * columns * self._column_bytes
+        size = self._layout.rows * columns * self._column_bytes
         while True:
             pools = self._pools.setdefault(columns, [])
             if place := next((pool for pool in pools if pool.free), None):
                 return place, place.free.pop()
-            held = sum(_ROWS * pool.columns * self._column_bytes for group in self._pools.values() for pool in group)
+            held = sum(
+                pool.rows * pool.columns * self._column_bytes for group in self._pools.values() for pool in group
+            )
             if held + size > self.most_bytes and self._evict():
                 continue
             if held + size > self.most_bytes and not must:
                 return None
-            pools.append(SlotPool(self._shapes, columns, self._dtype, self._device))
+            pools.append(SlotPool(self._shapes, self._layout.rows, columns, self._dtype, self._device))
 
     def _evict(self) -> bool:
         """Drop the slot used longest ago, of an ended task if there is one; False when all are in use."""
@@ -263,9 +289,8 @@ class SlotStore:
 
     def _free(self, pool: SlotPool, row: int) -> None:
         pool.free.append(row)
-        if len(pool.free) == _ROWS:
+        if len(pool.free) == pool.rows:
             self._pools[pool.columns].remove(pool)
 
-
-def _whole_blocks(columns: int) -> int:
-    return -(-columns // BLOCK) * BLOCK
+    def _whole_blocks(self, columns: int) -> int:
+        return -(-columns // self._layout.block) * self._layout.block

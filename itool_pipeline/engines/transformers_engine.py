@@ -21,7 +21,7 @@ from itool_pipeline.engines.attention_masks import use_attention
 from itool_pipeline.engines.branches import Branch, draw_tokens
 from itool_pipeline.engines.logits import decoder_of, logits_of
 from itool_pipeline.engines.model import LoadedModel
-from itool_pipeline.engines.prompt_slots import PromptSlot, SlotStore
+from itool_pipeline.engines.prompt_slots import CPU_LAYOUT, GPU_LAYOUT, PromptSlot, SlotStore
 from itool_pipeline.engines.requests_under_way import Drawing, UnderWay
 from itool_pipeline.engines.serving import TaskQueue
 from itool_pipeline.engines.slot_attention import NAME, ShapeProbe, SlotPass, SlotTokens, WholeSlotPass, passing
@@ -61,11 +61,12 @@ class TransformersEngine(Engine):
         self._drawing = Drawing(loaded.tokenizer, rule, sampling, end_token, ends)
         self._batch_tokens = batch_tokens
         self._least = _LEAST_ROWS * max(1, torch.get_num_threads() // 2) if self._device.type == "cpu" else 1
+        layout = CPU_LAYOUT if self._device.type == "cpu" else GPU_LAYOUT
         probe = ShapeProbe(self._dtype, self._device)
         self._decode(probe)
         whole = probe.hands_over or not self._model._can_set_attn_implementation()
         self._pass_kind = WholeSlotPass if whole else SlotPass
-        self._store = SlotStore(probe.shapes(), self._dtype, self._device, cache_bytes)
+        self._store = SlotStore(probe.shapes(), layout, self._dtype, self._device, cache_bytes)
 
     def serve(self, tasks: Iterable[Task[T]]) -> Iterator[tuple[int, T]]:
         return self._serve(tasks, self._drawing)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from itool_pipeline.benchmarks.types import Answers, Prompt
 from itool_pipeline.config import BenchmarkConfig
 from itool_pipeline.core.types import Example, Progress
 from itool_pipeline.engines.chat import Chat
+from itool_pipeline.engines.types import Engine
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.artifact_files import POOL_FILE
 from itool_pipeline.steps.example_files import read_prompts
@@ -17,7 +19,7 @@ from itool_pipeline.steps.plan import cases_asset, checkpoints
 from itool_pipeline.steps.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ModelExaminee:
     """The model at a checkpoint. `benchmark` names the section of the config that `settings` are."""
 
@@ -58,41 +60,48 @@ class ModelExaminee:
         self.ws.say(line)
 
     def _answered(self, name: str, prompts: Mapping[str, Prompt], progress: Progress | None = None) -> Answers:
+        """Answers by key. All that are missing are asked at once; each batch is a part as soon as it is whole."""
         found: Answers = {}
-        lengths = {key: len(prompt) for key, prompt in prompts.items()}
-        tokens = self.ws.experiment.compute.batch_tokens
-        for number, ids in enumerate(length_batches(lengths, self.settings.batch_size, tokens)):
-            found |= self._kept(f"{name}_{number:05d}.json", {key: prompts[key] for key in ids})
+        missing: dict[str, list[str]] = {}
+        for number, ids in enumerate(prompt_batches(prompts, self.settings.batch_size)):
+            part = f"{name}_{number:05d}.json"
+            kept: Answers = self.parts.read_json(part) if self.parts.has(part) else {}
+            if kept.keys() == set(ids):
+                found |= kept
+            else:
+                missing[part] = ids
+        for part, made in self._each_batch(missing, prompts) if missing else ():
+            self.parts.write_json(part, made)
+            found |= made
             if progress is not None:
                 progress(len(found), len(prompts))
         return found
 
-    def _kept(self, part: str, prompts: Mapping[str, Prompt]) -> Answers:
-        """The part if it answers just these prompts, else their answers, kept as that part."""
-        if self.parts.has(part):
-            kept: Answers = self.parts.read_json(part)
-            if kept.keys() == prompts.keys():
-                return kept
-        made = self.answer_batch(prompts)
-        self.parts.write_json(part, made)
-        return made
+    def _each_batch(
+        self, batches: Mapping[str, Sequence[str]], prompts: Mapping[str, Prompt]
+    ) -> Iterator[tuple[str, Answers]]:
+        """(part, its answers) as the batches become whole."""
+        part_of = {key: part for part, ids in batches.items() for key in ids}
+        answers: dict[str, Answers] = {part: {} for part in batches}
+        for key, text in self.each_answer({key: prompts[key] for key in part_of}):
+            batch = answers[part_of[key]]
+            batch[key] = text
+            if len(batch) == len(batches[part_of[key]]):
+                yield part_of[key], answers.pop(part_of[key])
 
-    def answer_batch(self, prompts: Mapping[str, Prompt]) -> Answers:
-        """Key → the greedy answer to one batch of prompts."""
-        engine = inference_engine(self.ws, checkpoints()[self.checkpoint], self.template)
-        rows = engine.answer(list(prompts.values()), self.settings.max_new_tokens)
-        return {key: self.template.text(row) for key, row in zip(prompts, rows, strict=True)}
+    def each_answer(self, prompts: Mapping[str, Prompt]) -> Iterator[tuple[str, str]]:
+        """(key, greedy answer) as they come."""
+        keys = list(prompts)
+        for number, row in self._engine.answer_each(list(prompts.values()), self.settings.max_new_tokens):
+            yield keys[number], self.template.text(row)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        # One for all rounds: a conversation's next prompt begins as the one before.
+        return inference_engine(self.ws, checkpoints()[self.checkpoint], self.template)
 
 
-def length_batches(lengths: Mapping[str, int], most: int, tokens: int) -> list[list[str]]:
-    """The keys, longest first, in batches of at most `most` that padded to their longest hold at most `tokens`.
-
-    What is longer than `tokens` is a batch alone.
-    """
-    made: list[list[str]] = []
-    for key in sorted(lengths, key=lambda key: (-lengths[key], key)):
-        if made and len(made[-1]) < most and (len(made[-1]) + 1) * lengths[made[-1][0]] <= tokens:
-            made[-1].append(key)
-        else:
-            made.append([key])
-    return made
+def prompt_batches(prompts: Mapping[str, Prompt], most: int) -> list[list[str]]:
+    """The keys in batches of at most `most`. Prompts that begin alike follow each other: they are computed together."""
+    ordered = sorted(prompts, key=lambda key: (prompts[key], key))
+    return [ordered[start : start + most] for start in range(0, len(ordered), most)]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 from itool_pipeline.core.perplexity import response_perplexity
-from itool_pipeline.core.policy import Policy, ScoreRequest
+from itool_pipeline.core.policy import Policy, ScoreRequest, Task
 from itool_pipeline.core.replay_buffer import RankedExample, select_hardest
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.types import Example, Expectation
@@ -27,7 +26,6 @@ from itool_pipeline.store.tables import BUFFER
 
 CALL, NO_CALL = "call", "no_call"
 """The two groups of `balance: by_call`: what the right answer does."""
-_BATCH = 32
 
 
 def replay_buffer(ws: Workspace, k: int) -> Produced:
@@ -84,12 +82,16 @@ def _score(
     """By id: perplexity of the gold response (Eq. 4) with its length in tokens, and the group of `balance: by_call`."""
     scored: dict[str, tuple[float, int]] = {}
     groups: dict[str, str] = {}
-    while batch := list(islice(examples, _BATCH)):
-        answers = policy.score([ScoreRequest(x.prompt, (x.response,)) for x in batch])
-        scored |= {x.id: (response_perplexity(row), len(row)) for x, (row,) in zip(batch, answers, strict=True)}
-        groups |= {x.id: NO_CALL if x.expects is Expectation.NO_CALL else CALL for x in batch}
+    for _, (key, row, expects) in policy.serve(map(_scoring, examples)):
+        scored[key] = response_perplexity(row), len(row)
+        groups[key] = NO_CALL if expects is Expectation.NO_CALL else CALL
         progress(len(scored), total)
     return scored, groups
+
+
+def _scoring(example: ResponseTokens) -> Task[tuple[str, tuple[float, ...], Expectation]]:
+    ((row,),) = yield (ScoreRequest(example.prompt, (example.response,)),)
+    return example.id, row, example.expects
 
 
 def _shown(ranked: RankedExample, example: Example) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from itool_pipeline.config import NoGrades, SamplingConfig
@@ -15,6 +15,7 @@ from itool_pipeline.core.response_sampling import each_sampled_tree
 from itool_pipeline.core.search import each_tree
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.tree import SearchTree
+from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, nodes_file, trees_file
 from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import table
@@ -34,9 +35,9 @@ def shards(ws: Workspace, k: int) -> list[tuple[str, ...]]:
     """The selected examples in shards; what is in a shard depends on the config alone."""
     rows = read_table_rows(ws.input(f"iteration_{k}/replay_buffer").file(BUFFER_FILE), ["example_id", "selected"])
     selected = sorted(row["example_id"] for row in rows if row["selected"])
-    # Prompts of similar length pad each other least.
+    # The longest first, so that none of them is still under way when all others have ended.
     length = tool_lengths(ws, selected)
-    selected.sort(key=lambda key: (length[key], key))
+    selected.sort(key=lambda key: (-length[key], key))
     count = ws.experiment.search.shard_size
     return [tuple(selected[start : start + count]) for start in range(0, len(selected), count)]
 
@@ -72,31 +73,44 @@ def _check_context(ws: Workspace, ids: Collection[str]) -> None:
     require_context(ws, wanted, "the search", "search.max_response_tokens or max_fragment_tokens")
 
 
-def search_shard(ws: Workspace, k: int, index: int) -> None:
-    """Search the trees of one shard and keep them as a part; a part that is there is left as it is."""
+def deal_shards(ws: Workspace, planned: Sequence[int]) -> list[list[int]]:
+    """The shards of each op of the search, every n-th; an op searches all that it has side by side."""
+    ops = min(ws.experiment.compute.search_ops, len(planned))
+    return [list(planned[first::ops]) for first in range(ops)]
+
+
+def search_shards(ws: Workspace, k: int, indices: Sequence[int]) -> None:
+    """Search the trees of these shards, and keep each shard as a part as soon as it is whole.
+
+    Trees of all shards are under way at once, as many as memory allows. Parts that are there are left as they are.
+    """
     asset = f"iteration_{k}/trees"
     fingerprint = ws.planned[asset].fingerprint
     with ws.artifacts.parts(asset, fingerprint, say=ws.say) as parts:
-        if ws.artifacts.find(asset, fingerprint) or parts.has(trees_file(index)):
+        missing = [index for index in indices if not parts.has(trees_file(index))]
+        if ws.artifacts.find(asset, fingerprint) or not missing:
             return
-        start = time.monotonic()
+        policy, start = ws.planned[policy_before(k)].fingerprint, time.monotonic()
         with ws.producing(asset):
-            ids = shards(ws, k)[index]
-            trees = _search(settled(ws, parts), k, ids)
-        parts.spend(f"shard_{index:05d}", time.monotonic() - start)
-        nodes = (row for tree in trees for row in node_rows(tree))
-        # The trees come last: a shard that has them is whole.
-        parts.write(nodes_file(index), lambda path: write_table_file(path, NODES, nodes))
-        policy = ws.planned[policy_before(k)].fingerprint
-        rows = [tree_row(tree, policy) for tree in trees]
-        parts.write(trees_file(index), lambda path: write_table_file(path, TREES, rows))
+            planned = shards(ws, k)
+            for index, trees in _search(settled(ws, parts), k, {index: planned[index] for index in missing}):
+                _keep(parts, index, trees, policy)
+                parts.spend(f"shard_{index:05d}", time.monotonic() - start)
+                start = time.monotonic()
+
+
+def _keep(parts: Parts, index: int, trees: Sequence[SearchTree], policy: str) -> None:
+    nodes = (row for tree in trees for row in node_rows(tree))
+    # The trees come last: a shard that has them is whole.
+    parts.write(nodes_file(index), lambda path: write_table_file(path, NODES, nodes))
+    rows = [tree_row(tree, policy) for tree in trees]
+    parts.write(trees_file(index), lambda path: write_table_file(path, TREES, rows))
 
 
 def gather(ws: Workspace, k: int) -> Produced:
     """All shards as one artifact. A shard that no worker has searched is searched here, so none can be skipped."""
     asset = f"iteration_{k}/trees"
-    for index in plan_shards(ws, k) if not ws.force else []:
-        search_shard(ws, k, index)
+    search_shards(ws, k, plan_shards(ws, k) if not ws.force else [])
 
     def make(step: Step) -> dict[str, Any]:
         count = len(shards(ws, k))
@@ -124,18 +138,26 @@ def gather(ws: Workspace, k: int) -> Produced:
     return ws.produce(asset, make, tables, force=False)
 
 
-def _search(ws: Workspace, k: int, ids: Sequence[str]) -> list[SearchTree]:
-    engine = search_engine(ws, policy_before(k))
-    config = ws.experiment.search
-    found = {problem.example.id: problem for problem in each_problem(ws, ids)}
+def _search(ws: Workspace, k: int, wanted: Mapping[int, Sequence[str]]) -> Iterator[tuple[int, Sequence[SearchTree]]]:
+    """(shard, its trees) as the shards become whole."""
+    engine, config = search_engine(ws, policy_before(k)), ws.experiment.search
+    ids = [key for keys in wanted.values() for key in keys]
+    shard_of = [index for index, keys in wanted.items() for _ in keys]
+    found = {problem.example.id: problem for problem in each_problem(ws, set(ids))}
     problems = [found[key] for key in ids]
     judge, seed = search_judge(ws), derive_seed(ws.experiment.seed, f"iteration_{k}/trees")
     if isinstance(config, SamplingConfig):
         each = each_sampled_tree(problems, engine, judge, config, seed=seed, progress=ws.progress("responses"))
     else:
-        progress = ws.progress(f"iterations of the search, {len(ids)} trees side by side")
+        progress = ws.progress(f"iterations of {len(ids)} trees")
         each = each_tree(problems, engine, judge, config, seed=seed, progress=progress)
-    return [tree for _, tree in sorted(each, key=lambda found: found[0])]
+    trees: dict[int, dict[int, SearchTree]] = {index: {} for index in wanted}
+    for number, tree in each:
+        shard = trees[shard_of[number]]
+        shard[number] = tree
+        if len(shard) == len(wanted[shard_of[number]]):
+            del trees[shard_of[number]]
+            yield shard_of[number], [shard[at] for at in sorted(shard)]
 
 
 def _shown(node: NodeRow) -> dict[str, Any]:

@@ -62,7 +62,7 @@ USES_MODEL = {
     name.replace("/", "__")
     for name in GRAPH
     if name.split("/")[-1] in ("easy", "medium", "hard", "replay_buffer", "policy") or name.startswith(SCORES)
-} | {f"iteration_{k}_{op}" for k in (1, 2, 3) for op in ("search_shard", "gather")}
+} | {f"iteration_{k}_{op}" for k in (1, 2, 3) for op in ("search_shards", "gather")}
 
 CASES = tuple(f"{benchmark}_cases" for benchmark in BENCHMARKS)
 DATA = {"base_model", "examples", "splits", *CASES}
@@ -134,7 +134,7 @@ def test_trees_fan_out_over_shards() -> None:
     for k in (1, 2, 3):
         (out,) = ops[f"iteration_{k}_plan_shards"].output_defs
         assert out.is_dynamic
-        assert ops[f"iteration_{k}_gather"].input_defs[0].name == "shards"
+        assert ops[f"iteration_{k}_gather"].input_defs[0].name == "shares"
 
 
 CHECKS = {

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import Fragment, GradeRequest, SampleRequest, ScoreRequest, Task
-from itool_pipeline.engines import prompt_slots
+from itool_pipeline.engines import transformers_engine
 from itool_pipeline.engines.model import LoadedModel
-from itool_pipeline.engines.prompt_slots import BLOCK
+from itool_pipeline.engines.prompt_slots import CPU_LAYOUT, SlotLayout
 from itool_pipeline.engines.transformers_engine import _LEAST_ROWS, TransformersEngine
 from itool_pipeline.engines.types import Sampling
 from itool_pipeline_tests.engines.conftest import PlainLogProbs
@@ -177,13 +177,14 @@ def test_branches_that_drew_the_same_tokens_are_one_column(loaded: LoadedModel, 
     assert counted.tokens - before == 29 + len(row[0].token_ids)
 
 
+BLOCK = CPU_LAYOUT.block
 SLOT_BYTES = BLOCK * 2 * 2 * (16 + 16) * 4
 """Of a short prompt: columns, layers, heads, widths of key and value, bytes of a number."""
 
 
 @pytest.mark.parametrize("slots", [0, 1, 2])
 def test_what_the_cache_drops_changes_no_answer(loaded: LoadedModel, slots: int, monkeypatch: Any) -> None:
-    monkeypatch.setattr(prompt_slots, "_ROWS", 1)
+    monkeypatch.setattr(transformers_engine, "CPU_LAYOUT", SlotLayout(BLOCK, rows=1))
     own, free = engine(loaded, cache_bytes=slots * SLOT_BYTES), engine(loaded)
     scored, sampled = score_requests(), sample_requests(loaded)
     expected, drawn = free.score(scored), texts_and_ids(free.sample(sampled))
@@ -197,7 +198,7 @@ def test_what_the_cache_drops_changes_no_answer(loaded: LoadedModel, slots: int,
 def test_the_cache_drops_the_prompts_used_longest_ago(
     loaded: LoadedModel, counted: CountedTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prompt_slots, "_ROWS", 1)
+    monkeypatch.setattr(transformers_engine, "CPU_LAYOUT", SlotLayout(BLOCK, rows=1))
     a, b, c = (ids(41, 1), ids(41, 2), ids(41, 3))
     own = engine(loaded, cache_bytes=2 * SLOT_BYTES)
 
@@ -227,7 +228,7 @@ def test_paths_that_find_no_room_are_computed_again(
         return answers
 
     ((_, roomy),) = engine(loaded).serve([tree()])
-    monkeypatch.setattr(prompt_slots, "BLOCK", 29 + own_columns)
+    monkeypatch.setattr(transformers_engine, "CPU_LAYOUT", SlotLayout(29 + own_columns, rows=8))
     ((_, tight),) = engine(loaded).serve([tree()])
     assert texts_and_ids([tight[-2]]) == texts_and_ids([roomy[-2]])
     for rows, expected in zip([*tight[:-2], tight[-1]], [*roomy[:-2], roomy[-1]], strict=True):
@@ -282,7 +283,7 @@ def test_an_answer_does_not_depend_by_a_bit_on_what_is_beside_it(loaded: LoadedM
 
 
 def test_tasks_end_in_their_own_time_and_others_begin(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompt_slots, "_ROWS", 1)
+    monkeypatch.setattr(transformers_engine, "CPU_LAYOUT", SlotLayout(BLOCK, rows=1))
     begun: list[int] = []
 
     def task(number: int) -> Task[int]:

@@ -48,10 +48,10 @@ def test_shards_of_one_search_are_all_in_the_dtype_of_the_first(
     on_machine(monkeypatch, "One", "bfloat16")
     replay_buffer.replay_buffer(ws, 1)
     first, *others = trees.plan_shards(ws, 1)
-    trees.search_shard(ws, 1, first)
+    trees.search_shards(ws, 1, [first])
     on_machine(monkeypatch, "Other", "float32")
     for index in others:
-        trees.search_shard(ws, 1, index)
+        trees.search_shards(ws, 1, [index])
     metadata = trees.gather(ws, 1).artifact.manifest.metadata
     assert searched_in == ["bfloat16"] * (1 + 1 + len(others))
     assert len(others) >= 2

@@ -74,7 +74,7 @@ def test_every_prompt_is_rendered_once_and_no_iteration_reads_the_examples_whole
     for k in (1, 2, 3):
         replay_buffer.replay_buffer(ws, k)
         for index in trees.plan_shards(ws, k):
-            trees.search_shard(ws, k, index)
+            trees.search_shards(ws, k, [index])
         trees.gather(ws, k)
         assert pairs.pairs(ws, k).artifact.manifest.metadata["kept"]
         training.policy(ws, k)

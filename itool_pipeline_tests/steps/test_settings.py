@@ -104,5 +104,5 @@ def test_the_section_is_handed_over_as_it_is(tmp_path: Path, monkeypatch: pytest
         warm_up(ws)
         replay_buffer(ws, 1)
         for index in trees.plan_shards(ws, 1):
-            trees.search_shard(ws, 1, index)
+            trees.search_shards(ws, 1, [index])
         assert called[-4:] == [(method, size, ws.experiment.search) for size in (5, 5, 5, 1)]

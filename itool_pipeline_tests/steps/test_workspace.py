@@ -229,4 +229,4 @@ def test_the_shards_of_a_search_read_under_the_guard(tmp_path: Path, monkeypatch
     with pytest.raises(UndeclaredInput, match="iteration_1/trees reads iteration_1/pairs"):
         trees.plan_shards(ws, 1)
     with pytest.raises(UndeclaredInput, match="iteration_1/trees reads iteration_1/pairs"):
-        trees.search_shard(ws, 1, 0)
+        trees.search_shards(ws, 1, [0])

@@ -188,7 +188,7 @@ def searched(ws: Workspace) -> list[dict[str, Any]]:
     """Buffer, trees and pairs of the first iteration; the nodes of all trees."""
     replay_buffer.replay_buffer(ws, 1)
     for index in trees.plan_shards(ws, 1):
-        trees.search_shard(ws, 1, index)
+        trees.search_shards(ws, 1, [index])
     trees.gather(ws, 1)
     pairs.pairs(ws, 1)
     return [node._asdict() for tree in read_trees(ws, 1) for node in tree]

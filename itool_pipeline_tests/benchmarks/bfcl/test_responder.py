@@ -58,7 +58,7 @@ def script(cases: tuple[MultiTurnCase, ...], monkeypatch: pytest.MonkeyPatch) ->
     made = Script(cases)
     monkeypatch.setattr(examinee, "chat", lambda ws: Template())
     monkeypatch.setattr(examinee, "context_tokens", lambda ws: None)
-    monkeypatch.setattr(ModelExaminee, "answer_batch", lambda self, prompts: made.answer(prompts))
+    monkeypatch.setattr(ModelExaminee, "each_answer", lambda self, prompts: iter(made.answer(prompts).items()))
     return made
 
 
@@ -75,7 +75,7 @@ def test_the_expected_calls_win_every_conversation(
     assert [case.category for case, _, _ in judged] == ["multi_turn_base"] * 2 + ["multi_turn_miss_func"] * 2
     assert [verdict.correct for _, _, verdict in judged] == [True] * 4
     assert [result for _, result, _ in judged] == [script.turns[case.id] for case in cases]
-    assert [len(batch) for batch in script.batches[:2]] == [3, 1]
+    assert [len(batch) for batch in script.batches[:2]] == [4, 4], "a round is asked at once"
 
 
 def test_a_killed_run_goes_on_and_asks_the_model_for_nothing_twice(
