@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+_SHORT = 512
+"""Up to so many columns of paths a slot becomes longer before it forgets any: to copy it costs less than a token."""
 _LEAST_SHARED = 16
 """Prompts that share fewer tokens at their beginning are computed apart."""
 
@@ -31,10 +33,8 @@ class SlotLayout:
     rows: int
 
 
-CPU_LAYOUT = SlotLayout(block=512, rows=8)
-"""Attention on a CPU sums keys in blocks of 512, and products differ in rounding by the length of what they sum: with
-whole blocks an answer does not depend on how long others are.
-"""
+CPU_LAYOUT = SlotLayout(block=128, rows=8)
+"""Products round by the length of what they sum, and that of a slot follows from its own prompt and paths alone."""
 GPU_LAYOUT = SlotLayout(block=256, rows=32)
 """A GPU waits for calls, not for sums over columns that nobody sees."""
 
@@ -137,15 +137,17 @@ class PromptSlot:
         """Columns that were not kept are free again."""
         self._free += columns
 
+    def has_room(self, columns: int) -> bool:
+        """Whether so many columns are free."""
+        return len(self._free) >= columns
+
     def reserve(self, columns: int) -> bool:
         """Make so many columns free, by dropping paths that no user needs; False when there is no room even then."""
-        if len(self._free) >= columns:
-            return True
         pinned = [column for user in self.users for column in user.pins()]
         needed = np.logical_or.reduce(self._seen[pinned], axis=0) if pinned else np.zeros(len(self._seen), np.bool_)
         self._children = {key: column for key, column in self._children.items() if needed[column]}
         self._free = [column for column in range(len(needed)) if not needed[column]][::-1]
-        return len(self._free) >= columns
+        return self.has_room(columns)
 
     def move(self, pool: SlotPool, row: int) -> tuple[SlotPool, int]:
         """Go on in a longer slot, with all columns where they were; returns where it was."""
@@ -210,11 +212,17 @@ class SlotStore:
         self._owned[owner, prompt] = found
         return found
 
-    def grow(self, slot: PromptSlot, own: int) -> None:
-        """Move the slot to where it has room for `own` columns more."""
-        place = self._place(self._whole_blocks(slot.pool.columns + own), must=True)
-        assert place is not None
-        self._free(*slot.move(*place))
+    def make_room(self, slot: PromptSlot, own: int) -> None:
+        """Room for `own` columns more: the slot moves to a longer one while it is short, and then forgets paths."""
+        longer = self._whole_blocks(slot.pool.columns + own)
+        if slot.has_room(own):
+            return
+        if longer - slot.base <= _SHORT and (place := self._place(longer, must=False)):
+            self._free(*slot.move(*place))
+        elif not slot.reserve(own):
+            place = self._place(longer, must=True)
+            assert place is not None
+            self._free(*slot.move(*place))
 
     def largest_slot(self) -> int:
         """Bytes of the largest slot that a task has."""

@@ -28,6 +28,8 @@ from itool_pipeline.engines.written_attention import masked_attention, needs_wri
 NAME = "itool_slots"
 _ROW_MULTIPLE = 4
 """Queries of a slot are filled up to a multiple: with fewer in a block, CPU products round in another way."""
+_PROMPT_BLOCK = 128
+"""A prompt's tokens read whole blocks of it: never more than one too many, and always the same."""
 _ALONE = 16
 """A slot with more queries than this is read in a call of its own, so that others are not padded to it."""
 
@@ -41,17 +43,34 @@ class SlotTokens:
     tokens: Sequence[int]
     start: int
 
+    @property
+    def reach(self) -> int:
+        """Columns of the slot that are read. It follows from the slot and the token alone, for sums round by it."""
+        last = self.columns[-1]
+        return self.slot.pool.columns if last >= self.slot.base else (last // _PROMPT_BLOCK + 1) * _PROMPT_BLOCK
+
+    def pieces(self) -> list[SlotTokens]:
+        """The same in pieces of one reach each."""
+        if self.columns[0] >= self.slot.base:
+            return [self]
+        first = self.columns[0] // _PROMPT_BLOCK * _PROMPT_BLOCK
+        bounds = [0, *range(first + _PROMPT_BLOCK - self.columns[0], len(self.columns), _PROMPT_BLOCK)]
+        return [
+            SlotTokens(self.slot, self.columns[a:b], self.tokens[a:b], self.start + a)
+            for a, b in zip(bounds, [*bounds[1:], len(self.columns)], strict=True)
+        ]
+
     def positions(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Position ids: a prompt's columns are its positions."""
         columns, base = np.asarray(self.columns), self.slot.base
         return np.where(columns < base, columns, self.slot.positions[np.maximum(columns - base, 0)])
 
     def seen(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """[tokens, columns of the slot]: what each token sees."""
+        """[tokens, reach]: what each token sees."""
         own = [column - self.slot.base for column in self.columns if column >= self.slot.base]
-        prompt = [column for column in self.columns if column < self.slot.base]
-        causal = np.arange(self.slot.pool.columns)[None] <= np.array(prompt, dtype=np.int64)[:, None]
-        return np.concatenate([causal, self.slot.seen_by(own)])
+        if own:
+            return self.slot.seen_by(own)
+        return np.less_equal.outer(np.arange(self.reach), self.columns).T
 
 
 class SlotGroup:
@@ -61,7 +80,8 @@ class SlotGroup:
         self.pool, self._device = pool, device
         self.first = min(member.slot.row for member in members)
         self.last = max(member.slot.row for member in members) + 1
-        rows, columns = self.last - self.first, pool.columns
+        self.columns = members[0].reach
+        rows, columns = self.last - self.first, self.columns
         queries = -(-max(len(member.tokens) for member in members) // _ROW_MULTIPLE) * _ROW_MULTIPLE
         self.shape = rows, queries
         place, at = np.zeros((rows, queries), dtype=np.int64), []
@@ -74,7 +94,7 @@ class SlotGroup:
             place[row, :count] = np.arange(member.start, member.start + count)
             self._seen[row, :count] = member.seen()
             self._positions[row, :count] = member.positions()
-            self._keys[row, slot.base :] = slot.positions
+            self._keys[row, slot.base :] = slot.positions[: max(columns - slot.base, 0)]
             at.append(row * queries + np.arange(count))
         self.place = self._tensor(place)
         self.flat = self._tensor(np.concatenate([np.arange(m.start, m.start + len(m.tokens)) for m in members]))
@@ -106,7 +126,8 @@ class SlotPass(Cache):  # type: ignore[misc]
             ids[0, span], positions[0, span] = member.tokens, member.positions()
         self.tokens, self.positions = (torch.from_numpy(array).to(device) for array in (ids, positions))
         self._dtype = dtype
-        self.groups = [SlotGroup(pool, group, device) for pool, group in _grouped(members)]
+        pieces = [piece for member in members for piece in member.pieces()]
+        self.groups = [SlotGroup(pool, group, device) for pool, group in _grouped(pieces)]
         self._masks: list[list[Tensor]] = []
         self._repeated: dict[tuple[int, int], list[Tensor]] = {}
         self.layer = 0
@@ -155,7 +176,7 @@ class WholeSlotPass(SlotPass):
         super().update(key, value, layer)
         found = []
         for buffers in ([g.pool.keys[layer] for g in self.groups], [g.pool.values[layer] for g in self.groups]):
-            rows = (buffer[g.first : g.last] for buffer, g in zip(buffers, self.groups, strict=True))
+            rows = (b[g.first : g.last, :, : g.columns] for b, g in zip(buffers, self.groups, strict=True))
             found.append(torch.cat([row.transpose(0, 1).flatten(1, 2) for row in rows], dim=1)[None])
         return found[0], found[1]
 
@@ -166,7 +187,7 @@ class WholeSlotPass(SlotPass):
         parts = []
         for group, mask in zip(self.groups, masks, strict=True):
             rows, _queries = group.shape
-            whole = mask.new_full((self.tokens.shape[1], rows, group.pool.columns), least)
+            whole = mask.new_full((self.tokens.shape[1], rows, group.columns), least)
             own = mask[:, 0].flatten(0, 1)[group.answer]
             whole[group.flat, group.row - group.first] = own
             parts.append(whole.flatten(1))
@@ -203,7 +224,8 @@ def slot_attention(
     flat = query[0].transpose(0, 1)  # [N, heads, d]
     out = flat.new_zeros(flat.shape[0], flat.shape[1], value.shape[-1])
     for group, mask in zip(now.groups, masks, strict=True):
-        keys, values = (b[now.layer][group.first : group.last] for b in (group.pool.keys, group.pool.values))
+        here = slice(group.first, group.last), slice(None), slice(group.columns)
+        keys, values = group.pool.keys[now.layer][here], group.pool.values[now.layer][here]
         asked = flat[group.place]  # [rows, queries, heads, d]
         if written:
             found, _none = written_attention(asked.transpose(1, 2), keys, values, mask, scaling, softcap, s_aux)
@@ -252,14 +274,14 @@ def passing(now: SlotPass, model: Any) -> Iterator[Tensor]:
 
 
 def _grouped(members: Sequence[SlotTokens]) -> list[tuple[SlotPool, list[SlotTokens]]]:
-    """Members that are read together; long ones alone."""
-    together: dict[int, tuple[SlotPool, list[SlotTokens]]] = {}
+    """Members that are read together, of one pool and one reach; long ones alone."""
+    together: dict[tuple[int, int], tuple[SlotPool, list[SlotTokens]]] = {}
     alone = []
     for member in members:
         if len(member.tokens) > _ALONE:
             alone.append((member.slot.pool, [member]))
         else:
-            together.setdefault(id(member.slot.pool), (member.slot.pool, []))[1].append(member)
+            together.setdefault((id(member.slot.pool), member.reach), (member.slot.pool, []))[1].append(member)
     return [*together.values(), *alone]
 
 

@@ -106,7 +106,7 @@ class TransformersEngine(Engine):
         for request in requests:
             columns = request.next_columns()
             if request.slot.ready and (not served or columns <= room):
-                self._make_room(request.slot, columns)
+                self._store.make_room(request.slot, columns)
                 own, base = request.plan(), request.slot.base
                 planned.setdefault(request.slot, {}).update({base + column: token for column, token in own.items()})
                 served.append(request)
@@ -120,10 +120,6 @@ class TransformersEngine(Engine):
                 slot.filled = end
         place, hidden = self._forward(planned)
         self._read(served, place, hidden, drawing)
-
-    def _make_room(self, slot: PromptSlot, columns: int) -> None:
-        if not slot.reserve(columns):
-            self._store.grow(slot, columns)
 
     def _forward(self, planned: dict[PromptSlot, dict[int, int]]) -> tuple[dict[tuple[PromptSlot, int], int], Tensor]:
         """Where each (slot, column of the slot) stands in the pass, and hidden states [N, H]."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import Fragment, GradeRequest, SampleRequest, ScoreRequest, Task
-from itool_pipeline.engines import transformers_engine
+from itool_pipeline.engines import prompt_slots, transformers_engine
 from itool_pipeline.engines.model import LoadedModel
 from itool_pipeline.engines.prompt_slots import CPU_LAYOUT, SlotLayout
 from itool_pipeline.engines.transformers_engine import _LEAST_ROWS, TransformersEngine
@@ -216,7 +216,7 @@ def test_paths_that_find_no_room_are_computed_again(
     loaded: LoadedModel, own_columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slot that is too short drops paths that nobody needs, and moves when even that is not enough."""
-    prompt, texts = ids(30), [ids(25, seed) for seed in range(6)]
+    prompt, texts = ids(BLOCK + 1 - own_columns), [ids(25, seed) for seed in range(6)]
     long = ids(120)
     asked = [GradeRequest(prompt, tuple(texts[i : i + 2]), ids(5), (7, 8)) for i in (0, 2, 4, 1, 0, 3)]
     asked = [*asked, SampleRequest(prompt, long, loaded.tokenizer.decode(list(long)), 3, 5), asked[0]]
@@ -228,7 +228,7 @@ def test_paths_that_find_no_room_are_computed_again(
         return answers
 
     ((_, roomy),) = engine(loaded).serve([tree()])
-    monkeypatch.setattr(transformers_engine, "CPU_LAYOUT", SlotLayout(29 + own_columns, rows=8))
+    monkeypatch.setattr(prompt_slots, "_SHORT", 0)
     ((_, tight),) = engine(loaded).serve([tree()])
     assert texts_and_ids([tight[-2]]) == texts_and_ids([roomy[-2]])
     for rows, expected in zip([*tight[:-2], tight[-1]], [*roomy[:-2], roomy[-1]], strict=True):
