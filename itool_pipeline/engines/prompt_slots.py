@@ -25,17 +25,19 @@ _LEAST_SHARED = 16
 class SlotLayout:
     """How slots lie in memory.
 
-    block  they are so many columns long, or a multiple
-    rows   slots of one pool, which are read in one call
+    block           they are so many columns long, or a multiple
+    rows            slots of one pool, which are read in one call
+    prefill_tokens  new prompt tokens of one pass at most; paths that go on wait for them
     """
 
     block: int
     rows: int
+    prefill_tokens: int
 
 
-CPU_LAYOUT = SlotLayout(block=128, rows=8)
+CPU_LAYOUT = SlotLayout(block=128, rows=4, prefill_tokens=1024)
 """Products round by the length of what they sum, and that of a slot follows from its own prompt and paths alone."""
-GPU_LAYOUT = SlotLayout(block=256, rows=32)
+GPU_LAYOUT = SlotLayout(block=256, rows=32, prefill_tokens=8192)
 """A GPU waits for calls, not for sums over columns that nobody sees."""
 
 
@@ -268,7 +270,10 @@ class SlotStore:
         return int(slot.pool.columns * self._column_bytes)
 
     def _place(self, columns: int, must: bool) -> tuple[SlotPool, int] | None:
-        """A free row for so many columns, of a new pool if need be; slots that nobody needs now go for it."""
+        """A free row for so many columns, of a new pool if need be.
+
+        Slots of ended tasks go for it; those of tasks under way only if it `must` be, for they would be computed again.
+        """
         size = self._layout.rows * columns * self._column_bytes
         while True:
             pools = self._pools.setdefault(columns, [])
@@ -277,16 +282,18 @@ class SlotStore:
             held = sum(
                 pool.rows * pool.columns * self._column_bytes for group in self._pools.values() for pool in group
             )
-            if held + size > self.most_bytes and self._evict():
+            if held + size > self.most_bytes and self._evict(spare_owned=not must):
                 continue
             if held + size > self.most_bytes and not must:
                 return None
             pools.append(SlotPool(self._shapes, self._layout.rows, columns, self._dtype, self._device))
 
-    def _evict(self) -> bool:
-        """Drop the slot used longest ago, of an ended task if there is one; False when all are in use."""
+    def _evict(self, *, spare_owned: bool) -> bool:
+        """Drop the slot used longest ago, of an ended task if there is one; False when there is none to drop."""
         if self._idle:
             _prompt, slot = self._idle.popitem(last=False)
+        elif spare_owned:
+            return False
         else:
             key = next((key for key, slot in self._owned.items() if not slot.users), None)
             if key is None:

@@ -31,8 +31,6 @@ _LOGIT_ROWS = 512
 """Rows of logits computed at once; a vocabulary of 128k in fp32 makes that 256 MiB."""
 _LEAST_ROWS = 16
 """Rows of a matrix product on a CPU, for each two threads: with fewer, products round in another way."""
-_PREFILL_TOKENS = 1024
-"""New prompt tokens of one pass: more make it no faster, and paths that go on wait for them."""
 
 
 class TransformersEngine(Engine):
@@ -62,6 +60,10 @@ class TransformersEngine(Engine):
         self._batch_tokens = batch_tokens
         self._least = _LEAST_ROWS * max(1, torch.get_num_threads() // 2) if self._device.type == "cpu" else 1
         layout = CPU_LAYOUT if self._device.type == "cpu" else GPU_LAYOUT
+        self._prefill_tokens = layout.prefill_tokens
+        if self._device.type == "cuda":
+            # cuDNN's attention prepares each new shape, about 50 ms on an H100, and here shapes are new all the time.
+            torch.backends.cuda.enable_cudnn_sdp(False)
         probe = ShapeProbe(self._dtype, self._device)
         self._decode(probe)
         whole = probe.hands_over or not self._model._can_set_attn_implementation()
@@ -111,7 +113,7 @@ class TransformersEngine(Engine):
                 planned.setdefault(request.slot, {}).update({base + column: token for column, token in own.items()})
                 served.append(request)
                 room -= columns
-        room = max(min(room, _PREFILL_TOKENS), 0 if served else 1)
+        room = max(min(room, self._prefill_tokens), 0 if served else 1)
         for slot in slots:
             if slot.started and not slot.ready and room:
                 end = min(slot.base, slot.filled + room)

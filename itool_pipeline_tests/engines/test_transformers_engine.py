@@ -184,7 +184,7 @@ SLOT_BYTES = BLOCK * 2 * 2 * (16 + 16) * 4
 
 @pytest.mark.parametrize("slots", [0, 1, 2])
 def test_what_the_cache_drops_changes_no_answer(loaded: LoadedModel, slots: int, monkeypatch: Any) -> None:
-    monkeypatch.setattr(transformers_engine, "CPU_LAYOUT", SlotLayout(BLOCK, rows=1))
+    monkeypatch.setattr(transformers_engine, "CPU_LAYOUT", SlotLayout(BLOCK, 1, 1024))
     own, free = engine(loaded, cache_bytes=slots * SLOT_BYTES), engine(loaded)
     scored, sampled = score_requests(), sample_requests(loaded)
     expected, drawn = free.score(scored), texts_and_ids(free.sample(sampled))
@@ -198,7 +198,7 @@ def test_what_the_cache_drops_changes_no_answer(loaded: LoadedModel, slots: int,
 def test_the_cache_drops_the_prompts_used_longest_ago(
     loaded: LoadedModel, counted: CountedTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transformers_engine, "CPU_LAYOUT", SlotLayout(BLOCK, rows=1))
+    monkeypatch.setattr(transformers_engine, "CPU_LAYOUT", SlotLayout(BLOCK, 1, 1024))
     a, b, c = (ids(41, 1), ids(41, 2), ids(41, 3))
     own = engine(loaded, cache_bytes=2 * SLOT_BYTES)
 
@@ -283,7 +283,7 @@ def test_an_answer_does_not_depend_by_a_bit_on_what_is_beside_it(loaded: LoadedM
 
 
 def test_tasks_end_in_their_own_time_and_others_begin(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transformers_engine, "CPU_LAYOUT", SlotLayout(BLOCK, rows=1))
+    monkeypatch.setattr(transformers_engine, "CPU_LAYOUT", SlotLayout(BLOCK, 1, 1024))
     begun: list[int] = []
 
     def task(number: int) -> Task[int]:
