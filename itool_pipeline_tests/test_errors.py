@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 
@@ -24,7 +25,13 @@ HANDLED = {
 }
 """Errors that are not for people, and why."""
 
-MODULES = sorted(module.name for module in pkgutil.walk_packages(itool_pipeline.__path__, "itool_pipeline."))
+WITH_VLLM = {"itool_pipeline.engines.vllm_core", "itool_pipeline.engines.vllm_draws"}
+"""Modules that only a process with the extra `vllm` loads."""
+
+MODULES = sorted(
+    {module.name for module in pkgutil.walk_packages(itool_pipeline.__path__, "itool_pipeline.")}
+    - (set() if importlib.util.find_spec("vllm") else WITH_VLLM)
+)
 
 
 def own_errors() -> set[type[BaseException]]:

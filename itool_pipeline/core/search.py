@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 from itool_pipeline.config import MctsConfig
 from itool_pipeline.core.judge import Judge
@@ -89,9 +88,7 @@ def next_state(state: ResponseState, fragment: Fragment, max_tokens: int) -> Res
     """The state that follows `state` by taking `fragment`."""
     token_ids = state.token_ids + fragment.token_ids
     too_long = not fragment.finished and len(token_ids) >= max_tokens
-    return replace(
-        state, token_ids=token_ids, text=state.text + fragment.text, finished=fragment.finished, truncated=too_long
-    )
+    return ResponseState(state.problem, token_ids, state.text + fragment.text, fragment.finished, too_long)
 
 
 def search_trees(
