@@ -38,8 +38,8 @@ def words_for(error: BaseException) -> str | None:
     if _is_out_of_memory(error):
         said = str(error).strip().partition("\n")[0]
         return (
-            f"There is not enough memory{f' ({said})' if said else ''}. Lower compute.batch_tokens or a benchmark's "
-            "batch_size in `evaluation`, for a training set compute.gradient_checkpointing, end other programs that "
+            f"There is not enough memory{f' ({said})' if said else ''}. Lower compute.batch_tokens or "
+            "compute.prefix_cache_gib, for a training set compute.gradient_checkpointing, end other programs that "
             "use it, or take a machine with more; then run again."
         )
     if isinstance(error, OSError) and error.errno in _REMEDIES:

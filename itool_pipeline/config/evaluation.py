@@ -20,7 +20,7 @@ class BenchmarkConfig(Section):
 
     max_prompt_tokens: AtLeastOne = Field(4096, description="longer prompts are left out, and counted")
     max_new_tokens: AtLeastOne = 256
-    batch_size: AtLeastOne = 16
+    batch_size: AtLeastOne = Field(16, description="answers that are kept as one part")
 
 
 class BfclConfig(BenchmarkConfig):
