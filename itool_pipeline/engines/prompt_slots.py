@@ -206,25 +206,24 @@ class SlotStore:
         """
         found = self._owned.pop((owner, prompt), None) or self._idle.pop(prompt, None)
         if found is None:
-            place = self._place(self._whole_blocks(len(prompt) - 1 + own), must)
-            if place is None:
+            columns = self._whole_blocks(len(prompt) - 1 + own)
+            if not self._fits(columns) and not must:
                 return None
-            found = PromptSlot(prompt, *place)
+            found = PromptSlot(prompt, *self._place(columns))
         found.owner = owner
         self._owned[owner, prompt] = found
         return found
 
     def make_room(self, slot: PromptSlot, own: int) -> None:
-        """Room for `own` columns more: the slot moves to a longer one while it is short, and then forgets paths."""
-        longer = self._whole_blocks(slot.pool.columns + own)
+        """Room for `own` columns more: the slot moves to a longer one while it is short, and then forgets paths.
+
+        Which of the two does not follow from the memory that is left, or a tree would depend on its neighbours.
+        """
         if slot.has_room(own):
             return
-        if longer - slot.base <= _SHORT and (place := self._place(longer, must=False)):
-            self._free(*slot.move(*place))
-        elif not slot.reserve(own):
-            place = self._place(longer, must=True)
-            assert place is not None
-            self._free(*slot.move(*place))
+        longer = self._whole_blocks(slot.pool.columns + own)
+        if longer - slot.base <= _SHORT or not slot.reserve(own):
+            self._free(*slot.move(*self._place(longer)))
 
     def largest_slot(self) -> int:
         """Bytes of the largest slot that a task has."""
@@ -241,7 +240,7 @@ class SlotStore:
         """
         everywhere = [*self._owned.values(), *self._idle.values()]
         ready = [slot for slot in everywhere if slot.ready and slot.base]
-        under_way = [slot for slot in everywhere if slot.started and not slot.ready]
+        under_way = [slot for slot in everywhere if slot.started and not slot.ready and slot.users]
         for slot in sorted(slots, key=lambda slot: slot.prompt):
             donor = max(ready, key=lambda other: other.shared_with(slot.tokens), default=None)
             shared = donor.shared_with(slot.tokens) if donor else 0
@@ -261,46 +260,36 @@ class SlotStore:
             held += self._bytes(slot)
             slot.owner, slot.users = None, []
             slot.forget_paths()
-            if before := self._idle.pop(slot.prompt, None):
-                self._free(before.pool, before.row)
-            self._idle[slot.prompt] = slot
+            if slot.prompt in self._idle or not slot.ready:
+                self._free(slot.pool, slot.row)
+            else:
+                self._idle[slot.prompt] = slot
         return held
 
     def _bytes(self, slot: PromptSlot) -> int:
         return int(slot.pool.columns * self._column_bytes)
 
-    def _place(self, columns: int, must: bool) -> tuple[SlotPool, int] | None:
-        """A free row for so many columns, of a new pool if need be.
-
-        Slots of ended tasks go for it; those of tasks under way only if it `must` be, for they would be computed again.
-        """
-        size = self._layout.rows * columns * self._column_bytes
-        while True:
-            pools = self._pools.setdefault(columns, [])
-            if place := next((pool for pool in pools if pool.free), None):
-                return place, place.free.pop()
-            held = sum(
-                pool.rows * pool.columns * self._column_bytes for group in self._pools.values() for pool in group
-            )
-            if held + size > self.most_bytes and self._evict(spare_owned=not must):
-                continue
-            if held + size > self.most_bytes and not must:
-                return None
-            pools.append(SlotPool(self._shapes, self._layout.rows, columns, self._dtype, self._device))
-
-    def _evict(self, *, spare_owned: bool) -> bool:
-        """Drop the slot used longest ago, of an ended task if there is one; False when there is none to drop."""
-        if self._idle:
-            _prompt, slot = self._idle.popitem(last=False)
-        elif spare_owned:
-            return False
-        else:
-            key = next((key for key, slot in self._owned.items() if not slot.users), None)
-            if key is None:
+    def _fits(self, columns: int) -> bool:
+        """Whether a slot of so many columns fits into the bound, without those of tasks that have ended."""
+        while not any(pool.free for pool in self._pools.get(columns, ())):
+            held = sum(pool.rows * pool.columns for group in self._pools.values() for pool in group)
+            if (held + self._layout.rows * columns) * self._column_bytes <= self.most_bytes:
+                return True
+            if not self._idle:
                 return False
-            slot = self._owned.pop(key)
-        self._free(slot.pool, slot.row)
+            _prompt, slot = self._idle.popitem(last=False)
+            self._free(slot.pool, slot.row)
         return True
+
+    def _place(self, columns: int) -> tuple[SlotPool, int]:
+        """A free row for so many columns, of a new pool if need be; beyond the bound where nothing idle is left."""
+        self._fits(columns)
+        pools = self._pools.setdefault(columns, [])
+        pool = next((pool for pool in pools if pool.free), None)
+        if pool is None:
+            pool = SlotPool(self._shapes, self._layout.rows, columns, self._dtype, self._device)
+            pools.append(pool)
+        return pool, pool.free.pop()
 
     def _free(self, pool: SlotPool, row: int) -> None:
         pool.free.append(row)

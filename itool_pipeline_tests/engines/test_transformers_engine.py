@@ -239,6 +239,11 @@ def test_what_is_given_up_leaves_nothing_behind(loaded: LoadedModel) -> None:
     own, requests = engine(loaded), sample_requests(loaded)
     for _ in own.answer_each(PROMPTS, 9):
         break
+    small, long = engine(loaded, batch_tokens=20), (*ids(60), *ids(60, 1))
+    for _ in small.answer_each([PROMPTS[0], long], 1):
+        break  # the long prompt is there in part
+    asked = ScoreRequest((*long[:100], *ids(9, 2)), (ids(2),))
+    assert small.score([asked]) == engine(loaded).score([asked]), "nobody waits for what was given up"
     assert own.sample(requests) == engine(loaded).sample(requests)
 
 
