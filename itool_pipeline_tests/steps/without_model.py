@@ -151,6 +151,7 @@ def install_data(monkeypatch: pytest.MonkeyPatch) -> None:
     train = Chosen(lambda progress: iter(trained.values()), {key: x.group for key, x in trained.items()})
     loaded = LoadedData("by hand", "", train, (), len(train), {})
     answers = {HELD_OUT[0].id: HELD_OUT[0].response, HELD_OUT[1].id: "No."}
+    no_measurement(monkeypatch)
     monkeypatch.setattr(prepare, "prepare_base_model", base_model)
     monkeypatch.setattr(prepare, "load_data", lambda *args, **rest: loaded)
     for module in (prepare, cases, examinee):
