@@ -226,6 +226,13 @@ def test_paths_that_are_under_way_at_once_part_by_their_loss(
     assert len(policy.sampled) == 1, "the leaf that both start from is expanded once"
 
 
+def test_a_path_under_way_counts_as_a_visit() -> None:
+    """Without any loss: a has 1 + 3 · 0.5 · 1/2 = 1.75, b has 1/2 + 3 · 0.5 = 2."""
+    policy = TablePolicy({"": [move("a,", p=0.5), move("b,", p=0.5)]}, {"a,": grade_for(1.0), "b,": grade_for(0.5)})
+    limits = {"leaves": 2, "virtual_loss": 0.0, "c": 3.0, "width": 2, "depth": 1, "iterations": 2}
+    assert [n.visits for n in _search(policy, changed(GRADED, **limits, **ONLY_GRADE)).nodes] == [2, 1, 1]
+
+
 def test_leaves_of_one_tree_are_asked_for_at_once() -> None:
     table = {"": [move("a,", p=0.5), move("b,", p=0.5)]} | {f"{x},": [move("c,", p=0.5)] for x in "ab"}
     policy = _Batches(table)
