@@ -16,7 +16,7 @@ from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store.database import Database
 from itool_pipeline_tests.store.by_hand import A, B, C, D, artifact, load, rows
 
-SPLITS, TREES, PAIRS, SCORED = A, B, C, D
+EXAMPLES, TREES, PAIRS, SCORED = A, B, C, D
 QUOTED = "it's"
 
 
@@ -26,7 +26,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     storage = tmp_path_factory.mktemp("storage")
     database = Database(storage / "itool.duckdb")
     example = {"example_id": "e1", "question": "How late?", "tools": json.dumps([{"name": "clock"}])}
-    load(database, "examples", SPLITS, rows(database, "examples", example))
+    load(database, "examples", EXAMPLES, rows(database, "examples", example))
     nodes = [{"tree_id": "t1", "node_id": n, "token_ids": [n, n + 1]} for n in (1, 0)]
     tree = {"tree_id": "t1", "example_id": "e1"}
     database.replace_many({"trees": rows(database, "trees", tree), "nodes": rows(database, "nodes", *nodes)}, TREES)
@@ -38,8 +38,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     load(database, "scores", SCORED, rows(database, "scores", score))
     load(database, "cases", SCORED, rows(database, "cases", *cases))
     made = (
-        artifact("splits", SPLITS),
-        artifact("iteration_1/trees", TREES, splits=SPLITS),
+        artifact("examples", EXAMPLES),
+        artifact("iteration_1/trees", TREES, examples=EXAMPLES),
         artifact("iteration_1/pairs", PAIRS, iteration_1__trees=TREES),
         artifact("bfcl/base", SCORED),
     )
