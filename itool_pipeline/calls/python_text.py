@@ -112,8 +112,9 @@ class TextScanner:
         return self.position >= len(self.text)
 
     def error(self, reason: str) -> ToolCallSyntaxError:
-        """An error here, which more text can mend if the text ends here."""
-        return ToolCallSyntaxError(self.position, reason, ended=self.at_end)
+        """An error here, which more text can mend if the text ends here, or in the first half of a continued line."""
+        rest = self.text[self.position : self.position + 2]
+        return ToolCallSyntaxError(self.position, reason, ended=rest in ("", "\\"))
 
     def match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         """Read what the pattern matches here, or nothing."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from itool_pipeline.benchmarks.bfcl.literal_arithmetic import evaluate_literals
@@ -272,6 +272,7 @@ PIECES = st.sampled_from(
 
 @settings(deadline=None, max_examples=400)
 @given(st.lists(PIECES, max_size=14).map("".join) | st.lists(PIECES, max_size=10).map(lambda p: "[f(a=" + "".join(p)))
+@example("]\\\n")
 def test_what_is_finished_stays_finished(text: str) -> None:
     """An error that cannot be mended stays; a finished argument is never taken back unless the call was none."""
     hopeless = False
@@ -279,6 +280,18 @@ def test_what_is_finished_stays_finished(text: str) -> None:
         _, error = finished_calls(text[:length])
         assert not (hopeless and (error is None or error.ended)), text[:length]
         hopeless = error is not None and not error.ended
+
+
+@pytest.mark.parametrize("begun", ["[f()]", "]", "[f(), g(a=1)] \n"])
+def test_a_continued_line_may_still_come_behind_the_list(begun: str) -> None:
+    """Python takes `[f()]\\` with a comment on its next line."""
+    for text, mendable in ((f"{begun}\\", True), (f"{begun}\\\\", False), (f"{begun}\\x", False)):
+        error = finished_calls(text)[1]
+        assert error is not None
+        assert error.ended == mendable
+    assert finished_calls(f"{begun}\\\n#")[1] is None
+    with pytest.raises(ToolCallSyntaxError, match="text after the list"):
+        parse_response(f"{begun}\\")
 
 
 @settings(deadline=None, max_examples=400)
