@@ -11,12 +11,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function
+
+MaskRule = Callable[..., Tensor]
+"""transformers' mask function of a kind of layer: which earlier tokens it sees."""
+
+
+class PassMasks(Protocol):
+    """A forward pass, as far as its masks go."""
+
+    def mask_for(self, rule: MaskRule, reach: int | None, dtype: torch.dtype, *, always: bool) -> Tensor | None:
+        """The mask that layers with this rule and reach are handed; None for none, unless there is `always` one."""
+        ...
+
+    def hiding_nothing(self) -> Tensor:
+        """The `attention_mask` of the model's own forward pass: ones."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +49,27 @@ class TokenView:
     keys: Tensor
     length: int
 
+    def mask_for(self, rule: MaskRule, reach: int | None, dtype: torch.dtype, *, always: bool) -> Tensor | None:
+        """0 where a key is seen, else the lowest number of the dtype."""
+        allowed = allowed_keys(self, rule, reach, always)
+        return None if allowed is None else additive_mask(allowed, dtype)
 
-_VIEW: ContextVar[TokenView] = ContextVar("the view of the pass under way")
+    def hiding_nothing(self) -> Tensor:
+        return torch.ones_like(self.keys)
 
 
-def register_attention(name: str, attention: Callable[..., Any], *, additive: bool, always: bool) -> None:
-    """Make `attention` the implementation `name` in transformers, with masks by the `TokenView` of the pass.
+_PASS: ContextVar[PassMasks] = ContextVar("the pass under way")
 
-    additive  a mask is 0 where a key is seen, else the lowest number of the dtype; otherwise it is True where one is
-    always    there is a mask; otherwise there is none where attention is plainly causal
+
+def register_attention(name: str, attention: Callable[..., Any], *, always: bool) -> None:
+    """Make `attention` the implementation `name` in transformers, with the masks of the pass under way.
+
+    always  there is a mask; otherwise there is none where attention is plainly causal
     """
 
     def mask(
         *,
-        mask_function: Callable[..., Tensor],
+        mask_function: MaskRule,
         dtype: torch.dtype,
         local_size: int | None = None,
         use_vmap: bool = False,
@@ -55,11 +77,15 @@ def register_attention(name: str, attention: Callable[..., Any], *, additive: bo
     ) -> Tensor | None:
         if use_vmap:
             raise NotImplementedError("the model lays a mask of its own over the causal one")
-        allowed = allowed_keys(_VIEW.get(), mask_function, local_size, always)
-        return additive_mask(allowed, dtype) if additive and allowed is not None else allowed
+        return _PASS.get().mask_for(mask_function, local_size, dtype, always=always)
 
     AttentionInterface.register(name, attention)
     AttentionMaskInterface.register(name, mask)
+
+
+def pass_under_way() -> PassMasks:
+    """The pass that a model computes now; for attention that reads more of it than its masks."""
+    return _PASS.get()
 
 
 def use_attention(model: Any, name: str) -> None:
@@ -69,22 +95,20 @@ def use_attention(model: Any, name: str) -> None:
 
 
 @contextmanager
-def seeing(view: TokenView, model: Any) -> Iterator[Tensor]:
-    """Inside, passes of `model` have masks by `view`. Yields their `attention_mask`.
+def seeing(now: PassMasks, model: Any) -> Iterator[Tensor | None]:
+    """Inside, passes of `model` have the masks of `now`. Yields their `attention_mask`.
 
-    It hides nothing: without one, transformers would take positions that stand still for several texts in one row.
-    Models that are older than transformers' interface take the mask itself, and know no windows.
+    It hides nothing: without one, transformers would take positions that stand still, or go back, for several texts in
+    one row. Models that are older than transformers' interface take the mask itself, and know no windows.
     """
     if not model._can_set_attn_implementation():
-        allowed = allowed_keys(view, causal_mask_function, None, always=True)
-        assert allowed is not None
-        yield additive_mask(allowed, model.dtype)
+        yield now.mask_for(causal_mask_function, None, model.dtype, always=True)
         return
-    before = _VIEW.set(view)
+    before = _PASS.set(now)
     try:
-        yield torch.ones_like(view.keys)
+        yield now.hiding_nothing()
     finally:
-        _VIEW.reset(before)
+        _PASS.reset(before)
 
 
 def additive_mask(allowed: Tensor, dtype: torch.dtype) -> Tensor:
@@ -93,7 +117,7 @@ def additive_mask(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     return zeros.masked_fill_(~allowed, torch.finfo(dtype).min)
 
 
-def allowed_keys(view: TokenView, rule: Callable[..., Tensor], reach: int | None, always: bool) -> Tensor | None:
+def allowed_keys(view: TokenView, rule: MaskRule, reach: int | None, always: bool) -> Tensor | None:
     """[1 or B, 1, Q, L] bool: the keys that tokens of `view` see in layers with this rule and reach.
 
     None for plainly causal attention, unless there is `always` to be a mask.

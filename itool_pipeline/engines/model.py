@@ -24,7 +24,7 @@ from itool_pipeline.data.model_folder import ADAPTER_CONFIG
 from itool_pipeline.data.quiet import quieten_libraries
 from itool_pipeline.engines.dtype_choice import DTYPES
 from itool_pipeline.engines.dtype_finding import resolve_dtype
-from itool_pipeline.engines.model_config import ModelError, read_model_config
+from itool_pipeline.engines.model_config import ModelError, end_tokens_of, read_model_config
 
 Quantization = Literal["none", "nf4"]
 
@@ -52,11 +52,8 @@ class LoadedModel:
     @property
     def end_tokens(self) -> frozenset[int]:
         """The tokens that the model's configs say end a text, as transformers' `generate` takes them."""
-        found: set[int] = set()
-        for config in (self.model.generation_config, self.model.config):
-            stated = getattr(config, "eos_token_id", None)
-            found |= set(stated if isinstance(stated, list | tuple) else [] if stated is None else [stated])
-        return frozenset(token for token in found if 0 <= token < self.model.get_input_embeddings().num_embeddings)
+        configs = (self.model.generation_config, self.model.config)
+        return end_tokens_of(configs, self.model.get_input_embeddings().num_embeddings)
 
 
 def resolve_device(compute: ComputeConfig) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,12 @@ def _refuse_foreign(directory: Path, stated: dict[str, Any]) -> None:
                 "an adapter cannot be merged into that; take the unquantised original. For training in 4 bits set "
                 "preference.quantization to nf4"
             )
+
+
+def end_tokens_of(configs: Iterable[Any], vocabulary: int) -> frozenset[int]:
+    """The tokens below `vocabulary` that any of these configs of a model says end a text."""
+    found: set[int] = set()
+    for config in configs:
+        stated = getattr(config, "eos_token_id", None)
+        found |= set(stated if isinstance(stated, list | tuple) else [] if stated is None else [stated])
+    return frozenset(token for token in found if 0 <= token < vocabulary)

@@ -79,7 +79,6 @@ class PromptSlot:
 
     base     columns of the prompt: all its tokens but the last, whose output is wanted and so is computed on a path
     filled   how many of these are computed
-    owner    the task whose paths these are; None for a slot that only waits for its prompt to be of use again
     users    requests under way: each says by `pins` which columns it still needs
     """
 
@@ -88,7 +87,6 @@ class PromptSlot:
     row: int
     filled: int = 0
     started: bool = False
-    owner: object = None
     users: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -210,7 +208,6 @@ class SlotStore:
             if not self._fits(columns) and not must:
                 return None
             found = PromptSlot(prompt, *self._place(columns))
-        found.owner = owner
         self._owned[owner, prompt] = found
         return found
 
@@ -258,7 +255,7 @@ class SlotStore:
         for key in [key for key in self._owned if key[0] is owner]:
             slot = self._owned.pop(key)
             held += self._bytes(slot)
-            slot.owner, slot.users = None, []
+            slot.users = []
             slot.forget_paths()
             if slot.prompt in self._idle or not slot.ready:
                 self._free(slot.pool, slot.row)

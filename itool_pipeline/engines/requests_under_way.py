@@ -4,29 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import Fragment, GradeRequest, Request, SampleRequest, ScoreRequest
 from itool_pipeline.engines.branches import Branch, uniform_numbers
+from itool_pipeline.engines.drawing import Drawing
 from itool_pipeline.engines.prompt_slots import PromptSlot
-from itool_pipeline.engines.types import Sampling
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """How fragments are drawn, and where they end.
-
-    end_token   stands at the end of a finished fragment, whichever token ended it; None for that token itself
-    end_tokens  all tokens that end the turn
-    """
-
-    tokenizer: Any
-    rule: FragmentRule
-    sampling: Sampling
-    end_token: int | None
-    end_tokens: frozenset[int]
 
 
 class UnderWay(ABC):

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from itool_pipeline.core.policy import T, Task
+from itool_pipeline.engines.drawing import Drawing
 from itool_pipeline.engines.prompt_slots import SlotStore
-from itool_pipeline.engines.requests_under_way import Drawing, UnderWay, request_under_way
+from itool_pipeline.engines.requests_under_way import UnderWay, request_under_way
 
 
 @dataclass(eq=False)

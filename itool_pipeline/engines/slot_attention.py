@@ -7,9 +7,7 @@ read in one call, as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +15,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache
-from transformers.masking_utils import causal_mask_function
 
-from itool_pipeline.engines.attention_masks import TokenView, additive_mask, allowed_keys
+from itool_pipeline.engines.attention_masks import MaskRule, TokenView, pass_under_way, register_attention
 from itool_pipeline.engines.prompt_slots import LayerShape, PromptSlot, SlotPool
 from itool_pipeline.engines.written_attention import masked_attention, needs_writing_out, written_attention
 
@@ -83,7 +79,6 @@ class SlotGroup:
         self.columns = members[0].reach
         rows, columns = self.last - self.first, self.columns
         queries = -(-max(len(member.tokens) for member in members) // _ROW_MULTIPLE) * _ROW_MULTIPLE
-        self.shape = rows, queries
         place, at = np.zeros((rows, queries), dtype=np.int64), []
         self._seen = np.zeros((rows, queries, columns), dtype=np.bool_)
         self._seen[:, :, 0] = True  # what fills up a row sees something, and nobody sees it
@@ -114,10 +109,13 @@ class SlotGroup:
 class SlotPass(Cache):  # type: ignore[misc]
     """What one pass reads and writes. It is handed to the model as its cache.
 
-    tokens, positions  [1, N] of the pass; what is behind `used` fills it up and belongs to no slot
+    tokens, positions  [1, N] of the pass, filled up to `least`; what fills it up belongs to no slot
+    reads_slots        whether attention reads the slots itself; otherwise the cache hands them over
     """
 
-    def __init__(self, members: Sequence[SlotTokens], least: int, dtype: torch.dtype, device: torch.device) -> None:
+    reads_slots = True
+
+    def __init__(self, members: Sequence[SlotTokens], least: int, device: torch.device) -> None:
         super().__init__(layers=[])
         used = sum(len(member.tokens) for member in members)
         ids, positions = np.zeros((2, 1, max(used, least)), dtype=np.int64)
@@ -125,14 +123,11 @@ class SlotPass(Cache):  # type: ignore[misc]
             span = slice(member.start, member.start + len(member.tokens))
             ids[0, span], positions[0, span] = member.tokens, member.positions()
         self.tokens, self.positions = (torch.from_numpy(array).to(device) for array in (ids, positions))
-        self._dtype = dtype
         pieces = [piece for member in members for piece in member.pieces()]
         self.groups = [SlotGroup(pool, group, device) for pool, group in _grouped(pieces)]
         self._masks: list[list[Tensor]] = []
         self._repeated: dict[tuple[int, int], list[Tensor]] = {}
         self.layer = 0
-        self.reads_slots = True
-        """Whether attention reads the slots itself; otherwise the cache hands them over."""
 
     def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Write keys and values [1, heads, N, width] to the slots."""
@@ -145,9 +140,9 @@ class SlotPass(Cache):  # type: ignore[misc]
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0
 
-    def mask_for(self, rule: Callable[..., Tensor], reach: int | None) -> Tensor:
+    def mask_for(self, rule: MaskRule, reach: int | None, dtype: torch.dtype, *, always: bool = True) -> Tensor:
         """What layers of this kind are handed as their mask: the number of its masks, which are made once a pass."""
-        self._masks.append([self._mask(group.view(), rule, reach) for group in self.groups])
+        self._masks.append(self._group_masks(rule, reach, dtype))
         return torch.full((1, 1, 1, 1), len(self._masks) - 1)
 
     def masks(self, number: int, times: int = 1) -> list[Tensor]:
@@ -156,10 +151,13 @@ class SlotPass(Cache):  # type: ignore[misc]
             self._repeated[number, times] = [mask.repeat(1, 1, times, 1) for mask in self._masks[number]]
         return self._repeated[number, times]
 
-    def _mask(self, view: TokenView, rule: Callable[..., Tensor], reach: int | None) -> Tensor:
-        allowed = allowed_keys(view, rule, reach, always=True)
-        assert allowed is not None
-        return additive_mask(allowed, self._dtype)
+    def hiding_nothing(self) -> Tensor:
+        return torch.ones_like(self.tokens)
+
+    def _group_masks(self, rule: MaskRule, reach: int | None, dtype: torch.dtype) -> list[Tensor]:
+        """For each group [rows, 1, queries, columns]."""
+        masks = (group.view().mask_for(rule, reach, dtype, always=True) for group in self.groups)
+        return [mask for mask in masks if mask is not None]
 
 
 class WholeSlotPass(SlotPass):
@@ -168,9 +166,7 @@ class WholeSlotPass(SlotPass):
     That are those older than transformers' attention interface, and those that keep latents, as DeepSeek's.
     """
 
-    def __init__(self, members: Sequence[SlotTokens], least: int, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__(members, least, dtype, device)
-        self.reads_slots = False
+    reads_slots = False
 
     def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         super().update(key, value, layer)
@@ -180,21 +176,16 @@ class WholeSlotPass(SlotPass):
             found.append(torch.cat([row.transpose(0, 1).flatten(1, 2) for row in rows], dim=1)[None])
         return found[0], found[1]
 
-    def mask_for(self, rule: Callable[..., Tensor], reach: int | None) -> Tensor:
+    def mask_for(self, rule: MaskRule, reach: int | None, dtype: torch.dtype, *, always: bool = True) -> Tensor:
         """[1, 1, N, columns of all groups]: each token sees of its own slot what it sees there, and no other slot."""
-        least = torch.finfo(self._dtype).min
-        masks = [self._mask(group.view(), rule, reach) for group in self.groups]
+        least = torch.finfo(dtype).min
         parts = []
-        for group, mask in zip(self.groups, masks, strict=True):
-            rows, _queries = group.shape
-            whole = mask.new_full((self.tokens.shape[1], rows, group.columns), least)
+        for group, mask in zip(self.groups, self._group_masks(rule, reach, dtype), strict=True):
+            whole = mask.new_full((self.tokens.shape[1], len(mask), group.columns), least)
             own = mask[:, 0].flatten(0, 1)[group.answer]
             whole[group.flat, group.row - group.first] = own
             parts.append(whole.flatten(1))
         return torch.cat(parts, dim=1)[None, None]
-
-
-_PASS: ContextVar[SlotPass] = ContextVar("the pass under way")
 
 
 def slot_attention(
@@ -214,7 +205,8 @@ def slot_attention(
     heads that share keys are laid along the queries, so that keys and values are read as they are in the slots.
     """
     assert attention_mask is not None
-    now = _PASS.get()
+    now = pass_under_way()
+    assert isinstance(now, SlotPass)
     if isinstance(now, ShapeProbe):
         now.attends(key)
     if not now.reads_slots:
@@ -247,30 +239,7 @@ def _grouped_attention(asked: Tensor, keys: Tensor, values: Tensor, mask: Tensor
     return found.reshape(rows, queries, heads, -1)
 
 
-def _numbered_mask(
-    *, mask_function: Callable[..., Tensor], local_size: int | None = None, use_vmap: bool = False, **_: Any
-) -> Tensor:
-    if use_vmap:
-        raise NotImplementedError("the model lays a mask of its own over the causal one")
-    return _PASS.get().mask_for(mask_function, local_size)
-
-
-AttentionInterface.register(NAME, slot_attention)
-AttentionMaskInterface.register(NAME, _numbered_mask)
-
-
-@contextmanager
-def passing(now: SlotPass, model: Any) -> Iterator[Tensor]:
-    """Inside, `model` computes this pass. Yields its `attention_mask`."""
-    if not model._can_set_attn_implementation():
-        yield now.mask_for(causal_mask_function, None)
-        return
-    before = _PASS.set(now)
-    try:
-        # It hides nothing: without one, transformers would take positions that go back for several texts in one row.
-        yield torch.ones_like(now.tokens)
-    finally:
-        _PASS.reset(before)
+register_attention(NAME, slot_attention, always=True)
 
 
 def _grouped(members: Sequence[SlotTokens]) -> list[tuple[SlotPool, list[SlotTokens]]]:
@@ -291,19 +260,21 @@ class ShapeProbe(SlotPass):
     hands_over  whether the model does something of its own with what was kept: see `WholeSlotPass`
     """
 
-    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__([], 1, dtype, device)
+    reads_slots = False
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__([], 1, device)
         self._found: dict[int, LayerShape] = {}
         self._last: Tensor | None = None
-        self.reads_slots, self.hands_over = False, False
+        self.hands_over = False
 
     def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         self._found[layer] = LayerShape(key.shape[1], key.shape[-1], value.shape[-1])
         self._last = key
         return key, value
 
-    def mask_for(self, rule: Callable[..., Tensor], reach: int | None) -> Tensor:
-        return torch.zeros(1, 1, 1, 1, dtype=self._dtype, device=self.tokens.device)
+    def mask_for(self, rule: MaskRule, reach: int | None, dtype: torch.dtype, *, always: bool = True) -> Tensor:
+        return torch.zeros(1, 1, 1, 1, dtype=dtype, device=self.tokens.device)
 
     def attends(self, key: Tensor) -> None:
         """Attention was handed these keys."""

@@ -16,15 +16,16 @@ import torch
 from torch import Tensor
 
 from itool_pipeline.core.fragments import FragmentRule
-from itool_pipeline.core.policy import Fragment, SampleRequest, T, Task
-from itool_pipeline.engines.attention_masks import use_attention
+from itool_pipeline.core.policy import T, Task
+from itool_pipeline.engines.attention_masks import seeing, use_attention
 from itool_pipeline.engines.branches import Branch, draw_tokens
+from itool_pipeline.engines.drawing import Drawing, whole_answer
 from itool_pipeline.engines.logits import decoder_of, logits_of
 from itool_pipeline.engines.model import LoadedModel
 from itool_pipeline.engines.prompt_slots import CPU_LAYOUT, GPU_LAYOUT, PromptSlot, SlotStore
-from itool_pipeline.engines.requests_under_way import Drawing, UnderWay
+from itool_pipeline.engines.requests_under_way import UnderWay
 from itool_pipeline.engines.serving import TaskQueue
-from itool_pipeline.engines.slot_attention import NAME, ShapeProbe, SlotPass, SlotTokens, WholeSlotPass, passing
+from itool_pipeline.engines.slot_attention import NAME, ShapeProbe, SlotPass, SlotTokens, WholeSlotPass
 from itool_pipeline.engines.types import Engine, Sampling
 
 _LOGIT_ROWS = 512
@@ -53,7 +54,7 @@ class TransformersEngine(Engine):
         batch_tokens: int = 8192,
         cache_bytes: int = 2 << 30,
     ) -> None:
-        self._model, self._device, self._dtype = loaded.model, loaded.device, loaded.dtype
+        self._model, self._device = loaded.model, loaded.device
         use_attention(self._model, NAME)
         ends = end_tokens if end_token is None else end_tokens | {end_token}
         self._drawing = Drawing(loaded.tokenizer, rule, sampling, end_token, ends)
@@ -64,11 +65,11 @@ class TransformersEngine(Engine):
         if self._device.type == "cuda":
             # cuDNN's attention prepares each new shape, about 50 ms on an H100, and here shapes are new all the time.
             torch.backends.cuda.enable_cudnn_sdp(False)
-        probe = ShapeProbe(self._dtype, self._device)
+        probe = ShapeProbe(self._device)
         self._decode(probe)
         whole = probe.hands_over or not self._model._can_set_attn_implementation()
         self._pass_kind = WholeSlotPass if whole else SlotPass
-        self._store = SlotStore(probe.shapes(), layout, self._dtype, self._device, cache_bytes)
+        self._store = SlotStore(probe.shapes(), layout, loaded.dtype, self._device, cache_bytes)
 
     def serve(self, tasks: Iterable[Task[T]]) -> Iterator[tuple[int, T]]:
         return self._serve(tasks, self._drawing)
@@ -76,14 +77,7 @@ class TransformersEngine(Engine):
     def answer_each(
         self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int
     ) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """An answer is a fragment of likeliest tokens that no termination character ends.
-
-        The end token is not part of it, nor is the beginning of a character that the limit cuts in two.
-        """
-        own = self._drawing
-        sampling = Sampling(temperature=1.0, top_k=1, max_fragment_tokens=max_new_tokens)
-        greedy = Drawing(own.tokenizer, FragmentRule(""), sampling, own.end_token, own.end_tokens)
-        return self._serve((_whole_answer(prompt) for prompt in prompts), greedy)
+        return self._serve(map(whole_answer, prompts), self._drawing.of_answers(max_new_tokens))
 
     def _serve(self, tasks: Iterable[Task[T]], drawing: Drawing) -> Iterator[tuple[int, T]]:
         queue = TaskQueue(tasks, self._store, drawing)
@@ -130,7 +124,7 @@ class TransformersEngine(Engine):
             SlotTokens(slot, list(tokens), list(tokens.values()), start)
             for (slot, tokens), start in zip(planned.items(), starts, strict=False)
         ]
-        now = self._pass_kind(members, self._least, self._dtype, self._device)
+        now = self._pass_kind(members, self._least, self._device)
         hidden = self._decode(now)
         place = {(m.slot, column): m.start + i for m in members for i, column in enumerate(m.columns)}
         return place, hidden
@@ -138,7 +132,7 @@ class TransformersEngine(Engine):
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def _decode(self, now: SlotPass) -> Tensor:
         """Hidden states [N, H] of the pass."""
-        with passing(now, self._model) as attention_mask:
+        with seeing(now, self._model) as attention_mask:
             result = decoder_of(self._model)(
                 input_ids=now.tokens,
                 position_ids=now.positions,
@@ -193,9 +187,3 @@ class TransformersEngine(Engine):
         ):
             last = branch.length + 1 == limit
             branch.append(token, logprob, drawing.tokenizer, drawing.rule, drawing.end_tokens, last)
-
-
-def _whole_answer(prompt: tuple[int, ...]) -> Task[tuple[int, ...]]:
-    (fragments,) = yield (SampleRequest(prompt, (), "", 1, seed=0),)
-    fragment: Fragment = fragments[0]
-    return fragment.token_ids[:-1] if fragment.finished else fragment.token_ids

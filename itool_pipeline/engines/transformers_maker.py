@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class TransformersMaker:
     """Keeps the model that was last loaded, its adapter merged: scoring, buffer and shards follow each other.
 
-    Every engine is new, though: what one has kept of its prompts would change the rounding of the next one's answers.
+    Every engine is new, though, and with it the memory of prompts: where rounding goes by what is computed together, as
+    on a GPU, what one step has kept would change the next one's answers.
     """
 
     def __init__(self) -> None:

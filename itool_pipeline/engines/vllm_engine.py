@@ -7,16 +7,13 @@ its own answers are there, so the batch stays as wide as the tasks that are left
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol
 
-from itool_pipeline.core.fragments import FragmentRule
-from itool_pipeline.core.policy import Fragment, Request, SampleRequest, Task
-from itool_pipeline.engines.requests_under_way import Drawing
-from itool_pipeline.engines.types import Engine, Sampling
+from itool_pipeline.core.policy import Request, T, Task
+from itool_pipeline.engines.drawing import Drawing, whole_answer
+from itool_pipeline.engines.types import Engine
 from itool_pipeline.engines.vllm_requests import CoreAnswer, CoreOutput, CoreRequest, answer_in_making
-
-T = TypeVar("T")
 
 
 class LanguageCore(Protocol):
@@ -59,16 +56,9 @@ class VllmEngine(Engine):
     def answer_each(
         self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int
     ) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """See `Engine.answer_each`. An answer is a fragment that no termination character ends."""
-        whole = Sampling(temperature=1.0, top_k=1, max_fragment_tokens=max_new_tokens)
-        greedy = replace(self._drawing, rule=FragmentRule(""), sampling=whole)
-        return _Flight[tuple[int, ...]](self._core, greedy).serve(map(_answer, prompts))
-
-
-def _answer(prompt: tuple[int, ...]) -> Task[tuple[int, ...]]:
-    answers: list[list[Fragment]] = yield (SampleRequest(prompt, (), "", 1, seed=0),)
-    ((fragment,),) = answers
-    return fragment.token_ids[:-1] if fragment.finished else fragment.token_ids
+        """See `Engine.answer_each`."""
+        drawing = self._drawing.of_answers(max_new_tokens)
+        return _Flight[tuple[int, ...]](self._core, drawing).serve(map(whole_answer, prompts))
 
 
 @dataclass

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.data.model_folder import ADAPTER_CONFIG
-from itool_pipeline.engines.model_config import ModelError, read_model_config
+from itool_pipeline.engines.drawing import Drawing
+from itool_pipeline.engines.model_config import ModelError, end_tokens_of, read_model_config
 from itool_pipeline.engines.types import Engine, EngineSettings
-
-if TYPE_CHECKING:
-    from itool_pipeline.engines.requests_under_way import Drawing
 
 _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 _Adapter = tuple[Path, int, int]
@@ -126,16 +124,11 @@ def stated_end_tokens(directory: Path) -> frozenset[int]:
     sources = [config]
     if (directory / "generation_config.json").exists():
         sources.append(GenerationConfig.from_pretrained(str(directory), local_files_only=True))
-    found: set[int] = set()
-    for source in sources:
-        stated = getattr(source, "eos_token_id", None)
-        found |= set(stated if isinstance(stated, list | tuple) else [] if stated is None else [stated])
-    return frozenset(token for token in found if 0 <= token < config.vocab_size)
+    return end_tokens_of(sources, config.vocab_size)
 
 
 def _drawing(settings: EngineSettings) -> Drawing:
     from itool_pipeline.engines.model import load_tokenizer
-    from itool_pipeline.engines.requests_under_way import Drawing
 
     ends = stated_end_tokens(settings.base) | {settings.end_token}
     return Drawing(load_tokenizer(settings.base), settings.rule, settings.sampling, settings.end_token, ends)

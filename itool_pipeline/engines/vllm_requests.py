@@ -13,7 +13,7 @@ from typing import Any
 
 from itool_pipeline.core.policy import Fragment, GradeRequest, Request, SampleRequest, ScoreRequest
 from itool_pipeline.engines.branches import Branch, uniform_numbers
-from itool_pipeline.engines.requests_under_way import Drawing
+from itool_pipeline.engines.drawing import Drawing
 
 DRAWS = "itool_draws"
 """The key in `SamplingParams.extra_args` under which a text's draws travel (see engines/vllm_draws.py)."""

@@ -105,4 +105,4 @@ def _blocks(length: int) -> list[tuple[int, int]]:
     return [(start, min(start + _BLOCK, length)) for start in range(0, length, _BLOCK)]
 
 
-register_attention(BLOCK_ATTENTION, block_attention, additive=True, always=True)
+register_attention(BLOCK_ATTENTION, block_attention, always=True)

@@ -113,4 +113,4 @@ def native_attention(
     return result
 
 
-register_attention(NATIVE_ATTENTION, native_attention, additive=True, always=False)
+register_attention(NATIVE_ATTENTION, native_attention, always=False)

@@ -10,10 +10,9 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from itool_pipeline.calls.types import GoldCall
-from itool_pipeline.core.policy import Fragment, Policy, PolicyInRounds, SampleRequest, ScoreRequest, Task
+from itool_pipeline.core.policy import Fragment, Policy, PolicyInRounds, SampleRequest, ScoreRequest, T, Task
 from itool_pipeline.core.reward import GradePrompt, SearchProblem
 from itool_pipeline.core.types import Example, Message
 
@@ -109,9 +108,6 @@ class Recorded(PolicyInRounds):
         assert END not in candidate, "the end-of-turn token would end the evaluation prompt too"
         masses = self.masses(before, decode(candidate))
         return (*(UNRELATED,) * (len(continuation) - 1), log(masses[OPTIONS.index(option)]))
-
-
-T = TypeVar("T")
 
 
 def result_of(policy: Policy, task: Task[T]) -> T:

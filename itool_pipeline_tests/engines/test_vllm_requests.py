@@ -10,8 +10,8 @@ import pytest
 
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import Fragment, GradeRequest, Request, SampleRequest, ScoreRequest, Task
+from itool_pipeline.engines.drawing import Drawing
 from itool_pipeline.engines.model import LoadedModel
-from itool_pipeline.engines.requests_under_way import Drawing
 from itool_pipeline.engines.transformers_engine import TransformersEngine
 from itool_pipeline.engines.types import Sampling
 from itool_pipeline.engines.vllm_engine import VllmEngine
