@@ -63,9 +63,8 @@ class SlotTokens:
 
     def seen(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """[tokens, reach]: what each token sees."""
-        own = [column - self.slot.base for column in self.columns if column >= self.slot.base]
-        if own:
-            return self.slot.seen_by(own)
+        if self.columns[0] >= self.slot.base:
+            return self.slot.seen_by([column - self.slot.base for column in self.columns])
         return np.less_equal.outer(np.arange(self.reach), self.columns).T
 
 
