@@ -70,6 +70,37 @@ def pack_row(prompt: Sequence[int], continuations: Sequence[Sequence[int]], posi
     return PackedRow(_array(tokens), _array(parents), _array(positions), tuple(spans))
 
 
+def join_rows(rows: Sequence[PackedRow], own: Sequence[IntArray]) -> tuple[PackedRow, list[IntArray]]:
+    """All rows as one, in which what they begin with alike stands once; and the places in it of each row's tokens.
+
+    own  row indices of tokens that each row keeps for itself; only what stands before the first of them is shared
+
+    The joined row has no spans.
+    """
+    tokens: list[int] = []
+    parents: list[int] = []
+    positions: list[int] = []
+    shared: dict[tuple[int, int, int], int] = {}
+    """(token, its parent's place, its position) → place"""
+    places = []
+    for row, kept in zip(rows, own, strict=True):
+        first, place = int(kept.min(initial=len(row))), list[int]()
+        columns = zip(row.tokens.tolist(), row.parents.tolist(), row.positions.tolist(), strict=True)
+        for index, (token, parent, position) in enumerate(columns):
+            key = token, place[parent] if parent >= 0 else -1, position
+            if index < first and key in shared:
+                place.append(shared[key])
+                continue
+            if index < first:
+                shared[key] = len(tokens)
+            place.append(len(tokens))
+            tokens.append(token)
+            parents.append(key[1])
+            positions.append(position)
+        places.append(_array(place))
+    return PackedRow(_array(tokens), _array(parents), _array(positions), ()), places
+
+
 def ancestor_mask(parents: IntArray) -> BoolArray:
     """[N, N]: whether token i may attend to token j, that is, whether j is i or an ancestor of i.
 

@@ -12,7 +12,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from itool_pipeline.core.token_trie import IntArray, PackedRow, ancestor_mask
+from itool_pipeline.core.token_trie import IntArray, PackedRow, ancestor_mask, join_rows
 from itool_pipeline.engines.attention_masks import TokenView, seeing, use_attention
 from itool_pipeline.engines.logits import decoder_of, logits_of
 from itool_pipeline.training.block_attention import BLOCK_ATTENTION
@@ -47,6 +47,9 @@ class TokenLogProbs(nn.Module):  # type: ignore[misc]
         if kernels == "fused":
             use_fused_lora(model)
         blocks = kernels == "fused" and causal.device.type == "cpu"
+        self.joins_rows: bool = blocks and causal._can_set_attn_implementation()
+        """Whether the rows of a pass are one row, in which their common beginning stands once. Attention by blocks
+        skips what they do not see of each other; any other would compute it."""
         use_attention(causal, BLOCK_ATTENTION if blocks else NATIVE_ATTENTION)
         if gradient_checkpointing:
             use_gradient_checkpointing(causal)
@@ -64,10 +67,13 @@ class TokenLogProbs(nn.Module):  # type: ignore[misc]
     def forward(self, rows: Sequence[PackedRow], wanted: Sequence[IntArray]) -> Tensor:
         """[K] fp32: log π(token | its ancestors) for the tokens at `wanted[i]` of `rows[i]`, row after row.
 
-        The rows are padded on the right to one batch. Indices must be distinct within a row and none may be the first
-        token of one.
+        The rows are padded on the right to one batch, or joined to one row. Indices must be distinct within a row and
+        none may be the first token of one.
         """
         causal = causal_model(self.model)
+        if self.joins_rows and len(rows) > 1:
+            joined, places = join_rows(rows, wanted)
+            rows, wanted = [joined], [np.concatenate([p[w] for p, w in zip(places, wanted, strict=True)])]
         hidden = _hidden_states(rows, causal)
         width = hidden.shape[1]
         # A token is predicted at its parent's place. Places are counted through the flattened batch.

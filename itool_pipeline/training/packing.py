@@ -11,13 +11,20 @@ _PASS_OVERHEAD = 64
 """What one more pass costs, in tokens: with it two items share a pass unless their lengths are far apart."""
 
 
-def micro_batches(items: Sequence[T], length: Callable[[T], int], budget: int) -> list[list[T]]:
+def micro_batches(
+    items: Sequence[T], length: Callable[[T], int], budget: int, *, joined: bool = False
+) -> list[list[T]]:
     """`items` of a step in groups that are padded to their longest: the split with the fewest padded tokens.
 
     No group holds more than `budget` padded tokens, unless a single item is longer than that. Groups are of similar
     length; the same items in the same order give the same groups. `length` is asked once for each item.
+
+    Where the items of a pass are joined to one row, nothing is padded: the next group begins with the item that has no
+    room in the one before it.
     """
     lengths = [length(item) for item in items]
+    if joined:
+        return _filled(items, lengths, budget)
     # Longest first. A cheapest split never puts an item between two others' lengths into another group than both, so
     # only contiguous groups of this order need to be looked at, and a group's first item is what it is padded to.
     order = sorted(range(len(items)), key=lengths.__getitem__, reverse=True)
@@ -41,3 +48,15 @@ def micro_batches(items: Sequence[T], length: Callable[[T], int], budget: int) -
         groups.append([items[index] for index in order[first[end] : end]])
         end = first[end]
     return groups[::-1]
+
+
+def _filled(items: Sequence[T], lengths: Sequence[int], budget: int) -> list[list[T]]:
+    groups: list[list[T]] = []
+    room = 0
+    for item, length in zip(items, lengths, strict=True):
+        if not groups or length > room:
+            groups.append([])
+            room = budget
+        groups[-1].append(item)
+        room -= length
+    return groups

@@ -36,6 +36,11 @@ class TrainingProcesses:
         """0 is the main process: it alone writes files."""
         return int(self._accelerator.process_index)
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return int(self._accelerator.num_processes)
+
     def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
         """What is called in the place of `module` and stepped in the place of `optimizer`."""
         prepared: tuple[Any, Any] = self._accelerator.prepare(module, optimizer)
@@ -43,7 +48,7 @@ class TrainingProcesses:
 
     def deal(self, passes: Sequence[T]) -> Sequence[T]:
         """Those of a step's passes that this process computes: every n-th."""
-        return passes[self.rank :: self._accelerator.num_processes]
+        return passes[self.rank :: self.count]
 
     def own_gradients(self, module: nn.Module) -> AbstractContextManager[None]:
         """Backward passes inside do not wait for each other: gradients are summed once, by `sum_gradients`."""
@@ -62,7 +67,7 @@ class TrainingProcesses:
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Put into each parameter the sum of all processes' gradients; one that had no pass has none to add."""
-        if self._accelerator.num_processes == 1:
+        if self.count == 1:
             return
         held = list(parameters)
         own = [torch.zeros_like(p) if p.grad is None else p.grad for p in held]

@@ -149,6 +149,8 @@ class _Run(Generic[T]):
             list(self.parameters.values()), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.processes = TrainingProcesses()
+        # Several processes need passes to share out, and rows that are joined would all be in one.
+        self.joined = self.processes.count == 1 and log_probs.joins_rows
         self.log_probs, self.optimizer = self.processes.prepare(log_probs, optimizer)
         self.epoch_steps = len(objective.steps(data.train, config.batch_size))
         self.total = self.epoch_steps * config.epochs
@@ -210,7 +212,8 @@ class _Run(Generic[T]):
 
     def _passes(self, items: Sequence[T]) -> Sequence[list[T]]:
         """Those of the passes over `items` that are this process's."""
-        return self.processes.deal(micro_batches(items, lambda item: item.length, self.config.micro_batch_tokens))
+        budget = self.config.micro_batch_tokens
+        return self.processes.deal(micro_batches(items, lambda item: item.length, budget, joined=self.joined))
 
     def _accumulate(self, items: Sequence[T], step: int) -> float:
         """Gradients of the mean loss over `items`, pass by pass; returns that mean."""

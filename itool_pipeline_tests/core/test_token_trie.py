@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itool_pipeline.core.token_trie import ancestor_mask, pack_row
+from itool_pipeline.core.token_trie import ancestor_mask, join_rows, pack_row
 
 TOKENS = st.lists(st.integers(0, 3), max_size=6)
 
@@ -49,6 +49,48 @@ def test_mask_is_brute_force_ancestry(prompt: list[int], continuations: list[lis
     for index in range(len(row)):
         expected[index, chain(row.parents, index)] = True
     np.testing.assert_array_equal(ancestor_mask(row.parents), expected)
+
+
+ROWS = st.lists(
+    st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=5), st.lists(TOKENS, max_size=3)), max_size=4
+)
+
+
+@settings(deadline=None)
+@given(ROWS)
+def test_joined_rows_read_as_each_by_itself(given_rows: list[tuple[list[int], list[list[int]]]]) -> None:
+    rows = [pack_row(prompt, continuations) for prompt, continuations in given_rows]
+    own = [np.unique(np.concatenate([*row.spans, np.array([], dtype=np.int64)])) for row in rows]
+    joined, places = join_rows(rows, own)
+    ancestor_mask(joined.parents)  # every parent stands before its child
+    for row, place in zip(rows, places, strict=True):
+        for index in range(len(row)):
+            alone, together = chain(row.parents, index), chain(joined.parents, int(place[index]))
+            assert joined.tokens[together].tolist() == row.tokens[alone].tolist()
+            assert joined.positions[together].tolist() == row.positions[alone].tolist()
+    taken = [place[w].tolist() for place, w in zip(places, own, strict=True)]
+    apart = [index for indices in taken for index in indices]
+    assert len(apart) == len(set(apart)), "what is a row's own is no other's"
+    # of the prompts each distinct beginning stands once
+    prompts = {tuple(prompt[:end]) for prompt, _ in given_rows for end in range(1, len(prompt) + 1)}
+    assert len(joined) == len(prompts) + len(apart)
+
+
+def test_rows_are_joined_by_hand() -> None:
+    rows = [pack_row([5, 6, 7], [[8], [9]]), pack_row([5, 6, 4], [[8]]), pack_row([5], [[6, 7]])]
+    joined, places = join_rows(rows, [row.spans[0] for row in rows])
+    # the first row's prompt; its two continuations; 4 and 8 after 5 6; the last row's own 6 7 after 5
+    assert joined.tokens.tolist() == [5, 6, 7, 8, 9, 4, 8, 6, 7]
+    assert joined.parents.tolist() == [-1, 0, 1, 2, 2, 1, 5, 0, 7]
+    assert joined.positions.tolist() == [0, 1, 2, 3, 3, 2, 3, 1, 2]
+    assert [place.tolist() for place in places] == [[0, 1, 2, 3, 4], [0, 1, 5, 6], [0, 7, 8]]
+    assert join_rows([], [])[1] == []
+
+
+def test_tokens_at_other_positions_are_not_joined() -> None:
+    rows = [pack_row([5, 6], [[7]], offset) for offset in (0, 3)]
+    joined, _ = join_rows(rows, [row.spans[0] for row in rows])
+    assert joined.positions.tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_row_worked_out_by_hand() -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from itool_pipeline.core.token_trie import ancestor_mask
 from itool_pipeline.training import block_attention as blocks
-from itool_pipeline.training.block_attention import block_attention
+from itool_pipeline.training.block_attention import block_attention, blocks_of
 
 
 def random_trees(batch: int, length: int) -> torch.Tensor:
@@ -30,7 +30,7 @@ def test_blocks_equal_pytorchs(
     monkeypatch: pytest.MonkeyPatch, length: int, kept: bool, masks: int, shared: int
 ) -> None:
     monkeypatch.setattr(blocks, "_BLOCK", 4)
-    monkeypatch.setattr(blocks, "_KEPT_LENGTH", length if kept else 0)
+    monkeypatch.setattr(blocks, "_KEPT_SCORES", length**2 if kept else 0)
     torch.manual_seed(0)
     query = torch.randn(2, 6, length, 5, requires_grad=True)
     key, value = (torch.randn(2, shared, length, width, requires_grad=True) for width in (5, 7))
@@ -60,6 +60,26 @@ def test_weights_of_short_rows_are_kept_half_of_them_and_none_of_long_ones(monke
     monkeypatch.setattr(blocks, "_BLOCK", 8)
     inputs = 64 * 4 * (2 + 1 + 1)
     # Eight blocks of eight queries, the n-th with 8 n keys, for two heads.
-    assert kept_numbers(64) == inputs + 2 * 8 * 8 * sum(range(1, 9))
-    monkeypatch.setattr(blocks, "_KEPT_LENGTH", 63)
+    scores = 8 * 8 * sum(range(1, 9))
+    monkeypatch.setattr(blocks, "_KEPT_SCORES", scores)
+    assert kept_numbers(64) == inputs + 2 * scores
+    monkeypatch.setattr(blocks, "_KEPT_SCORES", scores - 1)
     assert kept_numbers(64) == inputs
+
+
+def test_the_blocks_of_a_tree_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt of four tokens and three branches of three, three and seven."""
+    monkeypatch.setattr(blocks, "_BLOCK", 6)
+    parents = np.array([-1, 0, 1, 2, 3, 4, 5, 3, 7, 8, 3, 10, 11, 12, 13, 14, 15])
+    found = blocks_of(additive(torch.from_numpy(ancestor_mask(parents))[None, None]))
+    # a block ends where a branch begins, or after six queries
+    assert [(block.start, block.end) for block in found] == [(0, 6), (6, 10), (10, 16), (16, 17)]
+    picked = [None if block.picked is None else block.picked.tolist() for block in found]
+    assert picked == [None, None, [0, 1, 2, 3, *range(10, 16)], [0, 1, 2, 3, *range(10, 17)]]
+    assert [block.scores for block in found] == [6 * 6, 4 * 10, 6 * 10, 11]
+
+
+def test_a_causal_row_has_whole_blocks_with_all_keys_before_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_BLOCK", 6)
+    found = blocks_of(additive(torch.ones(1, 1, 15, 15, dtype=torch.bool).tril()))
+    assert [(block.start, block.end, block.picked) for block in found] == [(0, 6, None), (6, 12, None), (12, 15, None)]

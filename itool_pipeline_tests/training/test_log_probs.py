@@ -46,6 +46,32 @@ def test_packed_rows_give_what_separate_rows_give(adapted_model: AdaptedModel, k
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_rows_that_begin_alike_are_one_row(adapted_model: AdaptedModel) -> None:
+    """Values and gradients as of each row by itself; the decoder sees their common beginning once."""
+    model = adapted_model().double()
+    parameters = list(trainable_parameters(model).values())
+    begin = [5, 6, 7, 8]
+    rows = [pack_row([*begin, 9, 10], [[11, 12], [11, 13]]), pack_row([*begin, 14], [[15]]), pack_row(begin, [[9, 10]])]
+    wanted = [torch.unique(torch.cat([torch.from_numpy(s) for s in row.spans])).numpy() for row in rows]
+    token_log_probs = TokenLogProbs(model)
+    weight = torch.arange(1.0, 7.0, dtype=torch.float64)
+    alone = torch.cat([token_log_probs([r], [w]) for r, w in zip(rows, wanted, strict=True)])
+    want_gradients = torch.autograd.grad((alone * weight).sum(), parameters)
+    shapes: list[tuple[int, ...]] = []
+    decoder = model.get_base_model().base_model
+    hook = decoder.register_forward_pre_hook(
+        lambda module, args, given: shapes.append(tuple(given["input_ids"].shape)), with_kwargs=True
+    )
+    together = token_log_probs(rows, wanted)
+    hook.remove()
+    # 4 + 2 + 3, 1 + 1, and of the last row its own two
+    assert shapes == [(1, 13)]
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+    for a, b in zip(torch.autograd.grad((together * weight).sum(), parameters), want_gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    assert not TokenLogProbs(model, "plain").joins_rows
+
+
 def test_padding_changes_nothing(adapted_model: AdaptedModel) -> None:
     model = adapted_model()
     token_log_probs = TokenLogProbs(model)

@@ -51,3 +51,11 @@ def test_a_length_is_asked_once_for_each_item() -> None:
 
     micro_batches(list(range(1, 30)), length, 200)
     assert asked == list(range(1, 30))
+
+
+@given(LENGTHS, st.integers(1, 1200))
+def test_without_padding_groups_are_filled_in_the_items_order(lengths: list[int], budget: int) -> None:
+    groups = micro_batches(lengths, lambda n: n, budget, joined=True)
+    assert [n for group in groups for n in group] == lengths
+    assert all(len(group) == 1 or sum(group) <= budget for group in groups)
+    assert all(sum(one) + other[0] > budget for one, other in pairwise(groups)), "no item would find room before"
