@@ -53,6 +53,7 @@ def test_a_length_is_asked_once_for_each_item() -> None:
     assert asked == list(range(1, 30))
 
 
+@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 1200))
 def test_without_padding_groups_are_filled_in_the_items_order(lengths: list[int], budget: int) -> None:
     groups = micro_batches(lengths, lambda n: n, budget, joined=True)
