@@ -7,11 +7,13 @@ stands before it a branch sees the prompt and itself.
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from itool_pipeline.engines.attention_masks import register_attention
 from itool_pipeline.engines.written_attention import needs_writing_out, written_attention
@@ -45,7 +47,9 @@ def block_attention(
     if needs_writing_out(softcap, s_aux):
         return written_attention(query, key, value, attention_mask, scaling, softcap, s_aux)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return _BlockAttention.apply(query, key, value, attention_mask, scaling), None
+    if attention_mask not in _BLOCKS_OF:
+        _BLOCKS_OF[attention_mask] = blocks_of(attention_mask)
+    return _BlockAttention.apply(query, key, value, attention_mask, scaling, _BLOCKS_OF[attention_mask]), None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,10 @@ def blocks_of(mask: Tensor) -> list[Block]:
     return blocks
 
 
+_BLOCKS_OF: MutableMapping[Tensor, list[Block]] = WeakTensorKeyDictionary()
+"""By the mask, which all layers of a kind are handed in a pass, for as long as it lives."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Heads:
     """query [B·kv_heads, group, T, d], key [B·kv_heads, T, d]: the queries that share keys stand together."""
@@ -124,14 +132,15 @@ class _Heads:
 
 class _BlockAttention(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float) -> Tensor:
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float, blocks: list[Block]
+    ) -> Tensor:
         batch, heads, length, width = query.shape
         shared = key.shape[1]
         q = query.reshape(batch * shared, heads // shared, length, width)
         k, v = key.flatten(0, 1), value.flatten(0, 1)
         parts, kept = _Heads(q, k, mask, scaling), []
         out = v.new_empty(batch, length, heads, v.shape[-1])
-        blocks = blocks_of(mask)
         keep = sum(block.scores for block in blocks) <= _KEPT_SCORES
         for block in blocks:
             weights = parts.weights(block)
@@ -158,7 +167,7 @@ class _BlockAttention(torch.autograd.Function):  # type: ignore[misc]
             grad_q[:, :, queries] = torch.bmm(scores, block.of(k)).mul_(ctx.scaling).view_as(q[:, :, queries])
             block.add_product(grad_k, scores.transpose(1, 2), parts.queries(block), ctx.scaling)
         gradients = (g.view(shape) for g, shape in zip((grad_q, grad_k, grad_v), ctx.shapes, strict=True))
-        return *gradients, None, None
+        return *gradients, None, None, None
 
 
 register_attention(BLOCK_ATTENTION, block_attention, always=True)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from itool_pipeline.core.token_trie import pack_row
-from itool_pipeline.training.block_attention import BLOCK_ATTENTION
+from itool_pipeline.training import block_attention
+from itool_pipeline.training.block_attention import BLOCK_ATTENTION, blocks_of
 from itool_pipeline.training.fused import NATIVE_ATTENTION
 from itool_pipeline.training.log_probs import TokenLogProbs
 from itool_pipeline.training.lora import trainable_parameters
@@ -70,6 +71,18 @@ def test_rows_that_begin_alike_are_one_row(adapted_model: AdaptedModel) -> None:
     for a, b in zip(torch.autograd.grad((together * weight).sum(), parameters), want_gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
     assert not TokenLogProbs(model, "plain").joins_rows
+
+
+def test_the_blocks_of_a_pass_are_found_once_for_all_layers(
+    adapted_model: AdaptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token_log_probs = TokenLogProbs(adapted_model())
+    found: list[int] = []
+    monkeypatch.setattr(block_attention, "blocks_of", lambda mask: found.append(mask.shape[-1]) or blocks_of(mask))
+    row = pack_row([5, 6, 7], [[8, 9], [10]])
+    for _ in range(2):
+        token_log_probs([row], [row.spans[0]]).sum().backward()
+    assert found == [len(row)] * 2
 
 
 def test_padding_changes_nothing(adapted_model: AdaptedModel) -> None:
