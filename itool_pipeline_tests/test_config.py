@@ -233,7 +233,7 @@ def test_names_that_look_like_numbers_stay_names(folder: Path) -> None:
         ("iterations: 4", "iterations", "less than or equal to 3"),
         ("seed: -1", "seed", "greater than or equal to 0"),
         ("replay_buffer: {fraction: 1.01}", "replay_buffer.fraction", "less than or equal to 1"),
-        ("replay_buffer: {select_by: loss}", "replay_buffer.select_by", "'perplexity' or 'random'"),
+        ("replay_buffer: {select_by: loss}", "replay_buffer.select_by", "'perplexity', 'random' or 'mistakes'"),
         ("preference: {loss: {type: ppo}}", "preference.loss", "'simpo', 'dpo', 'ipo', 'orpo', 'cpo'"),
         ("preference: {loss: {type: dpo, gamma: 0.5}}", "preference.loss.dpo.gamma", "Extra inputs are not permitted"),
         ("preference: {loss: {type: orpo, reference: base}}", "preference.loss.orpo.reference", "Extra inputs"),

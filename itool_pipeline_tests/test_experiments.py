@@ -52,6 +52,11 @@ SHARED = {
     "iterations_2": START | iteration(1) | iteration(2),
     "self_evaluation_off": START | {"iteration_1/replay_buffer"},
     "self_evaluation_sampled": START | {"iteration_1/replay_buffer"},
+    "gold_guided": START | {"iteration_1/replay_buffer"},
+    "true_pairs": START | {"iteration_1/replay_buffer", "iteration_1/trees"},
+    "by_mistakes": START,
+    "rejection_sampling": START | {"iteration_1/replay_buffer"},
+    "relative_q": START | {"iteration_1/replay_buffer", "iteration_1/trees"},
 }
 """What each ablation takes from `bfcl_half` without making it again."""
 

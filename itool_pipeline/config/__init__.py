@@ -50,6 +50,7 @@ from itool_pipeline.config.training import (
     PreferenceConfig,
     PreferenceLoss,
     ReferenceLoss,
+    RejectionSampling,
     SimpoLoss,
     WarmupConfig,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "PreferenceLoss",
     "PromptConfig",
     "ReferenceLoss",
+    "RejectionSampling",
     "ReplayBufferConfig",
     "SampledGrades",
     "SamplingConfig",

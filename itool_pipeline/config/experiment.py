@@ -10,7 +10,14 @@ from itool_pipeline.config.data import DataConfig, PromptConfig, SplitConfig
 from itool_pipeline.config.evaluation import EvaluationConfig
 from itool_pipeline.config.fields import Count, Section, default_type
 from itool_pipeline.config.model import ComputeConfig, HubModel, WheelModel
-from itool_pipeline.config.search import MctsConfig, PairsConfig, ReplayBufferConfig, SamplingConfig, SearchConfig
+from itool_pipeline.config.search import (
+    MctsConfig,
+    PairsConfig,
+    ReplayBufferConfig,
+    SamplingConfig,
+    SearchBase,
+    SearchConfig,
+)
 from itool_pipeline.config.training import PreferenceConfig, WarmupConfig
 
 MAX_ITERATIONS = 3
@@ -37,10 +44,22 @@ class Experiment(Section):
     preference: PreferenceConfig = PreferenceConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
+    def answers_drawn(self) -> SamplingConfig:
+        """How answers are drawn and judged that choose the examples (`replay_buffer.select_by: mistakes`)."""
+        shared = {key: getattr(self.search, key) for key in SearchBase.model_fields}
+        return SamplingConfig(type="sampling", responses=self.replay_buffer.answers, **shared)
+
+    @model_validator(mode="after")
+    def _answers_need_validation_examples(self) -> Experiment:
+        if self.preference.keep == "most_right" and not self.split.validation_fraction:
+            raise ValueError("preference.keep: most_right needs examples to answer: raise split.validation_fraction")
+        return self
+
     @model_validator(mode="after")
     def _pairs_need_action_values(self) -> Experiment:
         usual = PairsConfig()
-        for key in ("per_node", "min_q_difference", "min_chosen_q") if isinstance(self.search, SamplingConfig) else ():
+        compared = ("truth", "per_node", "min_q_difference", "min_chosen_q", "q_above")
+        for key in compared if isinstance(self.search, SamplingConfig) else ():
             if getattr(self.pairs, key) != getattr(usual, key):
                 raise ValueError(f"pairs.{key} compares by Q, which search.type: sampling does not; leave it out")
         return self

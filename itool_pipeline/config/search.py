@@ -16,7 +16,14 @@ class ReplayBufferConfig(Section):
     """Which examples are searched (Sec. 3.2, "Sampling complex data")."""
 
     fraction: Share = Field(0.5, description="of the training set, drawn once")
-    select_by: Literal["perplexity", "random"] = "perplexity"
+    select_by: Literal["perplexity", "random", "mistakes"] = Field(
+        "perplexity",
+        description="mistakes: the fewest right among `answers` drawn ones first, then perplexity; how they are drawn "
+        "and judged the section `search` says",
+    )
+    answers: Annotated[int, Field(ge=2, le=64)] = Field(
+        4, description="drawn for each buffered example, with select_by: mistakes"
+    )
     top_fraction: Share = Field(0.1, description="of the buffer, hardest first")
     balance: Literal["none", "by_call"] = Field(
         "none", description="by_call: the fraction is taken of examples that expect a call and of the others separately"
@@ -97,6 +104,16 @@ class MctsConfig(SearchBase):
     c: Annotated[float, Field(ge=0.0)] = Field(1.0, description="exploration constant of Eq. 5")
     gamma: Fraction = Field(1.0, description="discount of Eq. 9")
     samples: AtLeastOne = Field(4, description="fragments sampled per expansion; the first `width` distinct are kept")
+    guide: Literal["none", "gold"] = Field(
+        "none",
+        description="gold: where a response is the gold answer so far, word for word, its next fragment is a child "
+        "beside those that are drawn",
+    )
+    expand: Literal["all", "sound"] = Field(
+        "all",
+        description="sound: nothing is drawn below a response that has a flaw, of which no right answer can come; the "
+        "iterations go where steps still part into right and wrong ones",
+    )
     leaves: AtLeastOne = Field(1, description="paths of one tree that are under way at a time; in the paper one")
     virtual_loss: Annotated[float, Field(ge=0.0)] = Field(
         1.0, description="what each other path under way takes off Q in Eq. 5, so that paths part"
@@ -121,12 +138,30 @@ SearchConfig = MctsConfig | SamplingConfig
 
 
 class PairsConfig(Section):
-    """Which children of a node make a pair (Sec. 3.2), and the three filters of App. B.1."""
+    """Which children of a node make a pair (Sec. 3.2), the three filters of App. B.1, and our own beside them."""
+
+    truth: Literal["any", "gold"] = Field(
+        "any",
+        description="gold: only after a response without a flaw, a step that brings none is preferred to one that "
+        "does; by Q alone the less bad of two wrong steps is preferred too",
+    )
 
     per_node: Literal["extremes", "all"] = Field(
-        "extremes", description="the best and the worst child, or every two children that differ enough in Q"
+        "extremes",
+        description="the best and the worst child, or every two children that differ enough in Q; with truth: gold "
+        "the best without a flaw and the likeliest with one, or every two such",
     )
     max_similarity: Fraction = 0.95
-    min_q_difference: Annotated[float, Field(ge=0.0)] = 0.1
-    min_chosen_q: float = 0.3
+    min_q_difference: Annotated[float, Field(ge=0.0)] | None = Field(0.1, description="null: whatever it is")
+    min_chosen_q: float | None = Field(0.3, description="null: whatever it is")
+    q_above: Literal["zero", "value", "siblings"] = Field(
+        "zero", description="what min_chosen_q counts from: 0, V of the node, or the mean Q of the other children"
+    )
+    balance: Literal["none", "by_call"] = Field(
+        "none",
+        description="by_call: where one of two steps begins a call and the other does not, as many pairs prefer the "
+        "one as the other",
+    )
+    max_pairs_per_tree: AtLeastOne | None = Field(None, description="largest difference in Q (or probability) first")
     max_pairs: AtLeastOne | None = Field(4000, description="largest difference in Q (or probability) first")
+    few: Count = Field(0, description="an iteration with fewer pairs fails a check, which says what refused them")

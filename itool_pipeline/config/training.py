@@ -6,9 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from itool_pipeline.config.fields import AtLeastOne, Fraction, Positive, Section
-
-Weight = Annotated[float, Field(ge=0.0)]
+from itool_pipeline.config.fields import AtLeastOne, Fraction, Positive, Section, Weight
 
 
 class LoraConfig(Section):
@@ -94,10 +92,28 @@ PreferenceLoss = SimpoLoss | DpoLoss | IpoLoss | OrpoLoss | CpoLoss
 """Told apart by `type`; a key that means nothing to the loss is refused."""
 
 
+class RejectionSampling(Section):
+    """No preferences: the likelihood of right answers that the policy gave (Yuan et al. 2023, RFT), for comparison."""
+
+    type: Literal["rejection_sampling"]
+    answers_per_tree: AtLeastOne = Field(4, description="distinct ones, the first that were found")
+
+
 class PreferenceConfig(Section):
     """Preference training on step-level pairs (Eq. 10 and 11)."""
 
-    loss: Annotated[PreferenceLoss, Field(discriminator="type")] = SimpoLoss()
+    loss: Annotated[PreferenceLoss | RejectionSampling, Field(discriminator="type")] = SimpoLoss()
+    gold_weight: Weight = Field(
+        0.0,
+        description="of the gold answer's mean negative log-likelihood beside each pair of its tree; above 0 the "
+        "policy goes on learning what it was warmed up with",
+    )
+    keep: Literal["lowest_loss", "most_right"] = Field(
+        "lowest_loss",
+        description="which of the weights that were validated are kept; most_right: those that answer most of the "
+        "warm-up's validation examples right, the policy before the training being one of them: it stays where all "
+        "others are worse",
+    )
     quantization: Literal["nf4", "none"] = "nf4"
     max_tokens: AtLeastOne = Field(4096, description="of prompt, path and fragment together")
     overlong: Literal["refuse", "cut_left"] = Field(

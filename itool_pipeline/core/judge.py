@@ -17,6 +17,18 @@ class Verdict:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How a response that may stop anywhere stands to what is expected.
+
+    value   how much of it agrees, in [-1, 1]; 0 for none
+    flawed  whether something of it is wrong for good, so that no continuation makes a right answer of it
+    """
+
+    value: float
+    flawed: bool
+
+
 class Judge(Protocol):
     """Who decides on responses, as the search sees it. The same example and text get the same answer."""
 
@@ -24,8 +36,8 @@ class Judge(Protocol):
         """Whether a complete response is right."""
         ...
 
-    def progress(self, example: Example, partial: str) -> float:
-        """How much of a response that may stop anywhere agrees with what is expected, in [-1, 1]; 0 for none."""
+    def agreement(self, example: Example, partial: str) -> Agreement:
+        """How far a response that may stop anywhere has come."""
         ...
 
 

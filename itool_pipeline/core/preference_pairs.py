@@ -1,16 +1,19 @@
 """Step-level preference pairs: the best and the worst child of a node (Section 3.2; filters of App. B.1).
 
-Two variants stand beside it: all children of a node that differ enough in Q, and, for the comparison without MCTS
-(Section 4.3.2), the likeliest and the least likely child.
+Variants stand beside it: all children of a node that differ enough in Q; steps without a flaw and steps with one, as
+the gold answer says (`truth: gold`); and, for the comparison without MCTS (Section 4.3.2), the likeliest and the least
+likely child.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from enum import StrEnum
-from itertools import combinations
+from itertools import combinations, product
 
 from itool_pipeline.config import PairsConfig
 
@@ -18,21 +21,35 @@ from itool_pipeline.config import PairsConfig
 class PairVerdict(StrEnum):
     """Why a pair was kept or refused. The filters are tried in this order, and the first that refuses is named."""
 
+    UNTRUE = "untrue"
     SIMILAR = "similar"
     CLOSE = "close"
     LOW = "low"
+    UNBALANCED = "unbalanced"
     OVER_LIMIT = "over_limit"
     KEPT = "kept"
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A candidate step: a child's node index, its fragment's text, Q(s, a) and p(a | s)."""
+    """A candidate step: a child's node index, its fragment's text, Q(s, a), p(a | s), and whether s' is flawed."""
 
     node: int
     text: str
     q: float
     p: float = 1.0
+    flawed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A node and the steps out of it: its tree, its index, V(s), and whether s is flawed already."""
+
+    tree_id: str
+    node: int
+    children: Sequence[Candidate]
+    value: float = 0.0
+    flawed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,66 +75,126 @@ def text_similarity(a: str, b: str) -> float:
     return SequenceMatcher(None, a, b, autojunk=False).ratio()
 
 
-def judge_pair(pair_similarity: float, chosen_q: float, rejected_q: float, filters: PairsConfig) -> PairVerdict:
-    """Apply the three exclusions of App. B.1: too similar, too close in Q, accepted step too low in Q."""
+def judge_pair(
+    pair_similarity: float, chosen_q: float, rejected_q: float, filters: PairsConfig, counted_from: float = 0.0
+) -> PairVerdict:
+    """Apply the three exclusions of App. B.1: too similar, too close in Q, accepted step too low in Q.
+
+    counted_from  what the Q of the accepted step has to be above, by `min_chosen_q`; 0 in the paper
+    """
     if pair_similarity > filters.max_similarity:
         return PairVerdict.SIMILAR
-    if chosen_q - rejected_q < filters.min_q_difference:
+    if filters.min_q_difference is not None and chosen_q - rejected_q < filters.min_q_difference:
         return PairVerdict.CLOSE
-    if chosen_q < filters.min_chosen_q:
+    if filters.min_chosen_q is not None and chosen_q - counted_from < filters.min_chosen_q:
         return PairVerdict.LOW
     return PairVerdict.KEPT
 
 
-def extreme_pair(tree_id: str, node: int, children: Sequence[Candidate], filters: PairsConfig) -> PreferencePair | None:
-    """The pair of one node, kept or refused; None when it has fewer than two children.
+def pairs_of(fork: Fork, filters: PairsConfig) -> Iterator[PreferencePair]:
+    """The pairs of one node that come into question, kept or refused; none when it has fewer than two children.
 
-    Of children with equal Q the first is the best and the last is the worst.
+    Of children with equal Q the first is the better and the last is the worse.
     """
-    if len(children) < 2:
-        return None
-    ranked = sorted(children, key=lambda child: -child.q)
-    return _pair(tree_id, node, ranked[0], ranked[-1], filters)
+    ranked = sorted(fork.children, key=lambda child: -child.q)
+    if len(ranked) < 2:
+        return
+    wanted = _true_steps(fork, ranked, filters) if filters.truth == "gold" else _better_steps(ranked, filters)
+    for better, worse in wanted:
+        yield _pair(fork, better, worse, filters)
 
 
-def all_pairs(tree_id: str, node: int, children: Sequence[Candidate], filters: PairsConfig) -> list[PreferencePair]:
-    """Every two children of one node, the one with the higher Q chosen, each pair kept or refused; best first.
+Steps = Iterable[tuple[Candidate, Candidate]]
 
-    Of children with equal Q the first is taken for the better.
+
+def _better_steps(ranked: Sequence[Candidate], filters: PairsConfig) -> Steps:
+    """(better, worse) by Q: the first and the last of the ranked, or every two of them."""
+    return combinations(ranked, 2) if filters.per_node == "all" else [(ranked[0], ranked[-1])]
+
+
+def _true_steps(fork: Fork, ranked: Sequence[Candidate], filters: PairsConfig) -> Steps:
+    """(without a flaw, with one): the best by Q and the likeliest, or every two.
+
+    Where there are none, the first and the last of the ranked, which `_pair` refuses: the node stays accounted for.
     """
-    ranked = sorted(children, key=lambda child: -child.q)
-    return [_pair(tree_id, node, better, worse, filters) for better, worse in combinations(ranked, 2)]
+    sound = [child for child in ranked if not child.flawed]
+    flawed = sorted((child for child in ranked if child.flawed), key=lambda child: -child.p)
+    if fork.flawed or not sound or not flawed:
+        return [(ranked[0], ranked[-1])]
+    return product(sound, flawed) if filters.per_node == "all" else [(sound[0], flawed[0])]
 
 
-def pair_by_probability(
-    tree_id: str, node: int, children: Sequence[Candidate], max_similarity: float
-) -> PreferencePair | None:
+def _pair(fork: Fork, better: Candidate, worse: Candidate, filters: PairsConfig) -> PreferencePair:
+    alike = text_similarity(better.text, worse.text)
+    true = not fork.flawed and not better.flawed and worse.flawed
+    if filters.truth == "gold" and not true:
+        verdict = PairVerdict.UNTRUE
+    else:
+        verdict = judge_pair(alike, better.q, worse.q, filters, _counted_from(fork, better, filters))
+    margin = better.q - worse.q
+    return PreferencePair(fork.tree_id, fork.node, better.node, worse.node, better.q, worse.q, margin, alike, verdict)
+
+
+def _counted_from(fork: Fork, chosen: Candidate, filters: PairsConfig) -> float:
+    if filters.q_above == "siblings":
+        others = [child.q for child in fork.children if child.node != chosen.node]
+        return math.fsum(others) / len(others)
+    return fork.value if filters.q_above == "value" else 0.0
+
+
+def pair_by_probability(fork: Fork, max_similarity: float) -> PreferencePair | None:
     """The likeliest child chosen, the least likely rejected (w/o MCTS, Section 4.3.2); None for fewer than two.
 
     The two filters on Q do not apply: here the policy prefers, and no reward. Pairs that are too similar are refused;
     so are, as `close`, two that are equally likely.
     """
-    if len(children) < 2:
+    if len(fork.children) < 2:
         return None
-    ranked = sorted(children, key=lambda child: -child.p)
+    ranked = sorted(fork.children, key=lambda child: -child.p)
     best, worst = ranked[0], ranked[-1]
     alike, margin = text_similarity(best.text, worst.text), best.p - worst.p
     verdict = PairVerdict.SIMILAR if alike > max_similarity else PairVerdict.KEPT if margin > 0 else PairVerdict.CLOSE
-    return PreferencePair(tree_id, node, best.node, worst.node, best.q, worst.q, margin, alike, verdict)
+    return PreferencePair(fork.tree_id, fork.node, best.node, worst.node, best.q, worst.q, margin, alike, verdict)
 
 
-def _pair(tree_id: str, node: int, better: Candidate, worse: Candidate, filters: PairsConfig) -> PreferencePair:
-    alike = text_similarity(better.text, worse.text)
-    verdict = judge_pair(alike, better.q, worse.q, filters)
-    return PreferencePair(tree_id, node, better.node, worse.node, better.q, worse.q, better.q - worse.q, alike, verdict)
+def balance_pairs(pairs: Iterable[PreferencePair], side: Callable[[PreferencePair], int]) -> list[PreferencePair]:
+    """As many kept pairs of side 1 as of side -1: of the larger, those with the smallest margin are marked.
 
-
-def limit_pairs(pairs: Iterable[PreferencePair], max_pairs: int | None) -> list[PreferencePair]:
-    """Keep at most `max_pairs` of the kept pairs, those with the largest margin; the rest are marked."""
+    side  of a pair; pairs of side 0 stay as they are
+    """
     pairs = list(pairs)
-    if max_pairs is None:
-        return pairs
-    kept = [i for i, pair in enumerate(pairs) if pair.verdict is PairVerdict.KEPT]
-    kept.sort(key=lambda i: (-pairs[i].margin, pairs[i].tree_id, pairs[i].chosen, pairs[i].rejected))
-    over = set(kept[max_pairs:])
-    return [replace(pair, verdict=PairVerdict.OVER_LIMIT) if i in over else pair for i, pair in enumerate(pairs)]
+    sides: dict[int, list[int]] = {1: [], -1: []}
+    for i, pair in enumerate(pairs):
+        if pair.verdict is PairVerdict.KEPT and (on := side(pair)):
+            sides[on].append(i)
+    fewest = min(map(len, sides.values()))
+    return _marked(pairs, (_best_first(pairs, on)[fewest:] for on in sides.values()), PairVerdict.UNBALANCED)
+
+
+def limit_pairs(
+    pairs: Iterable[PreferencePair], max_pairs: int | None, max_pairs_per_tree: int | None = None
+) -> list[PreferencePair]:
+    """Keep at most so many of the kept pairs, those with the largest margin; the rest are marked."""
+    pairs = list(pairs)
+    if max_pairs_per_tree is not None:
+        trees: dict[str, list[int]] = defaultdict(list)
+        for i in _kept(pairs):
+            trees[pairs[i].tree_id].append(i)
+        over = (_best_first(pairs, of_tree)[max_pairs_per_tree:] for of_tree in trees.values())
+        pairs = _marked(pairs, over, PairVerdict.OVER_LIMIT)
+    return _marked(pairs, [_best_first(pairs, _kept(pairs))[max_pairs:]] if max_pairs else [], PairVerdict.OVER_LIMIT)
+
+
+def _kept(pairs: Sequence[PreferencePair]) -> list[int]:
+    return [i for i, pair in enumerate(pairs) if pair.verdict is PairVerdict.KEPT]
+
+
+def _best_first(pairs: Sequence[PreferencePair], indices: Iterable[int]) -> list[int]:
+    return sorted(indices, key=lambda i: (-pairs[i].margin, pairs[i].tree_id, pairs[i].chosen, pairs[i].rejected))
+
+
+def _marked(
+    pairs: Sequence[PreferencePair], over: Iterable[Iterable[int]], verdict: PairVerdict
+) -> list[PreferencePair]:
+    marked = {i for indices in over for i in indices}
+    return [replace(pair, verdict=verdict) if i in marked else pair for i, pair in enumerate(pairs)]

@@ -41,15 +41,19 @@ def select_hardest(
     by: str,
     seed: int,
     groups: Mapping[str, str] | None = None,
+    right: Mapping[str, float] | None = None,
 ) -> tuple[RankedExample, ...]:
     """Rank the buffer and mark the top `top_fraction` (at least one) as selected, hardest first.
 
-    by      `perplexity` (Section 3.2), or `random` for comparison: then the marks are drawn at random
+    by      `perplexity` (Section 3.2); `random` for comparison: then the marks are drawn at random; or `mistakes`: the
+            lower the share of right answers the harder, and of equals those with the higher perplexity
     groups  id → group: the fraction is taken of each group separately. Ranks are over the whole buffer all the same
+    right   id → share of right answers, for `mistakes`
     """
-    if by not in ("perplexity", "random"):
-        raise ValueError(f"select_by must be 'perplexity' or 'random', not {by!r}")
-    order = sorted(perplexities, key=lambda key: (-perplexities[key], key))
+    if by not in ("perplexity", "random", "mistakes"):
+        raise ValueError(f"select_by must be 'perplexity', 'random' or 'mistakes', not {by!r}")
+    shares = right if by == "mistakes" and right else dict.fromkeys(perplexities, 0.0)
+    order = sorted(perplexities, key=lambda key: (shares[key], -perplexities[key], key))
     members: dict[str, list[str]] = {}
     for key in order:
         members.setdefault(groups[key] if groups else "", []).append(key)

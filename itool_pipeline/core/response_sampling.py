@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itool_pipeline.config import SamplingConfig
 from itool_pipeline.core.judge import Judge
 from itool_pipeline.core.policy import Fragment, Policy, SampleRequest, Task
-from itool_pipeline.core.reward import ResponseState, SearchProblem, rewards_of
+from itool_pipeline.core.reward import ResponseState, SearchProblem, outcome_of, rewards_of
 from itool_pipeline.core.search import distinct_fragments, fragment_prior, next_state
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.tree import SearchTree
@@ -76,7 +76,7 @@ def sample_tree(
     """A tree of depth 1. Equal responses are one child that was drawn several times."""
     drawn = yield from draw_responses(problem, settings, seed=seed, progress=progress)
     kept = distinct_fragments(drawn, settings.responses)
-    states = [ResponseState(problem, r.token_ids, r.text, r.finished, truncated=not r.finished) for r in kept]
+    states = [_whole_state(problem, response) for response in kept]
     root, *rewards = yield from rewards_of([ResponseState(problem), *states], judge, settings, seed=seed)
     tree = SearchTree.rooted(problem, root)
     index = {
@@ -86,6 +86,17 @@ def sample_tree(
     for r in drawn:
         tree.backup(index[r.text, r.finished], gamma=1.0)
     return tree
+
+
+def _whole_state(problem: SearchProblem, response: Fragment) -> ResponseState:
+    return ResponseState(problem, response.token_ids, response.text, response.finished, truncated=not response.finished)
+
+
+def share_right(problem: SearchProblem, judge: Judge, settings: SamplingConfig, *, seed: int) -> Task[float]:
+    """The share of right ones among the responses that are drawn; where the policy had nothing to say it is wrong."""
+    drawn = yield from draw_responses(problem, settings, seed=seed)
+    outcomes = (outcome_of(_whole_state(problem, response), judge, settings.outcome) for response in drawn)
+    return sum(outcome.correct is True for outcome in outcomes) / settings.responses
 
 
 def each_sampled_tree(

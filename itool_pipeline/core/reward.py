@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from itool_pipeline.config import (
     ExactGrades,
@@ -16,7 +17,7 @@ from itool_pipeline.config import (
     SelfEvaluationConfig,
 )
 from itool_pipeline.core.judge import Judge, is_plain_text
-from itool_pipeline.core.policy import GradeRequest, Task
+from itool_pipeline.core.policy import Fragment, GradeRequest, Task
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.types import Example, Expectation
 
@@ -32,11 +33,15 @@ class GradePrompt:
 
 @dataclass(frozen=True, slots=True)
 class SearchProblem:
-    """One tree to search: an example with its prompts as token ids."""
+    """One tree to search: an example with its prompts as token ids.
+
+    gold  the fragments of the gold answer, the last with its end; without log-probabilities. Empty where none guides
+    """
 
     example: Example
     prompt: tuple[int, ...]
     grade: GradePrompt
+    gold: tuple[Fragment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +62,31 @@ class ResponseState:
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """R(s) = outcome + self_evaluation. `correct` is the judge's verdict at a terminal state, else None."""
+    """R(s) = outcome + self_evaluation.
+
+    correct  the judge's verdict at a terminal state, else None
+    flawed   whether something of the response is wrong for good
+    """
 
     outcome: float
     self_evaluation: float
     correct: bool | None
+    flawed: bool = False
 
     @property
     def total(self) -> float:
         return self.outcome + self.self_evaluation
 
 
-def outcome_of(state: ResponseState, judge: Judge, settings: OutcomeConfig) -> tuple[float, bool | None]:
+class Outcome(NamedTuple):
+    """O(s), with `correct` and `flawed` as in `Reward`."""
+
+    value: float
+    correct: bool | None
+    flawed: bool
+
+
+def outcome_of(state: ResponseState, judge: Judge, settings: OutcomeConfig) -> Outcome:
     """O(s): the judge's verdict at a terminal state; before it, a potential that follows the gold answer.
 
     Two things are stricter than a benchmark's verdict, because the policy learns from them. A truncated response is
@@ -76,11 +94,12 @@ def outcome_of(state: ResponseState, judge: Judge, settings: OutcomeConfig) -> t
     """
     example = state.problem.example
     if not state.terminal:
-        return settings.progress * judge.progress(example, state.text), None
+        so_far = judge.agreement(example, state.text)
+        return Outcome(settings.progress * so_far.value, None, so_far.flawed)
     correct = state.finished and judge.verdict(example, state.text).correct
     if correct and example.expects is Expectation.NO_CALL:
         correct = is_plain_text(state.text)
-    return (settings.correct if correct else settings.wrong), correct
+    return Outcome(settings.correct if correct else settings.wrong, correct, not correct)
 
 
 def expected_grade(logprobs: Sequence[float], weights: Sequence[float]) -> float:
@@ -135,4 +154,4 @@ def rewards_of(
     """R of each state of one problem, in their order (Eq. 6). `seed` matters to sampled grades only."""
     grades = yield from self_evaluations(states, settings.self_evaluation, seed=seed)
     outcomes = [outcome_of(state, judge, settings.outcome) for state in states]
-    return [Reward(value, grade, correct) for (value, correct), grade in zip(outcomes, grades, strict=True)]
+    return [Reward(o.value, grade, o.correct, o.flawed) for o, grade in zip(outcomes, grades, strict=True)]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 
 from itool_pipeline.config import MctsConfig
 from itool_pipeline.core.judge import Judge
-from itool_pipeline.core.policy import Fragment, Policy, SampleRequest, Task
+from itool_pipeline.core.policy import Fragment, Policy, SampleRequest, ScoreRequest, Task
 from itool_pipeline.core.reward import ResponseState, SearchProblem, rewards_of
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.tree import SearchTree
@@ -29,7 +31,8 @@ def search_tree(
 ) -> Task[SearchTree]:
     """Search one tree. `after_backup` is called after each of the `settings.iterations`."""
     (root,) = yield from rewards_of([ResponseState(problem)], judge, settings, seed=seed)
-    tree = SearchTree.rooted(problem, root)
+    gold = (yield from scored_gold(problem)) if settings.guide == "gold" else ()
+    tree = SearchTree.rooted(problem, root, gold)
     left = settings.iterations
     while left > 0:
         paths = min(settings.leaves, left)
@@ -38,6 +41,16 @@ def search_tree(
         for _ in range(paths):
             after_backup()
     return tree
+
+
+def scored_gold(problem: SearchProblem) -> Task[tuple[Fragment, ...]]:
+    """The fragments of the gold answer with their log-probabilities under the policy, scored all at once."""
+    if not problem.gold:
+        return ()
+    tokens = tuple(token for fragment in problem.gold for token in fragment.token_ids)
+    answers: list[list[tuple[float, ...]]] = yield (ScoreRequest(problem.prompt, (tokens,)),)
+    left = iter(answers[0][0])
+    return tuple(replace(f, logprobs=tuple(islice(left, len(f.token_ids)))) for f in problem.gold)
 
 
 def grow_tree(tree: SearchTree, judge: Judge, settings: MctsConfig, paths: int, *, seed: int) -> Task[None]:
@@ -54,7 +67,7 @@ def grow_tree(tree: SearchTree, judge: Judge, settings: MctsConfig, paths: int, 
         tree.enter(ends[-1])
     going = list(range(paths))
     for _ in range(1 + settings.simulation):
-        going = [path for path in going if _can_grow(tree, ends[path], settings.depth)]
+        going = [path for path in going if _can_grow(tree, ends[path], settings)]
         if not going:
             break
         leaves = list(dict.fromkeys(ends[path] for path in going))
@@ -70,9 +83,10 @@ def grow_tree(tree: SearchTree, judge: Judge, settings: MctsConfig, paths: int, 
         tree.backup(end, settings.gamma)
 
 
-def _can_grow(tree: SearchTree, index: int, depth: int) -> bool:
+def _can_grow(tree: SearchTree, index: int, settings: MctsConfig) -> bool:
     node = tree.nodes[index]
-    return not node.state.terminal and node.depth < depth
+    closed = node.state.terminal or (settings.expand == "sound" and node.rewards.flawed)
+    return not closed and node.depth < settings.depth
 
 
 def distinct_fragments(fragments: Sequence[Fragment], width: int) -> list[Fragment]:
@@ -82,6 +96,20 @@ def distinct_fragments(fragments: Sequence[Fragment], width: int) -> list[Fragme
         if fragment.token_ids:
             kept.setdefault((fragment.text, fragment.finished), fragment)
     return list(kept.values())[:width]
+
+
+def children_of(drawn: Sequence[Fragment], gold: Fragment | None, width: int) -> list[tuple[Fragment, bool]]:
+    """(fragment, whether it was given and not drawn) of each child: the first distinct ones, and the gold answer's.
+
+    A drawn fragment that says the same as the gold's stands in its place with the gold's tokens, so that below it the
+    gold answer goes on.
+    """
+    kept = distinct_fragments(drawn, width)
+    if gold is None:
+        return [(fragment, False) for fragment in kept]
+    alike = [(fragment.text, fragment.finished) == (gold.text, gold.finished) for fragment in kept]
+    children = [(gold if same else fragment, False) for fragment, same in zip(kept, alike, strict=True)]
+    return children if any(alike) else [*children, (gold, True)]
 
 
 def next_state(state: ResponseState, fragment: Fragment, max_tokens: int) -> ResponseState:
@@ -134,13 +162,14 @@ def expand_leaves(
     """Give each leaf its distinct children with their rewards: sampled at once, then graded at once."""
     answers = yield tuple(_request(tree, leaf, settings.samples, seed) for leaf in leaves)
     grown = [
-        (leaf, fragment, next_state(tree.nodes[leaf].state, fragment, settings.max_response_tokens))
+        (leaf, fragment, given, next_state(tree.nodes[leaf].state, fragment, settings.max_response_tokens))
         for leaf, fragments in zip(leaves, answers, strict=True)
-        for fragment in distinct_fragments(fragments, settings.width)
+        for fragment, given in children_of(fragments, tree.next_gold(leaf), settings.width)
     ]
     rewards = yield from rewards_of([state for *_, state in grown], judge, settings, seed=seed)
-    for (leaf, fragment, state), reward in zip(grown, rewards, strict=True):
-        tree.add(leaf, fragment, state, fragment_prior(fragment.logprobs, settings.prior), reward)
+    for (leaf, fragment, given, state), reward in zip(grown, rewards, strict=True):
+        prior = fragment_prior(fragment.logprobs, settings.prior)
+        tree.add(leaf, fragment, state, prior, reward, given=given)
 
 
 def _request(tree: SearchTree, node: int, samples: int, seed: int) -> SampleRequest:

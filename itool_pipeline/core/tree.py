@@ -24,6 +24,7 @@ class TreeNode:
     value         V(s), Eq. 8
     action_value  Q(parent, a), Eq. 9
     children      indices, in the order in which they were sampled
+    given         whether a is the gold answer's, put there because it was not drawn
     under_way     paths through this node that are selected and not yet backed up
     """
 
@@ -38,6 +39,7 @@ class TreeNode:
     value: float = 0.0
     action_value: float = 0.0
     children: list[int] = field(default_factory=list)
+    given: bool = False
     under_way: int = 0
 
     @property
@@ -48,20 +50,43 @@ class TreeNode:
 
 @dataclass(slots=True)
 class SearchTree:
-    """Nodes of one tree; index 0 is the root. A child's index is larger than its parent's."""
+    """Nodes of one tree; index 0 is the root. A child's index is larger than its parent's.
+
+    gold  the fragments of the gold answer with their log-probabilities, where they guide the search
+    """
 
     problem: SearchProblem
     nodes: list[TreeNode]
+    gold: tuple[Fragment, ...] = ()
 
     @staticmethod
-    def rooted(problem: SearchProblem, rewards: Reward) -> SearchTree:
-        return SearchTree(problem, [TreeNode(ResponseState(problem), -1, 0, None, 1.0, rewards)])
+    def rooted(problem: SearchProblem, rewards: Reward, gold: tuple[Fragment, ...] = ()) -> SearchTree:
+        return SearchTree(problem, [TreeNode(ResponseState(problem), -1, 0, None, 1.0, rewards)], gold)
 
-    def add(self, parent: int, fragment: Fragment, state: ResponseState, prior: float, rewards: Reward) -> int:
+    def next_gold(self, index: int) -> Fragment | None:
+        """The fragment that follows a response which is the gold answer so far, token for token; else None."""
+        before: tuple[int, ...] = ()
+        for fragment in self.gold:
+            if before == self.nodes[index].state.token_ids:
+                return fragment
+            before += fragment.token_ids
+        return None
+
+    def add(
+        self,
+        parent: int,
+        fragment: Fragment,
+        state: ResponseState,
+        prior: float,
+        rewards: Reward,
+        *,
+        given: bool = False,
+    ) -> int:
         """Append a child. Nothing has been seen below it, so V = 0 and Q = r (Eq. 9)."""
         above = self.nodes[parent]
         reward = rewards.total - above.rewards.total
-        node = TreeNode(state, parent, above.depth + 1, fragment, prior, rewards, reward, action_value=reward)
+        depth = above.depth + 1
+        node = TreeNode(state, parent, depth, fragment, prior, rewards, reward, action_value=reward, given=given)
         self.nodes.append(node)
         above.children.append(len(self.nodes) - 1)
         return len(self.nodes) - 1

@@ -25,6 +25,7 @@ IN_WORDS = "in_words"
 
 _MEND_FILE = "Mend the rows (docs/data.md says what is read), or raise data.max_quarantined, and run again."
 _TAKE_OUT = "Take these questions out of the training data, or out of what is asked in the test, and run again."
+_MORE_PAIRS = "Search more or other examples (replay_buffer), or loosen what refuses them (pairs), and run again."
 _LOWER_RATE = "Lower preference.optimizer.learning_rate and run again."
 _REPORT = "That is a mistake in the program, not in your files: please report it."
 
@@ -37,6 +38,7 @@ def step_check(
     *,
     also_reads: Sequence[str] = (),
     blocking: bool = False,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
 ) -> dg.AssetChecksDefinition:
     """A check of `asset`. An experiment that lacks the asset has nothing to check, and yields nothing.
 
@@ -70,7 +72,9 @@ def step_check(
             metadata = {**counts, "problems": len(found.problems), "first_problems": found.problems[:_SHOWN]}
             if found.problems:
                 metadata[IN_WORDS] = told_problems(name, asset, found.problems, remedy)
-            yield dg.AssetCheckResult(passed=not found.problems, asset_key=key, check_name=name, metadata=metadata)
+            yield dg.AssetCheckResult(
+                passed=not found.problems, asset_key=key, check_name=name, metadata=metadata, severity=severity
+            )
             if blocking and found.problems:
                 # Dagster's own failure, which would follow, names the check and not what it found.
                 raise dg.Failure(description=metadata[IN_WORDS], allow_retries=False)
@@ -93,6 +97,16 @@ def all_checks() -> list[dg.AssetChecksDefinition]:
         step_check("splits", "no_leak", checks.nothing_reserved_is_trained_on, _REPORT, blocking=True),
         *(
             step_check(f"iteration_{k}/pairs", "filters", _of(checks.pairs_respect_filters, k), _REPORT)
+            for k in iterations
+        ),
+        *(
+            step_check(
+                f"iteration_{k}/pairs",
+                "enough",
+                _of(checks.enough_pairs, k),
+                _MORE_PAIRS,
+                severity=dg.AssetCheckSeverity.WARN,
+            )
             for k in iterations
         ),
         *(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,30 @@ def uniform_numbers(request: SampleRequest, limit: int) -> np.ndarray[Any, np.dt
     """[count, limit] numbers in [0, 1) that depend on the request's seed alone: those that decide its tokens."""
     rng = np.random.Generator(np.random.Philox(key=request.seed))
     return rng.random((request.count, limit))
+
+
+def cut_response(
+    token_ids: Sequence[int], tokenizer: Any, rule: FragmentRule, end_token: int, limit: int
+) -> tuple[Fragment, ...]:
+    """A response that is there already, its end token included, in the fragments that it would be sampled in.
+
+    limit  the longest fragment, in tokens. They have no log-probabilities. Where a limit below the length of one
+           character would stop it, the rest is left out.
+    """
+    fragments: list[Fragment] = []
+    done, text = 0, ""
+    while done < len(token_ids):
+        branch = Branch(SampleRequest((), tuple(token_ids[:done]), text, 1, seed=0), np.zeros(0))
+        for token in token_ids[done:]:
+            branch.append(token, 0.0, tokenizer, rule, frozenset({end_token}), last=branch.length + 1 == limit)
+            if branch.done:
+                break
+        fragment = branch.fragment()
+        if not fragment.token_ids:
+            break
+        fragments.append(replace(fragment, logprobs=()))
+        done, text = done + len(fragment.token_ids), text + fragment.text
+    return tuple(fragments)
 
 
 class Branch:

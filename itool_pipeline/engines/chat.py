@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from itool_pipeline.core.fragments import FragmentRule
+from itool_pipeline.core.policy import Fragment
 from itool_pipeline.core.prompts import CANDIDATE, OPTIONS, grade_messages, response_messages
 from itool_pipeline.core.reward import GradePrompt
 from itool_pipeline.core.types import Example, Message
@@ -103,6 +105,12 @@ class Chat:
         before, _, after = self._prompt_text(example, grade_messages(example)).rpartition(CANDIDATE)
         closing, options = self._closing(after)
         return GradePrompt(self._encode(before), closing, options)
+
+    def fragments(self, response: Sequence[int], rule: FragmentRule, limit: int) -> tuple[Fragment, ...]:
+        """The token ids of a response, its end token included, in the fragments that the search would draw them in."""
+        from itool_pipeline.engines.branches import cut_response  # torch
+
+        return cut_response(response, self._tokenizer, rule, self.end_token, limit)
 
     def text(self, token_ids: Sequence[int]) -> str:
         """Token ids back to text, special tokens left out."""

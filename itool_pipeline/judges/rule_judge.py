@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from itool_pipeline.core.judge import Judge, Verdict
+from itool_pipeline.core.judge import Agreement, Judge, Verdict
 from itool_pipeline.core.types import Example
-from itool_pipeline.judges.progress import judge_progress
+from itool_pipeline.judges.agreement import judge_agreement
 from itool_pipeline.judges.rules import MatchingRules
 from itool_pipeline.judges.verdicts import judge_response
 
 
 @dataclass(frozen=True, slots=True)
 class RuleJudge:
-    """Verdict and progress by one set of rules."""
+    """Verdict and agreement by one set of rules."""
 
     rules: MatchingRules
 
     def verdict(self, example: Example, response: str) -> Verdict:
         return judge_response(self.rules, example, response)
 
-    def progress(self, example: Example, partial: str) -> float:
-        return judge_progress(self.rules, example, partial)
+    def agreement(self, example: Example, partial: str) -> Agreement:
+        return judge_agreement(self.rules, example, partial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class SourceJudge:
     def verdict(self, example: Example, response: str) -> Verdict:
         return self._of(example).verdict(example, response)
 
-    def progress(self, example: Example, partial: str) -> float:
-        return self._of(example).progress(example, partial)
+    def agreement(self, example: Example, partial: str) -> Agreement:
+        return self._of(example).agreement(example, partial)
 
     def _of(self, example: Example) -> Judge:
         return self.by_source.get(example.source, self.default)

@@ -11,6 +11,7 @@ from typing import Any
 from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.benchmarks.types import Benchmark, RowCheck
 from itool_pipeline.config import MctsConfig
+from itool_pipeline.core.preference_pairs import PairVerdict
 from itool_pipeline.core.types import Example
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.account import QUARANTINED, Account, quarantined_shares
@@ -125,11 +126,26 @@ def pairs_respect_filters(ws: Workspace, k: int) -> Finding:
         f"pair {row['pair_id']}: similarity {row['similarity']:.3f}, Q {row['chosen_q']:.3f}, {row['rejected_q']:.3f}"
         for row in kept
         if row["similarity"] > bounds.max_similarity
-        or (by_q and row["chosen_q"] - row["rejected_q"] < bounds.min_q_difference)
-        or (by_q and row["chosen_q"] < bounds.min_chosen_q)
+        or (by_q and _below(row["chosen_q"] - row["rejected_q"], bounds.min_q_difference))
+        or (by_q and bounds.q_above == "zero" and _below(row["chosen_q"], bounds.min_chosen_q))
         or row["chosen"] == row["rejected"]
     ]
     return Finding(problems, {"pairs": read.total(), "kept": len(kept)})
+
+
+def _below(value: float, bound: float | None) -> bool:
+    return bound is not None and value < bound
+
+
+def enough_pairs(ws: Workspace, k: int) -> Finding:
+    """As many pairs are kept as `pairs.few` asks for, or what refused the others is named, with how often it did."""
+    reasons = Counter(
+        row["reason"] for row in read_table_rows(ws.input(f"iteration_{k}/pairs").file(PAIRS_FILE), ["reason"])
+    )
+    kept, bound = reasons.pop(PairVerdict.KEPT, 0), ws.experiment.pairs.few
+    refused = ", ".join(f"{count} as {reason}" for reason, count in reasons.most_common()) or "none"
+    problems = [f"{kept} pairs are kept, fewer than pairs.few = {bound}; refused are {refused}"] if kept < bound else []
+    return Finding(problems, {"kept": kept, **{f"refused_{reason}": count for reason, count in reasons.items()}})
 
 
 def held_out_loss_is_finite(ws: Workspace, k: int) -> Finding:

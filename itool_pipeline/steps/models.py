@@ -71,15 +71,20 @@ def adapter_dir(ws: Workspace, checkpoint: str) -> Path | None:
 
 def inference_engine(ws: Workspace, checkpoint: str, template: Chat) -> Engine:
     """The model at `checkpoint`, on the engine that the config names. `template` renders the prompts that it gets."""
+    return adapted_engine(ws, adapter_dir(ws, checkpoint), template, checkpoint)
+
+
+def adapted_engine(ws: Workspace, adapter: Path | None, template: Chat, name: str) -> Engine:
+    """The base model with this adapter, which `name` is a name of for messages."""
     e, s = ws.experiment, ws.experiment.search
     settings = EngineSettings(
         base_dir(ws),
-        adapter_dir(ws, checkpoint),
+        adapter,
         e.compute,
         Sampling(s.temperature, s.top_k, s.top_p, s.max_fragment_tokens),
         FragmentRule(s.terminators),
         template.end_token,
-        name=checkpoint,
+        name=name,
     )
     return make_engine(settings, ws.say)
 

@@ -8,25 +8,28 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
+from itool_pipeline.calls.reading import looks_like_call
 from itool_pipeline.config import MctsConfig, PairsConfig
 from itool_pipeline.core.preference_pairs import (
     Candidate,
+    Fork,
     PairVerdict,
     PreferencePair,
-    all_pairs,
-    extreme_pair,
+    balance_pairs,
     limit_pairs,
     pair_by_probability,
+    pairs_of,
 )
-from itool_pipeline.steps.artifact_files import PAIRS_FILE
+from itool_pipeline.steps.artifact_files import ANSWERS_FILE, PAIRS_FILE
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_access import training_examples
 from itool_pipeline.steps.node_figures import NodeFigures
 from itool_pipeline.steps.tree_rows import NodeRow, read_nodes_of, read_trees
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
+from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.table_files import write_table_file
-from itool_pipeline.store.tables import PAIRS
+from itool_pipeline.store.tables import PAIRS, RIGHT_ANSWERS
 
 Nodes = Mapping[int, NodeRow]
 """Nodes of one tree by their index."""
@@ -41,14 +44,20 @@ def pairs(ws: Workspace, k: int) -> Produced:
 
     def make(step: Step) -> dict[str, Any]:
         config, searched = ws.experiment.pairs, isinstance(ws.experiment.search, MctsConfig)
-        figures, found = NodeFigures(), list[PreferencePair]()
+        figures, found, sides = NodeFigures(), list[PreferencePair](), dict[tuple[str, int, int], int]()
         for tree in read_trees(ws, k):
             figures.add(tree)
-            found += _candidates(tree, config, by_q=searched)
-        found = limit_pairs(found, config.max_pairs)
+            own = list(_candidates(tree, config, by_q=searched))
+            found += own
+            if config.balance == "by_call":
+                sides |= {_steps_of(pair): side for pair in own if (side := _side(pair, tree))}
+        if config.balance == "by_call":
+            found = balance_pairs(found, lambda pair: sides.get(_steps_of(pair), 0))
+        found = limit_pairs(found, config.max_pairs, config.max_pairs_per_tree)
         # Texts and token ids are read a second time: with all of them held, a million nodes take a gigabyte.
         written = write_table_file(step.work / PAIRS_FILE, PAIRS, _pair_rows(found, read_trees(ws, k)))
         assert written == len(found), "pairs come in the order of the trees"
+        answers = write_table_file(step.work / ANSWERS_FILE, RIGHT_ANSWERS, _right_answers(read_trees(ws, k)))
         kept = [pair for pair in found if pair.verdict is PairVerdict.KEPT]
         counts = Counter(pair.verdict for pair in found)
         top = sorted(kept, key=lambda pair: -pair.margin)[:8]
@@ -60,29 +69,42 @@ def pairs(ws: Workspace, k: int) -> Produced:
             "candidates": len(found),
             "kept": counts[PairVerdict.KEPT],
             **{f"refused_{verdict}": counts[verdict] for verdict in PairVerdict if verdict is not PairVerdict.KEPT},
+            "right_answers": answers,
             "trees_with_pairs": len({pair.tree_id for pair in kept}),
             "largest_margin": table(_shown(pair, shown, questions) for pair in top),
         }
 
-    return ws.produce(f"iteration_{k}/pairs", make, lambda artifact: {"pairs": [artifact.file(PAIRS_FILE)]})
+    return ws.produce(f"iteration_{k}/pairs", make, _tables)
 
 
-def _candidates(tree: Sequence[NodeRow], config: PairsConfig, *, by_q: bool) -> list[PreferencePair]:
+def _tables(artifact: Artifact) -> dict[str, Any]:
+    return {PAIRS.name: [artifact.file(PAIRS_FILE)], RIGHT_ANSWERS.name: [artifact.file(ANSWERS_FILE)]}
+
+
+def _candidates(tree: Sequence[NodeRow], config: PairsConfig, *, by_q: bool) -> Iterator[PreferencePair]:
     """Every pair of one tree that comes into question, node by node, kept or refused."""
     children: dict[int, list[Candidate]] = defaultdict(list)
     for row in tree:
         if row.parent_id is not None:
-            children[row.parent_id].append(Candidate(row.node_id, row.fragment, row.action_value, row.prior))
-    tree_id = tree[0].tree_id
-    found: list[PreferencePair | None] = []
+            step = Candidate(row.node_id, row.fragment, row.action_value, row.prior, row.flawed)
+            children[row.parent_id].append(step)
+    nodes = {row.node_id: row for row in tree}
     for node, below in children.items():
-        if not by_q:
-            found.append(pair_by_probability(tree_id, node, below, config.max_similarity))
-        elif config.per_node == "all":
-            found += all_pairs(tree_id, node, below, config)
-        else:
-            found.append(extreme_pair(tree_id, node, below, config))
-    return [pair for pair in found if pair is not None]
+        fork = Fork(tree[0].tree_id, node, below, nodes[node].value, nodes[node].flawed)
+        if by_q:
+            yield from pairs_of(fork, config)
+        elif pair := pair_by_probability(fork, config.max_similarity):
+            yield pair
+
+
+def _steps_of(pair: PreferencePair) -> tuple[str, int, int]:
+    return pair.tree_id, pair.chosen, pair.rejected
+
+
+def _side(pair: PreferencePair, tree: Sequence[NodeRow]) -> int:
+    """1 if a call is preferred to something else, -1 if something else is preferred to a call, else 0."""
+    chosen, rejected = (looks_like_call(tree[i].prefix + tree[i].fragment) for i in (pair.chosen, pair.rejected))
+    return chosen - rejected
 
 
 def _pair_rows(pairs: Iterable[PreferencePair], trees: Iterable[Sequence[NodeRow]]) -> Iterator[dict[str, Any]]:
@@ -121,15 +143,34 @@ def _pair_row(pair: PreferencePair, nodes: Nodes) -> dict[str, Any]:
     }
 
 
-def _ids_to(node: int, nodes: Nodes) -> list[int]:
-    """Token ids from the root to `node`, as they were sampled."""
-    fragments: list[Sequence[int]] = []
+def _right_answers(trees: Iterable[Sequence[NodeRow]]) -> Iterator[dict[str, Any]]:
+    """Rows of the table `right_answers`: of equal token ids the first."""
+    for tree in trees:
+        nodes, seen = {node.node_id: node for node in tree}, set[tuple[int, ...]]()
+        for node in tree:
+            if node.correct and (ids := tuple(_ids_to(node.node_id, nodes))) not in seen:
+                seen.add(ids)
+                yield {
+                    "tree_id": node.tree_id,
+                    "node_id": node.node_id,
+                    "answer": node.prefix + node.fragment,
+                    "given": any(step.given for step in _path(node.node_id, nodes)),
+                    "answer_ids": ids,
+                }
+
+
+def _path(node: int, nodes: Nodes) -> Iterator[NodeRow]:
+    """From `node` up to the root."""
     at: int | None = node
     while at is not None:
-        row = nodes[at]
-        fragments.append(row.token_ids)
-        at = row.parent_id
-    return [token for fragment in reversed(fragments) for token in fragment]
+        yield nodes[at]
+        at = nodes[at].parent_id
+
+
+def _ids_to(node: int, nodes: Nodes) -> list[int]:
+    """Token ids from the root to `node`, as they were sampled."""
+    steps = list(_path(node, nodes))
+    return [token for step in reversed(steps) for token in step.token_ids]
 
 
 def _shown(

@@ -27,12 +27,12 @@ CODE_VERSIONS = {
     "splits": "5",
     "warmup": "4",
     "replay_buffer": "4",
-    "trees": "9",
-    "pairs": "3",
-    "policy": "4",
+    "trees": "10",
+    "pairs": "4",
+    "policy": "5",
     "cases": "3",
-    "scores": "3",
-    "report": "6",
+    "scores": "4",
+    "report": "7",
 }
 """Raised by hand when a change of code changes what a step produces; the artifacts made before are then not reused.
 
@@ -197,11 +197,18 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
         },
         "splits": {"split": e.split, "buffer_fraction": e.replay_buffer.fraction, "seed": e.seed},
         "warmup": {"warmup": warmup, "seed": e.seed, "compute": _numerics(e)},
-        "replay_buffer": {"replay_buffer": e.replay_buffer, "seed": e.seed, "compute": _inference(e)},
+        "replay_buffer": {
+            "replay_buffer": e.replay_buffer,
+            **({"answers": e.answers_drawn()} if e.replay_buffer.select_by == "mistakes" else {}),
+            "seed": e.seed,
+            "compute": _inference(e),
+        },
         "trees": {"search": e.search, "seed": e.seed, "compute": _inference(e)},
-        "pairs": {"pairs": e.pairs},
+        # `few` decides what a check says.
+        "pairs": {"pairs": e.pairs.model_dump(mode="json", exclude={"few"})},
         "policy": {
             "preference": e.preference,
+            **({"answers": _answering(e)} if e.preference.keep == "most_right" else {}),
             "lora": e.warmup.lora,
             "validation_fraction": e.split.validation_fraction,
             "seed": e.seed,
@@ -217,6 +224,15 @@ def _asked(e: Experiment, benchmark: Benchmark[Any]) -> Mapping[str, Any]:
     settings = benchmark.asked_section(e, BenchmarkConfig)
     asked = settings.model_dump(mode="json", exclude=set(benchmark.source_keys))
     return {"asked": asked, "seed": e.seed, "compute": _inference(e)}
+
+
+def _answering(e: Experiment) -> Mapping[str, Any]:
+    """How whole answers to validation examples are asked for and judged."""
+    return {
+        "max_response_tokens": e.search.max_response_tokens,
+        "judge": e.search.outcome.judge,
+        "compute": _inference(e),
+    }
 
 
 def _numerics(e: Experiment) -> Mapping[str, Any]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from statistics import fmean
 from typing import Any
 
 from itool_pipeline.core.perplexity import response_perplexity
 from itool_pipeline.core.policy import Policy, ScoreRequest, Task
 from itool_pipeline.core.replay_buffer import RankedExample, select_hardest
+from itool_pipeline.core.response_sampling import share_right
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.types import Example, Expectation
 from itool_pipeline.steps.artifact_files import BUFFER_FILE
 from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import histogram, table
-from itool_pipeline.steps.example_access import each_response_tokens, split_rows, training_examples
+from itool_pipeline.steps.example_access import each_problem, each_response_tokens, split_rows, training_examples
 from itool_pipeline.steps.example_files import ResponseTokens
+from itool_pipeline.steps.judging import search_judge
 from itool_pipeline.steps.models import search_engine
 from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.progress import Timed
@@ -39,12 +42,14 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
         progress = ws.progress("buffered examples scored")
         scored, groups = _score(each_response_tokens(ws, buffered), len(buffered), engine, progress)
         seed = derive_seed(ws.experiment.seed, asset)
+        right = _right_shares(ws, buffered, engine, seed) if settings.select_by == "mistakes" else {}
         ranking = select_hardest(
             {key: h for key, (h, _) in scored.items()},
             settings.top_fraction,
             by=settings.select_by,
             seed=seed,
             groups=groups if settings.balance == "by_call" else None,
+            right=right,
         )
         selected = Counter(groups[r.example_id] for r in ranking if r.selected)
         rows = [
@@ -52,6 +57,7 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
                 "example_id": r.example_id,
                 "perplexity": r.perplexity,
                 "response_tokens": scored[r.example_id][1],
+                "right_share": right.get(r.example_id),
                 "rank": r.rank,
                 "selected": r.selected,
             }
@@ -70,6 +76,7 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
                 step.work / "perplexity.png", values, "Perplexity of gold responses", "perplexity"
             ),
             "hardest": table(_shown(r, hardest[r.example_id]) for r in ranking[:8]),
+            **({"mean_right_share": fmean(right.values())} if right else {}),
             **computed_in(step.parts),
         }
 
@@ -92,6 +99,23 @@ def _score(
 def _scoring(example: ResponseTokens) -> Task[tuple[str, tuple[float, ...], Expectation]]:
     ((row,),) = yield (ScoreRequest(example.prompt, (example.response,)),)
     return example.id, row, example.expects
+
+
+def _right_shares(ws: Workspace, ids: Collection[str], policy: Policy, seed: int) -> dict[str, float]:
+    """By id: the share of right ones among the answers that the policy is asked for."""
+    drawn, judge, progress = ws.experiment.answers_drawn(), search_judge(ws), ws.progress("buffered examples answered")
+    names: list[str] = []
+
+    def tasks() -> Iterator[Task[float]]:
+        for problem in each_problem(ws, ids):
+            names.append(problem.example.id)
+            yield share_right(problem, judge, drawn, seed=seed)
+
+    found: dict[str, float] = {}
+    for number, share in policy.serve(tasks()):
+        found[names[number]] = share
+        progress(len(found), len(ids))
+    return found
 
 
 def _shown(ranked: RankedExample, example: Example) -> dict[str, Any]:

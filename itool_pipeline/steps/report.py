@@ -56,6 +56,7 @@ class Figures:
     category_errors: Mapping[str, Sequence[Row]]
     failures: Mapping[str, Sequence[Row]]
     aggregates: Mapping[str, Sequence[Row]]
+    calling: Mapping[str, Sequence[Row]]
 
     @staticmethod
     def of(ws: Workspace, benchmark: Benchmark[Any], names: Sequence[str]) -> Figures:
@@ -80,6 +81,7 @@ class Figures:
             category_errors=wrong,
             failures=read("benchmark_failures", "function", "parameter", "mistake"),
             aggregates=read("benchmark_aggregates", "rule", "part"),
+            calling=read("benchmark_calling"),
         )
 
 
@@ -95,6 +97,7 @@ def _tables(step: Step, benchmark: Benchmark[Any], figures: Figures, comparisons
     return {
         f"leaderboard_{name}": table(_leaderboard(figures)),
         f"aggregates_{name}": table(_aggregates(figures)),
+        f"calling_{name}": table(_calling(of, row) for of, rows in figures.calling.items() for row in rows),
         f"comparisons_{name}": table(_shown_comparison(row) for row in comparisons),
         f"errors_by_type_{name}": table(_counts("checkpoint", errors)),
         f"errors_by_category_{name}": table(_errors_by_category(figures.category_errors[last])),
@@ -117,6 +120,19 @@ def _leaderboard(figures: Figures) -> list[dict[str, Any]]:
 
 def _cell(row: Row) -> str:
     return f"{row['accuracy']:.1%} ({row['correct']}/{row['total']}; {row['low']:.0%}-{row['high']:.0%})"
+
+
+def _calling(checkpoint: str, row: Row) -> dict[str, Any]:
+    def cell(name: str, correct: str, total: str) -> str:
+        counts = f"{row[correct]}/{row[total]}; {row[f'{name}_low']:.0%}-{row[f'{name}_high']:.0%}"
+        return f"{row[name]:.1%} ({counts})" if row[total] else "-"
+
+    return {
+        "checkpoint": checkpoint,
+        "precision": cell("precision", "rightly", "calling"),
+        "recall": cell("recall", "rightly", "to_call"),
+        "abstention": cell("abstention", "left_alone", "to_leave"),
+    }
 
 
 def _aggregates(figures: Figures) -> list[dict[str, Any]]:
@@ -193,6 +209,9 @@ def _sections(benchmark: Benchmark[Any], shown: Tables) -> list[str]:
     return [
         f"## Leaderboard: {title}\n\nCorrect cases, with 95% Wilson intervals.\n\n"
         f"{of('leaderboard')}\n\n{picture('accuracy')}",
+        f"## To call or not: {title}\n\nWhatever is called. Precision: of the answers that call, those that should; "
+        f"recall: of the cases that want a call, those that get one; abstention: of the others, those that get none. "
+        f"95% Wilson intervals.\n\n{of('calling')}",
         *([overall] if benchmark.rules else []),
         f"## Checkpoints on the same cases: {title}\n\nDifference with its 95% interval by paired bootstrap; p by "
         f"McNemar's exact test.\n\n{of('comparisons')}",

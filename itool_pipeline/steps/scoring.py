@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from itool_pipeline.benchmarks.types import Aggregate, Benchmark, Decided
+from itool_pipeline.calls.reading import looks_like_call
 from itool_pipeline.config import BenchmarkConfig
+from itool_pipeline.core.types import Example, Expectation
 from itool_pipeline.statistics import summarise
 from itool_pipeline.steps.artifact_files import AGGREGATES_FILE, CASES_FILE, SCORES_FILE
 from itool_pipeline.steps.cases import drawn_cases, read_pool
@@ -84,6 +86,7 @@ def case_row(scored: Scored, decided: Decided[Any]) -> dict[str, Any]:
         "category": decided.case.category,
         "case_id": decided.case.id,
         "output": decided.output,
+        **_calling(decided),
         "correct": decision.correct,
         "error_type": decision.error_type,
         "error": decision.error,
@@ -92,6 +95,16 @@ def case_row(scored: Scored, decided: Decided[Any]) -> dict[str, Any]:
         "parameter": mistake.parameter if mistake else None,
         "expected": mistake.expected if mistake else None,
         "got": mistake.got if mistake else None,
+    }
+
+
+def _calling(decided: Decided[Any]) -> dict[str, bool | None]:
+    """Whether to call at all, which an answer can get right whatever it calls."""
+    if not isinstance(decided.case, Example):
+        return {"should_call": None, "calls": None}
+    return {
+        "should_call": bool(decided.case.gold) or decided.case.expects is Expectation.ANY_CALL,
+        "calls": looks_like_call(decided.output),
     }
 
 

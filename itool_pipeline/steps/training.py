@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from itool_pipeline.config import OptimizerConfig
+from itool_pipeline.config import OptimizerConfig, RejectionSampling
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.splits import validation_ids
 from itool_pipeline.engines.factory import release_engines
 from itool_pipeline.files.parts import Parts
-from itool_pipeline.steps.artifact_files import PAIRS_FILE
+from itool_pipeline.steps.artifact_files import ANSWERS_FILE, PAIRS_FILE
+from itool_pipeline.steps.candidates import Answered, answered, most_right
 from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import loss_plot
 from itool_pipeline.steps.example_access import each_response_tokens, split_rows
@@ -37,15 +41,25 @@ from itool_pipeline.training.job import (
     TrainingJob,
     TrainingResult,
     Validation,
+    candidate_path,
+    candidate_steps,
 )
 
 CHECKPOINT = "checkpoint.json"
 """The row of the table `checkpoints`, without its seconds."""
-JOB, JOB_DATA, JOB_RESULT = "job.json", "training_data.parquet", "result.json"
+JOB, JOB_DATA, JOB_RESULT, CANDIDATES = "job.json", "training_data.parquet", "result.json", "candidates"
 """In the parts, as the job holds paths of this machine; what decides the training is in the manifest's config."""
 
 _PAIR_IDS = ("prefix_ids", "chosen_ids", "rejected_ids")
 """Columns of the table `pairs`, in TokenPair's order."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """A training's result, and what its policies answered where that decided which weights were kept."""
+
+    result: TrainingResult
+    policies: tuple[Answered, ...] = ()
 
 
 def warmup(ws: Workspace, stage: str) -> Produced:
@@ -68,8 +82,8 @@ def warmup(ws: Workspace, stage: str) -> Produced:
         kept = "" if data.validation else "; none validates, so the last weights are kept and not the best"
         ws.say(f"fine-tuning on {len(data.train)} {what} examples{kept}")
         write_sft_data(step.parts.path(JOB_DATA), data)
-        result = _train(own, asset, before, step, SftObjective(), config.optimizer)
-        return _finish(ws, asset, before, step, result)
+        trained = _train(own, asset, before, step, SftObjective(), config.optimizer)
+        return _finish(ws, asset, before, step, trained)
 
     return ws.produce(asset, make, _tables)
 
@@ -80,6 +94,8 @@ def policy(ws: Workspace, k: int) -> Produced:
 
     def make(step: Step) -> dict[str, Any]:
         config = ws.experiment.preference
+        if isinstance(config.loss, RejectionSampling):
+            return _right_answers(ws, k, step, config.loss)
         fitted = fit_rows(_preference_rows(ws, k), config.max_tokens, config.overlong)
         if not fitted.rows:
             return _unchanged(ws, asset, before, step, "the search gave no pair that could be trained on")
@@ -94,13 +110,42 @@ def policy(ws: Workspace, k: int) -> Produced:
         }
         ws.say(f"optimising preferences on {counts['pairs']} pairs of {len(data.train)} trees")
         write_preference_data(step.parts.path(JOB_DATA), data)
-        objective = PreferenceObjective(loss=config.loss)
-        result = _train(own, asset, before, step, objective, config.optimizer, config.quantization)
-        measured = {f"{name}_{when}": v.metrics[name] for when, v in _ends(result) for name in v.metrics}
+        objective = PreferenceObjective(loss=config.loss, gold_weight=config.gold_weight)
+        trained = _train(own, asset, before, step, objective, config.optimizer, config.quantization)
+        measured = {f"{name}_{when}": v.metrics[name] for when, v in _ends(trained.result) for name in v.metrics}
         fit = {"overlong_refused": fitted.refused, "overlong_cut": fitted.cut}
-        return {**_finish(ws, asset, before, step, result), **counts, **fit, **measured}
+        return {**_finish(ws, asset, before, step, trained), **counts, **fit, **measured}
 
     return ws.produce(asset, make, _tables)
+
+
+def _right_answers(ws: Workspace, k: int, step: Step, config: RejectionSampling) -> dict[str, Any]:
+    """Fine-tune on right answers of the policy in place of preferences."""
+    asset, before, preference = f"iteration_{k}/policy", policy_before(k), ws.experiment.preference
+    items, refused = _answer_items(ws, k, config.answers_per_tree, preference.max_tokens)
+    if not items:
+        return _unchanged(ws, asset, before, step, "the search gave no right answer that could be trained on")
+    own, held_back = settled(ws, step.parts), _preference_validation(ws)
+    data = TrainingData(
+        [item for item in items if item.name not in held_back], [item for item in items if item.name in held_back]
+    )
+    counts = {"answers": len(data.train), "validation_answers": len(data.validation), "overlong_refused": refused}
+    ws.say(f"fine-tuning on {len(data.train)} right answers")
+    write_sft_data(step.parts.path(JOB_DATA), data)
+    trained = _train(own, asset, before, step, SftObjective(), preference.optimizer, preference.quantization)
+    return {**_finish(ws, asset, before, step, trained), **counts}
+
+
+def _answer_items(ws: Workspace, k: int, most: int, max_tokens: int) -> tuple[list[SftItem], int]:
+    """The first `most` right answers of each tree, and how many of them are too long with their prompt."""
+    found: dict[str, list[tuple[int, ...]]] = defaultdict(list)
+    for row in read_table_rows(ws.input(f"iteration_{k}/pairs").file(ANSWERS_FILE), ["tree_id", "answer_ids"]):
+        if len(found[row["tree_id"]]) < most:
+            found[row["tree_id"]].append(tuple(row["answer_ids"]))
+    prompts = {tokens.id: tokens.prompt for tokens in each_response_tokens(ws, found)}
+    items = [SftItem(key, prompts[key], answer) for key, answers in found.items() for answer in answers]
+    fitting = [item for item in items if item.length <= max_tokens]
+    return fitting, len(items) - len(fitting)
 
 
 def _preference_validation(ws: Workspace) -> frozenset[str]:
@@ -124,8 +169,11 @@ def _train(
     objective: Objectives,
     optimizer: OptimizerConfig,
     quantization: Literal["nf4", "none"] = "none",
-) -> TrainingResult:
-    """Run the training of the step's data from the checkpoint `before`; a checkpoint without adapter gets a new one."""
+) -> _Trained:
+    """Run the training of the step's data from the checkpoint `before`; a checkpoint without adapter gets a new one.
+
+    What it leaves as the adapter has the lowest validation loss or, where the config says so, the most right answers.
+    """
     from itool_pipeline.training.runner import run_training_job
 
     e, parts, start = ws.experiment, step.parts, adapter_dir(ws, before)
@@ -145,11 +193,13 @@ def _train(
         seed=derive_seed(e.seed, asset) % 2**32,
         parts=parts.directory.absolute(),
         out=(step.work / ADAPTER).absolute(),
+        candidates=parts.path(CANDIDATES).absolute() if _chosen_by_answers(ws, asset) else None,
         result=parts.path(JOB_RESULT).absolute(),
     )
     ws.say(f"training from {before} by the job {parts.write_json(JOB, job)}")
     release_engines()
-    return run_training_job(job, ws.progress("optimizer steps"))
+    result = run_training_job(job, ws.progress("optimizer steps"))
+    return _Trained(result) if job.candidates is None else _keep_most_right(ws, asset, start, step, result)
 
 
 def _sft_data(ws: Workspace, stage: str) -> TrainingData[SftItem]:
@@ -168,8 +218,11 @@ def _preference_rows(ws: Workspace, k: int) -> list[PreferenceRow]:
     for row in read_table_rows(ws.input(f"iteration_{k}/pairs").file(PAIRS_FILE), ["tree_id", "kept", *_PAIR_IDS]):
         if row["kept"]:
             pairs[row["tree_id"]].append(TokenPair(*(tuple(row[name]) for name in _PAIR_IDS)))
-    prompts = {tokens.id: tokens.prompt for tokens in each_response_tokens(ws, pairs)}
-    return [PreferenceRow(key, prompts[key], tuple(found)) for key, found in pairs.items()]
+    with_gold = ws.experiment.preference.gold_weight > 0
+    tokens = {
+        found.id: (found.prompt, found.response if with_gold else ()) for found in each_response_tokens(ws, pairs)
+    }
+    return [PreferenceRow(key, tokens[key][0], tuple(found), tokens[key][1]) for key, found in pairs.items()]
 
 
 def _unchanged(ws: Workspace, asset: str, before: str, step: Step, why: str) -> dict[str, Any]:
@@ -182,8 +235,29 @@ def _unchanged(ws: Workspace, asset: str, before: str, step: Step, why: str) -> 
     return {"unchanged": why, "optimizer_steps": 0}
 
 
-def _finish(ws: Workspace, asset: str, before: str, step: Step, result: TrainingResult) -> dict[str, Any]:
-    _write(ws, asset, before, step, result)
+def _chosen_by_answers(ws: Workspace, asset: str) -> bool:
+    return ws.experiment.preference.keep == "most_right" and not asset.startswith("warmup/")
+
+
+def _keep_most_right(ws: Workspace, asset: str, start: Path | None, step: Step, result: TrainingResult) -> _Trained:
+    """Leave as the adapter what answers most validation examples right; `start` is the one before the training."""
+    out, candidates = step.work / ADAPTER, step.parts.path(CANDIDATES)
+    adapters = {0: start, **{steps: candidate_path(candidates, steps) for steps in candidate_steps(candidates)}}
+    release_engines()
+    policies = answered(ws, adapters, asset, step.parts)
+    best = most_right(policies)
+    found = ", ".join(f"{policy.right} after {policy.step} steps" for policy in policies)
+    ws.say(f"{asset}: right of {best.examples} validation examples: {found}; those after {best.step} are kept")
+    kept = adapters[best.step]
+    shutil.rmtree(out)
+    if kept is not None:
+        shutil.copytree(kept, out)
+    return _Trained(replace(result, best_step=best.step), tuple(policies))
+
+
+def _finish(ws: Workspace, asset: str, before: str, step: Step, trained: _Trained) -> dict[str, Any]:
+    result = trained.result
+    _write(ws, asset, before, step, trained)
     points = [(v.step, v.loss) for v in result.validation]
     best = [v.loss for v in result.validation if v.step == result.best_step]
     plot = loss_plot(step.work / "loss.png", result.losses, points, asset)
@@ -194,13 +268,25 @@ def _finish(ws: Workspace, asset: str, before: str, step: Step, result: Training
         "first_loss": result.losses[0],
         "last_loss": result.losses[-1],
         **({"validation_loss_before": points[0][1], "validation_loss": best[0]} if best else {}),
+        **(_before_and_after(trained.policies) if trained.policies else {}),
         "trainable_parameters": result.trainable_parameters,
         "loss": plot,
         **computed_in(step.parts),
     }
 
 
-def _write(ws: Workspace, asset: str, before: str, step: Step, result: TrainingResult | None) -> None:
+def _before_and_after(policies: Sequence[Answered]) -> dict[str, Any]:
+    before, kept = policies[0], most_right(policies)
+    return {
+        "validation_answers": kept.examples,
+        "right_before": before.right,
+        "right": kept.right,
+        "held_back": kept.step == 0,
+    }
+
+
+def _write(ws: Workspace, asset: str, before: str, step: Step, trained: _Trained | None) -> None:
+    result, policies = (trained.result, trained.policies) if trained else (None, ())
     best = [v.loss for v in result.validation if v.step == result.best_step] if result else []
     row = {
         "stage": asset,
@@ -211,6 +297,7 @@ def _write(ws: Workspace, asset: str, before: str, step: Step, result: TrainingR
         "validation_loss": best[0] if best else None,
         "best_step": result.best_step if result else 0,
         "trainable_parameters": result.trainable_parameters if result else 0,
+        "right_answers": [[policy.step, policy.right, policy.examples] for policy in policies],
         "losses": {
             "train": list(result.losses) if result else [],
             "validation": [[v.step, v.loss] for v in result.validation] if result else [],

@@ -33,6 +33,8 @@ class NodeRow(NamedTuple):
     self_evaluation: float
     terminal: bool
     correct: bool | None
+    flawed: bool
+    given: bool
 
 
 def node_rows(tree: SearchTree) -> Iterator[dict[str, Any]]:
@@ -99,4 +101,6 @@ def _node_row(tree: SearchTree, index: int, node: TreeNode) -> NodeRow:
         self_evaluation=node.rewards.self_evaluation,
         terminal=node.state.terminal,
         correct=node.rewards.correct,
+        flawed=node.rewards.flawed,
+        given=node.given,
     )

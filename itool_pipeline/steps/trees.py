@@ -8,10 +8,13 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from itool_pipeline.config import NoGrades, SamplingConfig
+from itool_pipeline.config import MctsConfig, NoGrades, SamplingConfig
+from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.response_sampling import each_sampled_tree
+from itool_pipeline.core.reward import SearchProblem
 from itool_pipeline.core.search import each_tree
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.tree import SearchTree
@@ -19,9 +22,9 @@ from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, nodes_file, trees_file
 from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import table
-from itool_pipeline.steps.example_access import each_problem, tool_lengths
+from itool_pipeline.steps.example_access import each_problem, each_response_tokens, tool_lengths
 from itool_pipeline.steps.judging import search_judge
-from itool_pipeline.steps.models import context_tokens, require_context, search_engine
+from itool_pipeline.steps.models import chat, context_tokens, require_context, search_engine
 from itool_pipeline.steps.node_figures import NodeFigures
 from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.tree_rows import NodeRow, node_rows, read_tree_files, tree_row
@@ -145,6 +148,8 @@ def _search(ws: Workspace, k: int, wanted: Mapping[int, Sequence[str]]) -> Itera
     shard_of = [index for index, keys in wanted.items() for _ in keys]
     found = {problem.example.id: problem for problem in each_problem(ws, set(ids))}
     problems = [found[key] for key in ids]
+    if isinstance(config, MctsConfig) and config.guide == "gold":
+        problems = _with_gold(ws, problems)
     judge, seed = search_judge(ws), derive_seed(ws.experiment.seed, f"iteration_{k}/trees")
     if isinstance(config, SamplingConfig):
         each = each_sampled_tree(problems, engine, judge, config, seed=seed, progress=ws.progress("responses"))
@@ -158,6 +163,14 @@ def _search(ws: Workspace, k: int, wanted: Mapping[int, Sequence[str]]) -> Itera
         if len(shard) == len(wanted[shard_of[number]]):
             del trees[shard_of[number]]
             yield shard_of[number], [shard[at] for at in sorted(shard)]
+
+
+def _with_gold(ws: Workspace, problems: Sequence[SearchProblem]) -> list[SearchProblem]:
+    """The problems with the fragments of their gold answers."""
+    s, template, ids = ws.experiment.search, chat(ws), {problem.example.id for problem in problems}
+    rule, limit = FragmentRule(s.terminators), s.max_fragment_tokens
+    gold = {found.id: template.fragments(found.response, rule, limit) for found in each_response_tokens(ws, ids)}
+    return [replace(problem, gold=gold[problem.example.id]) for problem in problems]
 
 
 def _shown(node: NodeRow) -> dict[str, Any]:

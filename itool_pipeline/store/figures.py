@@ -16,6 +16,7 @@ FIGURES = frozenset(
         "benchmark_errors",
         "benchmark_failures",
         "benchmark_aggregates",
+        "benchmark_calling",
     }
 )
 """The views with a column `artifact`."""

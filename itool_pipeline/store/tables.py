@@ -116,6 +116,7 @@ BUFFER = Table(
         Column("example_id", TEXT, "the buffered example"),
         Column("perplexity", DOUBLE, "of the gold response under the newest policy (Eq. 4)"),
         Column("response_tokens", INTEGER, "tokens of the gold response, the end of the turn included"),
+        Column("right_share", DOUBLE, "of right ones among the drawn answers (select_by: mistakes), else NULL"),
         Column("rank", INTEGER, "hardest first, from 0"),
         Column("selected", BOOLEAN, "whether it is searched in this iteration"),
     ),
@@ -162,6 +163,8 @@ NODES = Table(
         Column("self_evaluation", DOUBLE, "C (Eq. 7)"),
         Column("terminal", BOOLEAN, "whether the response is complete or as long as it may get"),
         Column("correct", BOOLEAN, "verdict at a terminal node, else NULL"),
+        Column("flawed", BOOLEAN, "whether something of the response is wrong for good, so that no way on is right"),
+        Column("given", BOOLEAN, "whether the step is the gold answer's and was not drawn (search.guide)"),
     ),
     made_by=("iteration_k/trees",),
     key=("tree_id", "node_id"),
@@ -184,7 +187,7 @@ PAIRS = Table(
         Column("q_difference", DOUBLE, "the first minus the second"),
         Column("similarity", DOUBLE, "of the two texts, 1 for equal ones"),
         Column("kept", BOOLEAN, "whether it is trained on"),
-        Column("reason", TEXT, "kept, or the filter that refused it: similar, close, low, over_limit"),
+        Column("reason", TEXT, "kept, or what refused it: untrue, similar, close, low, unbalanced, over_limit"),
     ),
     made_by=("iteration_k/pairs",),
     key=("pair_id",),
@@ -193,6 +196,20 @@ PAIRS = Table(
         Column("chosen_ids", TOKENS, "token ids of the preferred fragment"),
         Column("rejected_ids", TOKENS, "token ids of the other"),
     ),
+)
+
+RIGHT_ANSWERS = Table(
+    "right_answers",
+    "every distinct right answer in a tree: what rejection sampling trains on",
+    (
+        Column("tree_id", TEXT, "its tree"),
+        Column("node_id", INTEGER, "the first node that it ends in"),
+        Column("answer", TEXT, "the whole response"),
+        Column("given", BOOLEAN, "whether any of its steps was given and not drawn (search.guide)"),
+    ),
+    made_by=("iteration_k/pairs",),
+    key=("tree_id", "node_id"),
+    file_columns=(Column("answer_ids", TOKENS, "token ids of the whole response as sampled, with its end"),),
 )
 
 CHECKPOINTS = Table(
@@ -205,7 +222,12 @@ CHECKPOINTS = Table(
         Column("steps", INTEGER, "optimizer steps"),
         Column("train_loss", DOUBLE, "of the last step"),
         Column("validation_loss", DOUBLE, "of the step whose weights were kept"),
-        Column("best_step", INTEGER, "the step whose weights were kept"),
+        Column("best_step", INTEGER, "the step whose weights were kept; 0: those of the checkpoint before"),
+        Column(
+            "right_answers",
+            JSON,
+            "[step, right, examples] of each policy that answered the validation examples (keep: most_right)",
+        ),
         Column("trainable_parameters", BIGINT, "of the adapter"),
         Column("seconds", DOUBLE, "what the training took"),
         Column("losses", JSON, "the curve: train, and validation as [step, loss]"),
@@ -242,6 +264,8 @@ CASES = Table(
         Column("category", TEXT, "the benchmark's own category"),
         Column("case_id", TEXT, "the benchmark's own id"),
         Column("output", TEXT, "what the model said"),
+        Column("should_call", BOOLEAN, "whether a right answer calls a function; NULL for a conversation"),
+        Column("calls", BOOLEAN, "whether the model's answer begins a call, right or wrong; NULL for a conversation"),
         Column("correct", BOOLEAN, "the verdict"),
         Column("error_type", TEXT, "the checker's own"),
         Column("error", TEXT, "the checker's own words"),
@@ -305,6 +329,7 @@ TABLES: dict[str, Table] = {
         TREES,
         NODES,
         PAIRS,
+        RIGHT_ANSWERS,
         CHECKPOINTS,
         SCORES,
         CASES,

@@ -79,6 +79,45 @@ FROM cases
 WHERE NOT correct AND function <> ''
 GROUP BY ALL;
 
+-- Whether to call at all, whatever is called. `precision`: of the answers that call, those that should; `recall`: of the
+-- cases that want a call, those that get one; `abstention`: of the others, those that get none.
+CREATE OR REPLACE VIEW benchmark_calling AS
+WITH counts AS (
+    SELECT
+        artifact,
+        checkpoint,
+        checkpoint_artifact,
+        benchmark,
+        count(*) FILTER (calls AND should_call) AS rightly,
+        count(*) FILTER (calls) AS calling,
+        count(*) FILTER (should_call) AS to_call,
+        count(*) FILTER (NOT calls AND NOT should_call) AS left_alone,
+        count(*) FILTER (NOT should_call) AS to_leave
+    FROM cases
+    WHERE should_call IS NOT NULL
+    GROUP BY ALL
+)
+SELECT
+    artifact,
+    checkpoint,
+    benchmark,
+    rightly / nullif(calling, 0) AS precision,
+    wilson_low(rightly, calling) AS precision_low,
+    wilson_high(rightly, calling) AS precision_high,
+    rightly / nullif(to_call, 0) AS recall,
+    wilson_low(rightly, to_call) AS recall_low,
+    wilson_high(rightly, to_call) AS recall_high,
+    left_alone / nullif(to_leave, 0) AS abstention,
+    wilson_low(left_alone, to_leave) AS abstention_low,
+    wilson_high(left_alone, to_leave) AS abstention_high,
+    rightly,
+    calling,
+    to_call,
+    left_alone,
+    to_leave,
+    checkpoint_artifact
+FROM counts;
+
 CREATE OR REPLACE VIEW benchmark_aggregates AS
 SELECT
     * EXCLUDE (checkpoint_artifact),
@@ -168,6 +207,10 @@ SELECT
     rejected_node.visits AS rejected_visits,
     chosen_node.prior AS chosen_prior,
     rejected_node.prior AS rejected_prior,
+    chosen_node.given AS chosen_given,
+    chosen_node.flawed AS chosen_flawed,
+    rejected_node.flawed AS rejected_flawed,
+    parent.flawed AS node_flawed,
     t.artifact AS trees_artifact,
     t.node_count,
     t.example_id,
@@ -191,17 +234,17 @@ JOIN pairs AS p ON p.artifact = m.artifact
 LEFT JOIN pair_origins AS o ON o.pairs_artifact = p.artifact
 LEFT JOIN trees AS t ON t.artifact = o.trees_artifact AND t.tree_id = p.tree_id
 LEFT JOIN LATERAL (
-    SELECT nodes.depth, nodes.visits, nodes.value
+    SELECT nodes.depth, nodes.visits, nodes.value, nodes.flawed
     FROM nodes
     WHERE nodes.artifact = t.artifact AND nodes.tree_id = t.tree_id AND nodes.node_id = p.node_id
 ) AS parent ON true
 LEFT JOIN LATERAL (
-    SELECT nodes.visits, nodes.prior
+    SELECT nodes.visits, nodes.prior, nodes.given, nodes.flawed
     FROM nodes
     WHERE nodes.artifact = t.artifact AND nodes.tree_id = t.tree_id AND nodes.node_id = p.chosen_node
 ) AS chosen_node ON true
 LEFT JOIN LATERAL (
-    SELECT nodes.visits, nodes.prior
+    SELECT nodes.visits, nodes.prior, nodes.given, nodes.flawed
     FROM nodes
     WHERE nodes.artifact = t.artifact AND nodes.tree_id = t.tree_id AND nodes.node_id = p.rejected_node
 ) AS rejected_node ON true
@@ -228,6 +271,17 @@ SELECT
 FROM experiment_artifacts AS m
 JOIN benchmark_scores AS s ON s.artifact = m.artifact
 ORDER BY m.experiment, s.benchmark, sequence, s.checkpoint;
+
+-- Precision and recall of calling, beside each score.
+CREATE OR REPLACE VIEW calling AS
+SELECT
+    m.experiment,
+    checkpoint_sequence(c.checkpoint) AS sequence,
+    c.* EXCLUDE (artifact),
+    m.stale
+FROM experiment_artifacts AS m
+JOIN benchmark_calling AS c ON c.artifact = m.artifact
+ORDER BY m.experiment, c.benchmark, sequence, c.checkpoint;
 
 -- Numbers by the benchmark's own rules; `accuracy` is NULL, and `missing` says why, where not all was evaluated.
 CREATE OR REPLACE VIEW aggregates AS

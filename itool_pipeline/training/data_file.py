@@ -3,7 +3,8 @@
 Columns: `name` (the example's id, for messages), `split` (`train` or `validation`), `prompt` (token ids), and
 
 - for `sft`: `response`, token ids that end with the token that ends a turn;
-- for `preference`: `pairs`, a list of (`path`, `chosen`, `rejected`), each token ids after the prompt.
+- for `preference`: `pairs`, a list of (`path`, `chosen`, `rejected`), each token ids after the prompt, and `gold`, the
+  gold answer, which may be empty.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _TOKENS = pa.list_(pa.int32())
 _COMMON = [("name", pa.string()), ("split", pa.string()), ("prompt", _TOKENS)]
 _PAIR = pa.struct([("path", _TOKENS), ("chosen", _TOKENS), ("rejected", _TOKENS)])
 SFT_SCHEMA = pa.schema([*_COMMON, ("response", _TOKENS)])
-PREFERENCE_SCHEMA = pa.schema([*_COMMON, ("pairs", pa.list_(_PAIR))])
+PREFERENCE_SCHEMA = pa.schema([*_COMMON, ("pairs", pa.list_(_PAIR)), ("gold", _TOKENS)])
 
 
 def write_sft_data(path: Path, data: TrainingData[SftItem]) -> None:
@@ -37,7 +38,8 @@ def write_preference_data(path: Path, data: TrainingData[PreferenceRow]) -> None
     """Write the file; it appears whole or not at all. References are not written: a training measures its own."""
 
     def pairs(row: PreferenceRow) -> Mapping[str, Any]:
-        return {"pairs": [{"path": p.path, "chosen": p.chosen, "rejected": p.rejected} for p in row.pairs]}
+        steps = [{"path": p.path, "chosen": p.chosen, "rejected": p.rejected} for p in row.pairs]
+        return {"pairs": steps, "gold": row.gold}
 
     _write(path, PREFERENCE_SCHEMA, data, pairs)
 
@@ -54,7 +56,8 @@ def read_preference_data(path: Path) -> TrainingData[PreferenceRow]:
         return TokenPair(tuple(row["path"]), tuple(row["chosen"]), tuple(row["rejected"]))
 
     def item(row: Mapping[str, Any]) -> PreferenceRow:
-        return PreferenceRow(row["name"], tuple(row["prompt"]), tuple(map(pair, row["pairs"])))
+        prompt, gold = tuple(row["prompt"]), tuple(row["gold"])
+        return PreferenceRow(row["name"], prompt, tuple(map(pair, row["pairs"])), gold)
 
     return _read(path, PREFERENCE_SCHEMA, item)
 

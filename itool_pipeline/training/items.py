@@ -88,12 +88,15 @@ class TokenPair:
 class PreferenceRow:
     """Pairs of one tree. `name` is the example's id; `prompt`, in token ids, may not be empty.
 
+    gold  token ids of the gold answer with its end, where its likelihood is trained too
+
     Its packed row is computed once, when it is first asked for, and kept: 24 bytes a token.
     """
 
     name: str
     prompt: tuple[int, ...]
     pairs: tuple[TokenPair, ...]
+    gold: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.prompt or not self.pairs:
@@ -101,8 +104,11 @@ class PreferenceRow:
 
     @cached_property
     def packed(self) -> PackedRow:
-        """The row to compute; continuations 2i and 2i + 1 are path and branch of pair i's chosen and rejected."""
-        return pack_row(self.prompt, [p.path + branch for p in self.pairs for branch in (p.chosen, p.rejected)])
+        """The row to compute; continuations 2i and 2i + 1 are path and branch of pair i's chosen and rejected, and the
+        last is the gold answer, where there is one.
+        """
+        branches = [p.path + branch for p in self.pairs for branch in (p.chosen, p.rejected)]
+        return pack_row(self.prompt, [*branches, self.gold] if self.gold else branches)
 
     @property
     def length(self) -> int:
@@ -131,8 +137,8 @@ def fit_rows(
 ) -> FittedRows:
     """Rows whose every sequence (prompt, path and branch) has at most `max_tokens` tokens.
 
-    A completion is never touched. `refuse` drops the pairs that are too long; `cut_left` drops the oldest tokens of
-    the tree's prompt instead, and refuses only what would leave none of it.
+    A completion is never touched; a gold answer that is too long is left out. `refuse` drops the pairs that are too
+    long; `cut_left` drops the oldest tokens of the tree's prompt instead, and refuses only what would leave none of it.
     """
     kept, refused, cut = [], 0, 0
     for row in rows:
@@ -141,9 +147,11 @@ def fit_rows(
         refused += len(row.pairs) - len(pairs)
         if not pairs:
             continue
-        surplus = max(0, len(row.prompt) + max(pair.depth for pair in pairs) - max_tokens)
+        gold = row.gold if len(row.gold) <= room else ()
+        longest = max(len(gold), *(pair.depth for pair in pairs))
+        surplus = max(0, len(row.prompt) + longest - max_tokens)
         cut += len(pairs) if surplus else 0
-        kept.append(replace(row, prompt=row.prompt[surplus:], pairs=pairs))
+        kept.append(replace(row, prompt=row.prompt[surplus:], pairs=pairs, gold=gold))
     return FittedRows(tuple(kept), refused, cut)
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from itool_pipeline.config import ComputeConfig, LoraConfig, OptimizerConfig, PreferenceLoss, Section
-from itool_pipeline.config.fields import Count
+from itool_pipeline.config.fields import Count, Weight
 from itool_pipeline.errors import ActionableError
 
 
@@ -48,6 +48,7 @@ class PreferenceObjective(Section):
 
     type: Literal["preference"] = "preference"
     loss: Annotated[PreferenceLoss, Field(discriminator="type")]
+    gold_weight: Weight = 0.0
 
 
 Objectives = SftObjective | PreferenceObjective
@@ -62,6 +63,7 @@ class TrainingJob(Section):
     compute     an `auto` dtype is settled when the training begins, and noted in its parts
     parts       resumable checkpoints; started again, the training goes on from the last, with the same end
     out         where the trained adapter goes
+    candidates  if given, where the adapters of all validations after the start go, see `candidate_path`
     result      JSON of the TrainingResult; it is written last, so that where it is, all is
     """
 
@@ -78,7 +80,18 @@ class TrainingJob(Section):
     seed: Count = 0
     parts: Path
     out: Path
+    candidates: Path | None = None
     result: Path
+
+
+def candidate_path(candidates: Path, step: int) -> Path:
+    """Where in `TrainingJob.candidates` the adapter after so many optimizer steps lies."""
+    return candidates / f"step_{step:08d}"
+
+
+def candidate_steps(candidates: Path) -> list[int]:
+    """Those that an adapter is there of, from few to many."""
+    return sorted(int(path.name.removeprefix("step_")) for path in candidates.glob("step_*"))
 
 
 def read_job(path: Path) -> TrainingJob:
@@ -91,7 +104,11 @@ def read_job(path: Path) -> TrainingJob:
         problems = (f"{'.'.join(map(str, e['loc'])) or 'job'}: {e['msg']}" for e in error.errors())
         raise TrainingError("\n".join(f"{path}: {problem}" for problem in problems)) from error
     root = path.parent.absolute()
-    found = {name: root / getattr(job, name) for name in ("base_model", "data", "parts", "out", "result")}
+    found: dict[str, Any] = {
+        name: root / getattr(job, name) for name in ("base_model", "data", "parts", "out", "result")
+    }
+    if job.candidates is not None:
+        found["candidates"] = root / job.candidates
     if isinstance(job.adapter, ContinuedAdapter):
         found["adapter"] = job.adapter.model_copy(update={"directory": root / job.adapter.directory})
     return job.model_copy(update=found)

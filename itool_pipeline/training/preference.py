@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from itool_pipeline.config import PreferenceLoss, ReferenceLoss
-from itool_pipeline.core.token_trie import IntArray, PackedRow
+from itool_pipeline.core.token_trie import IntArray
 from itool_pipeline.training.items import PreferenceRow, batches_of_pairs
 from itool_pipeline.training.log_probs import LogProbs
 from itool_pipeline.training.losses import PairLogProbs, pair_losses
@@ -25,11 +25,16 @@ from itool_pipeline.training.trainer import Loss, Objective
 
 def branch_log_probs(log_probs: LogProbs, rows: Sequence[PreferenceRow]) -> Tensor:
     """[pairs, 2] fp32: log π(chosen) and log π(rejected) after prompt and path, for all pairs, row after row."""
-    packed = [row.packed for row in rows]
-    branches = [_branch_spans(row, one) for row, one in zip(rows, packed, strict=True)]
+    return _span_log_probs(log_probs, rows, [_branch_spans(row) for row in rows]).view(-1, 2)
+
+
+def _span_log_probs(
+    log_probs: LogProbs, rows: Sequence[PreferenceRow], branches: Sequence[Sequence[IntArray]]
+) -> Tensor:
+    """[spans] fp32: the summed log-probability of each span of each row, row after row."""
     # Branches of one node may begin alike, and one fragment may be in several pairs: each token is asked for once.
     wanted = [np.unique(np.concatenate(spans)) for spans in branches]
-    values = log_probs(packed, wanted)
+    values = log_probs([row.packed for row in rows], wanted)
     member = torch.zeros(sum(map(len, branches)), len(values))
     line, start = 0, 0
     for spans, indices in zip(branches, wanted, strict=True):
@@ -38,24 +43,50 @@ def branch_log_probs(log_probs: LogProbs, rows: Sequence[PreferenceRow]) -> Tens
             line += 1
         start += len(indices)
     # A product with zeros and ones instead of scattered sums: the same order of additions in every run.
-    return (member.to(values.device) @ values).view(-1, 2)
+    return member.to(values.device) @ values
 
 
-def _branch_spans(row: PreferenceRow, packed: PackedRow) -> list[IntArray]:
+def _branch_spans(row: PreferenceRow) -> list[IntArray]:
     """Row indices of each branch's own tokens, chosen and rejected of pair 0, of pair 1, …"""
-    return [span[len(row.pairs[i // 2].path) :] for i, span in enumerate(packed.spans)]
+    spans = row.packed.spans[: 2 * len(row.pairs)]
+    return [span[len(row.pairs[i // 2].path) :] for i, span in enumerate(spans)]
 
 
-def preference_loss(log_probs: LogProbs, rows: Sequence[PreferenceRow], config: PreferenceLoss) -> Loss:
-    """Sum over pairs, counted in pairs; reports `accuracy` (share with a positive margin) and `margin`."""
-    sums = branch_log_probs(log_probs, rows)
+def preference_loss(
+    log_probs: LogProbs, rows: Sequence[PreferenceRow], config: PreferenceLoss, gold_weight: float = 0.0
+) -> Loss:
+    """Sum over pairs, counted in pairs; reports `accuracy` (share with a positive margin) and `margin`.
+
+    gold_weight  of the mean negative log-likelihood of the tree's gold answer, which stands beside each of its pairs
+    """
+    with_gold = [bool(gold_weight and row.gold) for row in rows]
+    branches = [
+        _branch_spans(row) + ([row.packed.spans[-1]] if own else []) for row, own in zip(rows, with_gold, strict=True)
+    ]
+    every = _span_log_probs(log_probs, rows, branches)
+    sums, gold = _parted(every, rows, with_gold)
     pairs = [pair for row in rows for pair in row.pairs]
     lengths = sums.new_tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs])
     old = [pair.reference for pair in pairs if pair.reference is not None]
     reference = sums.new_tensor(old).unbind(1) if len(old) == len(pairs) else ()
     values = pair_losses(PairLogProbs(*sums.unbind(1), *lengths.unbind(1), *reference), config)
-    margin = values.margin.detach()
-    return Loss(values.loss.sum(), len(pairs), {"accuracy": float((margin > 0).sum()), "margin": float(margin.sum())})
+    margin, total = values.margin.detach(), values.loss.sum()
+    if gold is not None:
+        total = total - gold_weight * gold
+    return Loss(total, len(pairs), {"accuracy": float((margin > 0).sum()), "margin": float(margin.sum())})
+
+
+def _parted(every: Tensor, rows: Sequence[PreferenceRow], with_gold: Sequence[bool]) -> tuple[Tensor, Tensor | None]:
+    """[pairs, 2], the sums of the branches; and the sum over pairs of the mean log-likelihood of the gold answer."""
+    weights = torch.zeros(len(every))
+    of_branches, at = torch.ones(len(every), dtype=torch.bool), 0
+    for row, own in zip(rows, with_gold, strict=True):
+        at += 2 * len(row.pairs)
+        if own:
+            weights[at], of_branches[at] = len(row.pairs) / len(row.gold), False
+            at += 1
+    sums = every[of_branches.to(every.device)].view(-1, 2)
+    return sums, every @ weights.to(every.device) if any(with_gold) else None
 
 
 def with_reference(
@@ -81,7 +112,7 @@ def with_reference(
     return tuple(done[index] for index in range(len(rows)))
 
 
-def preference_objective(config: PreferenceLoss) -> Objective[PreferenceRow]:
+def preference_objective(config: PreferenceLoss, gold_weight: float = 0.0) -> Objective[PreferenceRow]:
     """An optimizer step counts pairs.
 
     The reference's log-probabilities, for DPO and IPO, are computed once, before anything is trained, and cost no
@@ -89,11 +120,13 @@ def preference_objective(config: PreferenceLoss) -> Objective[PreferenceRow]:
     """
 
     def loss(log_probs: LogProbs, rows: Sequence[PreferenceRow]) -> Loss:
-        return preference_loss(log_probs, rows, config)
+        return preference_loss(log_probs, rows, config, gold_weight)
 
     def start(model: Any, log_probs: LogProbs, rows: Sequence[PreferenceRow], budget: int) -> Sequence[PreferenceRow]:
         if not isinstance(config, ReferenceLoss):
             return rows
         return with_reference(model, log_probs, rows, config.reference, budget)
 
-    return Objective(config.model_dump_json(), loss, batches_of_pairs, start, metrics=("accuracy", "margin"))
+    # Without a weight the name is that of the loss alone.
+    name = config.model_dump_json() + (f" + {gold_weight} gold" if gold_weight else "")
+    return Objective(name, loss, batches_of_pairs, start, metrics=("accuracy", "margin"))

@@ -38,11 +38,13 @@ def run_training_job(job: TrainingJob, progress: Progress = no_progress, say: Sa
     where = (job.optimizer, job.seed, job.parts, job.out)
     how: dict[str, Any] = {
         "kernels": job.kernels,
+        "candidates": job.candidates,
         "gradient_checkpointing": job.compute.gradient_checkpointing,
         "progress": progress if main else no_progress,
     }
     if isinstance(job.objective, PreferenceObjective):
-        pairs, objective = read_preference_data(job.data), preference_objective(job.objective.loss)
+        pairs = read_preference_data(job.data)
+        objective = preference_objective(job.objective.loss, job.objective.gold_weight)
         result = train_adapter(start_model(job), pairs, objective, *where, **how)
     else:
         result = train_adapter(start_model(job), read_sft_data(job.data), SFT, *where, **how)

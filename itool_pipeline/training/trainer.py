@@ -29,7 +29,7 @@ from itool_pipeline.training.checkpoint import (
     save_checkpoint,
 )
 from itool_pipeline.training.items import T, TrainingData
-from itool_pipeline.training.job import TrainingError, TrainingResult, Validation
+from itool_pipeline.training.job import TrainingError, TrainingResult, Validation, candidate_path
 from itool_pipeline.training.log_probs import Kernels, LogProbs, TokenLogProbs
 from itool_pipeline.training.lora import save_adapter, trainable_parameters
 from itool_pipeline.training.packing import micro_batches
@@ -91,6 +91,7 @@ def train_adapter(
     parts: Path,
     out: Path,
     *,
+    candidates: Path | None = None,
     kernels: Kernels = "fused",
     gradient_checkpointing: bool = False,
     progress: Progress = no_progress,
@@ -98,6 +99,7 @@ def train_adapter(
     """Train the adapter of peft's `model`; leave its best weights in the model and, as an adapter, in `out`.
 
     parts                   directory of resumable checkpoints of this very training; removing it is left to the caller
+    candidates              where the adapters of all validations after the start go (`candidate_path`)
     gradient_checkpointing  less memory, more time, the same adapter; may be changed when a killed training goes on
     progress                called with (optimizer steps done, total) after each step
 
@@ -108,7 +110,7 @@ def train_adapter(
     if not data.train:
         raise TrainingError("there is nothing to train on: the training set is empty")
     log_probs = TokenLogProbs(model, kernels, gradient_checkpointing)
-    run = _Run(model, log_probs, data, objective, config, seed, parts)
+    run = _Run(model, log_probs, data, objective, config, seed, parts, candidates)
     run.start()
     for step in range(run.state.step, run.total):
         run.take_step(step)
@@ -141,9 +143,10 @@ class _Run(Generic[T]):
         config: OptimizerConfig,
         seed: int,
         parts: Path,
+        candidates: Path | None,
     ) -> None:
         self.model, self.objective, self.config = model, objective, config
-        self.seed, self.parts = seed, parts
+        self.seed, self.parts, self.candidates = seed, parts, candidates
         self.parameters: dict[str, nn.Parameter] = trainable_parameters(model)
         optimizer = torch.optim.AdamW(
             list(self.parameters.values()), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -256,6 +259,8 @@ class _Run(Generic[T]):
             loss = state.validation[-1].loss
         if state.step > 0 and (loss < min(previous, default=math.inf) or not previous):
             self.best, state.best_step = copies(self.parameters), state.step
+        if self.candidates is not None and state.step > 0 and self.processes.rank == 0:
+            save_adapter(self.model, candidate_path(self.candidates, state.step))
 
     def _measure(self) -> Validation:
         """The validation set with the weights as they are. Raises TrainingError when its loss is not finite."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from itool_pipeline.config import PairsConfig
 from itool_pipeline.core.policy import GradeRequest, Policy, Request, SampleRequest, T, Task
-from itool_pipeline.core.preference_pairs import Candidate, PairVerdict, extreme_pair
+from itool_pipeline.core.preference_pairs import Candidate, Fork, PairVerdict, pairs_of
 from itool_pipeline.core.tree import SearchTree
 from itool_pipeline.engines.logits import decoder_of
 from itool_pipeline_tests.bench.flops import PrefixWork, Work
@@ -74,6 +74,6 @@ def usable_pairs(trees: Sequence[SearchTree], filters: PairsConfig) -> int:
         for index, node in enumerate(tree.nodes[1:], 1):
             below[node.parent].append(Candidate(index, node.text, node.action_value, node.prior))
         for parent, children in below.items():
-            pair = extreme_pair(tree.problem.example.id, parent, children, filters)
-            kept += pair is not None and pair.verdict is PairVerdict.KEPT
+            pairs = pairs_of(Fork(tree.problem.example.id, parent, children), filters)
+            kept += sum(pair.verdict is PairVerdict.KEPT for pair in pairs)
     return kept

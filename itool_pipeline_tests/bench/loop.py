@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from itool_pipeline.benchmarks.bfcl.rules import BFCL_RULES
-from itool_pipeline.core.judge import Judge, Verdict
+from itool_pipeline.core.judge import Agreement, Judge, Verdict
 from itool_pipeline.core.policy import Fragment, GradeRequest, PolicyInRounds, SampleRequest, ScoreRequest
 from itool_pipeline.core.search import search_trees
 from itool_pipeline.core.types import Example
@@ -48,8 +48,8 @@ class InstantJudge:
     def verdict(self, example: Example, response: str) -> Verdict:
         return Verdict(len(response) % 2 == 0)
 
-    def progress(self, example: Example, partial: str) -> float:
-        return (len(partial) % 20) / 20
+    def agreement(self, example: Example, partial: str) -> Agreement:
+        return Agreement((len(partial) % 20) / 20, flawed=False)
 
 
 def loop_rows(machine: Machine, workload: Workload) -> Iterator[Row]:

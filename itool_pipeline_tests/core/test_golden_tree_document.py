@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from itool_pipeline.config import PairsConfig
-from itool_pipeline.core.preference_pairs import Candidate, extreme_pair
+from itool_pipeline.core.preference_pairs import Candidate, Fork, pairs_of
 from itool_pipeline.core.search import search_trees
 from itool_pipeline.core.tree import SearchTree
 from itool_pipeline_tests.core.fake_policy import call_problem
@@ -109,10 +109,10 @@ def test_each_drawing(iteration: int) -> None:
 def test_the_pairs() -> None:
     tree = tree_after(4)
     pairs = [
-        extreme_pair(
-            "t", i, [Candidate(c, tree.nodes[c].text, tree.nodes[c].action_value) for c in node.children], PairsConfig()
-        )
+        pair
         for i, node in enumerate(tree.nodes)
+        for steps in [[Candidate(c, tree.nodes[c].text, tree.nodes[c].action_value) for c in node.children]]
+        for pair in pairs_of(Fork("t", i, steps), PairsConfig())
     ]
     expected = [
         [

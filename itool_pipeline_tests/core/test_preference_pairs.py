@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -11,17 +12,24 @@ from hypothesis import strategies as st
 from itool_pipeline.config import PairsConfig
 from itool_pipeline.core.preference_pairs import (
     Candidate,
+    Fork,
     PairVerdict,
     PreferencePair,
-    all_pairs,
-    extreme_pair,
+    balance_pairs,
     judge_pair,
     limit_pairs,
     pair_by_probability,
+    pairs_of,
     text_similarity,
 )
 
 FILTERS = PairsConfig()
+ALL = PairsConfig(per_node="all")
+
+
+def _only(found: Iterable[PreferencePair]) -> PreferencePair:
+    (pair,) = found
+    return pair
 
 
 def _children(*qs: float) -> list[Candidate]:
@@ -34,20 +42,18 @@ def test_the_shipped_thresholds_are_the_papers() -> None:
 
 @pytest.mark.parametrize("qs", [(), (1.0,)])
 def test_fewer_than_two_children_make_no_pair(qs: tuple[float, ...]) -> None:
-    assert extreme_pair("t", 3, _children(*qs), FILTERS) is None
+    assert list(pairs_of(Fork("t", 3, _children(*qs)), FILTERS)) == []
 
 
 def test_highest_and_lowest_make_the_pair() -> None:
-    pair = extreme_pair("t", 3, _children(0.5, -1.0, 2.0, 0.0), FILTERS)
+    pair = _only(pairs_of(Fork("t", 3, _children(0.5, -1.0, 2.0, 0.0)), FILTERS))
     assert pair == PreferencePair("t", 3, 12, 11, 2.0, -1.0, 3.0, 0.0, PairVerdict.KEPT)
 
 
 def test_of_equals_the_first_is_best_and_the_last_is_worst() -> None:
-    pair = extreme_pair("t", 0, _children(1.0, 0.5, 1.0, 0.0, 0.0), FILTERS)
-    assert pair is not None
+    pair = _only(pairs_of(Fork("t", 0, _children(1.0, 0.5, 1.0, 0.0, 0.0)), FILTERS))
     assert (pair.chosen, pair.rejected) == (10, 14)
-    level = extreme_pair("t", 0, _children(1.0, 1.0, 1.0), FILTERS)
-    assert level is not None
+    level = _only(pairs_of(Fork("t", 0, _children(1.0, 1.0, 1.0)), FILTERS))
     assert (level.chosen, level.rejected, level.verdict) == (10, 12, PairVerdict.CLOSE)
 
 
@@ -101,26 +107,22 @@ def test_a_difference_at_the_threshold_is_kept() -> None:
 
 def test_a_pair_of_near_copies_is_refused() -> None:
     same = [Candidate(1, "]", 2.0), Candidate(2, "]", 0.0)]
-    pair = extreme_pair("t", 0, same, FILTERS)
-    assert pair is not None
+    pair = _only(pairs_of(Fork("t", 0, same), FILTERS))
     assert (pair.similarity, pair.verdict) == (1.0, PairVerdict.SIMILAR)
-    kept = extreme_pair("t", 0, same, PairsConfig(max_similarity=1.0))
-    assert kept is not None
+    kept = _only(pairs_of(Fork("t", 0, same), PairsConfig(max_similarity=1.0)))
     assert kept.verdict is PairVerdict.KEPT
 
 
 def test_the_filters_look_at_the_best_and_the_worst_only() -> None:
     # the middle child is a copy of the best one; the worst is not
     children = [Candidate(1, "aaaa", 0.9), Candidate(2, "aaaa", 0.5), Candidate(3, "bbbb", 0.0)]
-    pair = extreme_pair("t", 0, children, FILTERS)
-    assert pair is not None
+    pair = _only(pairs_of(Fork("t", 0, children), FILTERS))
     assert (pair.chosen, pair.rejected, pair.verdict) == (1, 3, PairVerdict.KEPT)
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=8))
 def test_no_child_is_better_than_chosen_or_worse_than_rejected(qs: list[float]) -> None:
-    pair = extreme_pair("t", 0, _children(*qs), FILTERS)
-    assert pair is not None
+    pair = _only(pairs_of(Fork("t", 0, _children(*qs)), FILTERS))
     assert (pair.chosen_q, pair.rejected_q) == (max(qs), min(qs))
     assert (qs[pair.chosen - 10], qs[pair.rejected - 10]) == (max(qs), min(qs))
     assert pair.chosen != pair.rejected
@@ -130,7 +132,7 @@ def test_no_child_is_better_than_chosen_or_worse_than_rejected(qs: list[float]) 
 
 def test_all_pairs_by_hand() -> None:
     # Q 0.5, -1, 0.25, 0.45: 0.5 and 0.45 are too close, and below 0.3 nothing is chosen
-    found = all_pairs("t", 3, _children(0.5, -1.0, 0.25, 0.45), FILTERS)
+    found = list(pairs_of(Fork("t", 3, _children(0.5, -1.0, 0.25, 0.45)), ALL))
     assert [(p.chosen, p.rejected, p.margin, p.verdict) for p in found] == [
         (10, 13, pytest.approx(0.05), PairVerdict.CLOSE),
         (10, 12, 0.25, PairVerdict.KEPT),
@@ -150,8 +152,8 @@ def test_all_pairs_are_those_of_a_brute_force_over_children(
     rows: list[tuple[float, str]], margin: float, lowest: float
 ) -> None:
     children = [Candidate(i, text, q) for i, (q, text) in enumerate(rows)]
-    filters = PairsConfig(max_similarity=0.8, min_q_difference=margin, min_chosen_q=lowest)
-    found = all_pairs("t", 0, children, filters)
+    filters = PairsConfig(per_node="all", max_similarity=0.8, min_q_difference=margin, min_chosen_q=lowest)
+    found = list(pairs_of(Fork("t", 0, children), filters))
     kept = {(p.chosen, p.rejected) for p in found if p.verdict is PairVerdict.KEPT}
     expected = set()
     for i, (q, text) in enumerate(rows):
@@ -162,8 +164,9 @@ def test_all_pairs_are_those_of_a_brute_force_over_children(
     assert kept == expected
     assert len(found) == len(rows) * (len(rows) - 1) // 2
     assert len({frozenset((p.chosen, p.rejected)) for p in found}) == len(found)
-    extreme = extreme_pair("t", 0, children, filters)
-    assert (extreme in found) if extreme else len(rows) < 2
+    extreme = list(pairs_of(Fork("t", 0, children), filters.model_copy(update={"per_node": "extremes"})))
+    assert len(extreme) == (len(rows) > 1)
+    assert set(extreme) <= set(found)
 
 
 def _likely(*ps: float, q: float = 0.0) -> list[Candidate]:
@@ -172,29 +175,29 @@ def _likely(*ps: float, q: float = 0.0) -> list[Candidate]:
 
 def test_without_a_search_the_probability_chooses_whatever_q_says() -> None:
     children = [Candidate(1, "aaaa", 1.0, 0.2), Candidate(2, "bbbb", -1.0, 0.7), Candidate(3, "cccc", 0.0, 0.4)]
-    pair = pair_by_probability("t", 0, children, 0.95)
+    pair = pair_by_probability(Fork("t", 0, children), 0.95)
     assert pair == PreferencePair("t", 0, 2, 1, -1.0, 1.0, pytest.approx(0.5), 0.0, PairVerdict.KEPT)
-    assert extreme_pair("t", 0, children, FILTERS) == PreferencePair(
+    assert _only(pairs_of(Fork("t", 0, children), FILTERS)) == PreferencePair(
         "t", 0, 1, 2, 1.0, -1.0, 2.0, 0.0, PairVerdict.KEPT
     )
 
 
 def test_without_a_search_only_likeness_refuses() -> None:
-    assert pair_by_probability("t", 0, _likely(0.5), 0.95) is None
-    low = pair_by_probability("t", 0, _likely(0.5, 0.499, q=-9.0), 0.95)
+    assert pair_by_probability(Fork("t", 0, _likely(0.5)), 0.95) is None
+    low = pair_by_probability(Fork("t", 0, _likely(0.5, 0.499, q=-9.0)), 0.95)
     assert low is not None
     assert low.verdict is PairVerdict.KEPT
-    same = pair_by_probability("t", 0, [Candidate(1, "x", 2.0, 0.9), Candidate(2, "x", 0.0, 0.1)], 0.95)
+    same = pair_by_probability(Fork("t", 0, [Candidate(1, "x", 2.0, 0.9), Candidate(2, "x", 0.0, 0.1)]), 0.95)
     assert same is not None
     assert same.verdict is PairVerdict.SIMILAR
-    level = pair_by_probability("t", 0, _likely(0.5, 0.5), 0.95)
+    level = pair_by_probability(Fork("t", 0, _likely(0.5, 0.5)), 0.95)
     assert level is not None
     assert level.verdict is PairVerdict.CLOSE
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
 def test_no_response_is_likelier_than_the_chosen_one(ps: list[float]) -> None:
-    pair = pair_by_probability("t", 0, _likely(*ps), 0.95)
+    pair = pair_by_probability(Fork("t", 0, _likely(*ps)), 0.95)
     assert pair is not None
     assert (ps[pair.chosen], ps[pair.rejected]) == (max(ps), min(ps))
     assert pair.margin == max(ps) - min(ps)
@@ -245,3 +248,80 @@ def test_nothing_marked_is_larger_than_what_is_kept(rows: list[tuple[float, Pair
     assert len(kept) == min(most, sum(v is PairVerdict.KEPT for _, v in rows))
     assert min(kept, default=9) >= max(over, default=0)
     assert sum(p.verdict is PairVerdict.LOW for p in limited) == sum(v is PairVerdict.LOW for _, v in rows)
+
+
+def _steps(*rows: tuple[float, float, bool]) -> list[Candidate]:
+    """(Q, p, flawed) of each child."""
+    return [Candidate(10 + i, "pqrstuvw"[i] * 4, *row) for i, row in enumerate(rows)]
+
+
+TRUE = PairsConfig(truth="gold", min_q_difference=None, min_chosen_q=None)
+
+
+def test_a_sound_step_is_preferred_to_the_likeliest_flawed_one() -> None:
+    steps = _steps((-0.5, 0.1, False), (-0.2, 0.2, False), (0.9, 0.3, True), (-1.0, 0.6, True), (-2.0, 0.5, True))
+    pair = _only(pairs_of(Fork("t", 0, steps), TRUE))
+    # whatever Q says of the flawed ones; among sound ones it decides
+    assert (pair.chosen, pair.rejected, pair.verdict) == (11, 13, PairVerdict.KEPT)
+    assert pair.margin == pytest.approx(0.8)
+    every = list(pairs_of(Fork("t", 0, steps), TRUE.model_copy(update={"per_node": "all"})))
+    assert {(p.chosen, p.rejected) for p in every} == {(c, r) for c in (10, 11) for r in (12, 13, 14)}
+    assert {p.verdict for p in every} == {PairVerdict.KEPT}
+
+
+@pytest.mark.parametrize(
+    ("flawed_before", "flaws"), [(True, (False, True)), (False, (False, False)), (False, (True, True))]
+)
+def test_without_truth_the_node_is_accounted_for_and_refused(flawed_before: bool, flaws: tuple[bool, bool]) -> None:
+    steps = _steps((0.9, 0.5, flaws[0]), (0.1, 0.5, flaws[1]))
+    pair = _only(pairs_of(Fork("t", 0, steps, flawed=flawed_before), TRUE))
+    assert (pair.chosen, pair.rejected, pair.verdict) == (10, 11, PairVerdict.UNTRUE)
+    assert _only(pairs_of(Fork("t", 0, steps, flawed=flawed_before), FILTERS)).verdict is PairVerdict.KEPT
+
+
+def test_the_other_filters_hold_for_true_pairs_too() -> None:
+    steps = _steps((0.25, 0.5, False), (0.2, 0.5, True))
+    for filters, verdict in (
+        (PairsConfig(truth="gold"), PairVerdict.CLOSE),
+        (PairsConfig(truth="gold", min_q_difference=0.01), PairVerdict.LOW),
+        (PairsConfig(truth="gold", min_q_difference=0.01, min_chosen_q=0.25), PairVerdict.KEPT),
+    ):
+        assert _only(pairs_of(Fork("t", 0, steps), filters)).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("q_above", "lowest", "verdict"),
+    [
+        # Q of the chosen is -0.25; V of the node is -0.5; the others' mean is (-0.5 - 1.5) / 2 = -1
+        ("zero", -0.25, PairVerdict.KEPT),
+        ("zero", -0.24, PairVerdict.LOW),
+        ("value", 0.25, PairVerdict.KEPT),
+        ("value", 0.26, PairVerdict.LOW),
+        ("siblings", 0.75, PairVerdict.KEPT),
+        ("siblings", 0.76, PairVerdict.LOW),
+    ],
+)
+def test_what_the_lowest_q_counts_from(q_above: str, lowest: float, verdict: PairVerdict) -> None:
+    filters = PairsConfig.model_validate({"q_above": q_above, "min_chosen_q": lowest})
+    assert _only(pairs_of(Fork("t", 0, _children(-0.5, -0.25, -1.5), value=-0.5), filters)).verdict is verdict
+
+
+def test_balance_takes_the_smallest_margins_of_the_larger_side() -> None:
+    pairs = [_pair("a", i, margin) for i, margin in enumerate((0.5, 3.0, 1.0, 2.0, 0.1))]
+    pairs.append(_pair("b", 7, 9.0, PairVerdict.SIMILAR))
+    side = {0: 1, 1: 1, 2: 1, 3: -1, 4: 0, 7: -1}
+    balanced = balance_pairs(pairs, lambda pair: side[pair.node])
+    assert {p.node: p.verdict for p in balanced if p.verdict is not PairVerdict.KEPT} == {
+        0: PairVerdict.UNBALANCED,
+        2: PairVerdict.UNBALANCED,
+        7: PairVerdict.SIMILAR,  # refused before, so it weighs nothing
+    }
+    assert balance_pairs(pairs, lambda pair: 0) == pairs
+    assert [p.verdict for p in balance_pairs(pairs[:3], lambda pair: -1)] == [PairVerdict.UNBALANCED] * 3
+
+
+def test_a_limit_for_each_tree_comes_before_the_limit_for_all() -> None:
+    pairs = [_pair("a", 0, 5.0), _pair("a", 1, 4.0), _pair("a", 2, 6.0), _pair("b", 0, 1.0), _pair("c", 0, 2.0)]
+    kept = [[p.margin for p in limit_pairs(pairs, most, of_tree) if p.verdict is PairVerdict.KEPT]
+            for most, of_tree in ((None, 1), (None, 2), (2, 1), (3, 2))]  # fmt: skip
+    assert kept == [[6.0, 1.0, 2.0], [5.0, 6.0, 1.0, 2.0], [6.0, 2.0], [5.0, 6.0, 2.0]]

@@ -139,6 +139,13 @@ def test_each_group_gives_its_share(rows: dict[str, tuple[float, bool]], fractio
             assert marks == sorted(marks, reverse=True)
 
 
+def test_most_mistakes_first_by_hand() -> None:
+    perplexities, right = {"a": 9.0, "b": 2.0, "c": 3.0, "d": 4.0}, {"a": 1.0, "b": 0.0, "c": 0.5, "d": 0.5}
+    ranked = select_hardest(perplexities, 0.5, by="mistakes", seed=0, right=right)
+    assert [(r.example_id, r.selected) for r in ranked] == [("b", True), ("d", True), ("c", False), ("a", False)]
+    assert [r.perplexity for r in ranked] == [2.0, 4.0, 3.0, 9.0]
+
+
 def test_an_unknown_rule_is_refused() -> None:
-    with pytest.raises(ValueError, match="select_by must be 'perplexity' or 'random', not 'loss'"):
+    with pytest.raises(ValueError, match="select_by must be 'perplexity', 'random' or 'mistakes', not 'loss'"):
         select_hardest({"a": 1.0}, 0.5, by="loss", seed=0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from itool_pipeline.config import SamplingConfig
 from itool_pipeline.core.policy import Fragment, SampleRequest
-from itool_pipeline.core.response_sampling import draw_responses, each_sampled_tree, sample_tree
+from itool_pipeline.core.response_sampling import draw_responses, each_sampled_tree, sample_tree, share_right
 from itool_pipeline.core.reward import SearchProblem
 from itool_pipeline.core.tree import SearchTree
 from itool_pipeline_tests.core.fake_policy import (
@@ -81,6 +81,17 @@ def test_a_tree_of_responses_by_hand() -> None:
     assert (root.visits, root.value) == (4, pytest.approx((1 - 2 - 1) / 4))
     # all four at once, then those that go on
     assert policy.batches == [4, 2, 1]
+
+
+def test_the_share_of_right_responses() -> None:
+    # one of four is right; a response drawn twice counts twice
+    policy = Numbered([FIRST, SECOND, THIRD, SECOND])
+    assert result_of(policy, share_right(call_problem(), JUDGE, drawing(4, 40), seed=5)) == 0.25
+    policy = Numbered([FIRST, FIRST, THIRD])
+    assert result_of(policy, share_right(call_problem(), JUDGE, drawing(3, 40), seed=5)) == pytest.approx(2 / 3)
+    # cut off before its end it is wrong, and so is silence
+    assert result_of(Numbered([FIRST, FIRST]), share_right(call_problem(), JUDGE, drawing(2, 2), seed=5)) == 0
+    assert result_of(TablePolicy({}), share_right(text_problem(), JUDGE, FOUR, seed=0)) == 0
 
 
 def test_the_product_form() -> None:

@@ -89,8 +89,9 @@ def test_expected_grade_is_a_mean_that_only_ratios_decide(logprobs: list[float],
 def test_outcome_before_the_end_follows_the_gold_answer() -> None:
     # the name f, a = 1, b = 2: three items, half a point for all of them
     def o(text: str) -> float:
-        value, correct = outcome_of(_state(call_problem(), text), JUDGE, OUTCOME)
+        value, correct, flawed = outcome_of(_state(call_problem(), text), JUDGE, OUTCOME)
         assert correct is None
+        assert flawed == ("9" in text or "cannot" in text)
         return value
 
     assert o("") == 0.0
@@ -103,10 +104,10 @@ def test_outcome_before_the_end_follows_the_gold_answer() -> None:
 
 
 def test_outcome_before_the_end_where_no_call_is_expected() -> None:
-    assert outcome_of(_state(text_problem(), "Sorry,"), JUDGE, OUTCOME) == (0.5, None)
+    assert outcome_of(_state(text_problem(), "Sorry,"), JUDGE, OUTCOME) == (0.5, None, False)
     for text in ("[f(", "[", "`[Vice", "[prepare_food.get_recipe]", "f("):
-        assert outcome_of(_state(text_problem(), text), JUDGE, OUTCOME) == (-0.5, None)
-    assert outcome_of(_state(text_problem()), JUDGE, OUTCOME) == (0.0, None)
+        assert outcome_of(_state(text_problem(), text), JUDGE, OUTCOME) == (-0.5, None, True)
+    assert outcome_of(_state(text_problem()), JUDGE, OUTCOME) == (0.0, None, False)
 
 
 @pytest.mark.parametrize(
@@ -115,15 +116,16 @@ def test_outcome_before_the_end_where_no_call_is_expected() -> None:
 )
 def test_outcome_at_the_end_is_the_checkers_verdict(text: str, correct: bool) -> None:
     settings = changed(OUTCOME, correct=3.0, wrong=-7.0, progress=100.0)
-    value, verdict = outcome_of(_state(call_problem(), text, finished=True), JUDGE, settings)
+    value, verdict, flawed = outcome_of(_state(call_problem(), text, finished=True), JUDGE, settings)
     assert verdict is correct
+    assert flawed is not correct
     assert value == (3.0 if correct else -7.0)
 
 
 def test_a_truncated_response_is_wrong_even_if_it_would_be_right() -> None:
-    assert outcome_of(_state(call_problem(), "[f(a=1,b=2)]", truncated=True), JUDGE, OUTCOME) == (-1.0, False)
-    assert outcome_of(_state(text_problem(), "No tool fits.", truncated=True), JUDGE, OUTCOME) == (-1.0, False)
-    assert outcome_of(_state(text_problem(), "No tool fits.", finished=True), JUDGE, OUTCOME) == (1.0, True)
+    assert outcome_of(_state(call_problem(), "[f(a=1,b=2)]", truncated=True), JUDGE, OUTCOME) == (-1.0, False, True)
+    assert outcome_of(_state(text_problem(), "No tool fits.", truncated=True), JUDGE, OUTCOME) == (-1.0, False, True)
+    assert outcome_of(_state(text_problem(), "No tool fits.", finished=True), JUDGE, OUTCOME) == (1.0, True, False)
 
 
 @pytest.mark.parametrize(
@@ -145,13 +147,14 @@ def test_only_plain_text_is_right_where_no_call_is(text: str, correct: bool) -> 
     assert outcome_of(_state(text_problem(), text, finished=True), JUDGE, OUTCOME) == (
         1.0 if correct else -1.0,
         correct,
+        not correct,
     )
 
 
 def test_progress_scales_the_potential_only() -> None:
     settings = changed(OUTCOME, progress=0.2)
     assert outcome_of(_state(call_problem(), "[f(a=1,b=2)"), JUDGE, settings)[0] == pytest.approx(0.2)
-    assert outcome_of(_state(call_problem(), "[f(a=1,b=2)]", finished=True), JUDGE, settings) == (1.0, True)
+    assert outcome_of(_state(call_problem(), "[f(a=1,b=2)]", finished=True), JUDGE, settings) == (1.0, True, False)
 
 
 def test_a_reward_is_the_sum_of_both() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from itool_pipeline.config import MctsConfig
-from itool_pipeline.core.judge import Verdict
+from itool_pipeline.core.judge import Agreement, Verdict
 from itool_pipeline.core.policy import Fragment
 from itool_pipeline.core.reward import ResponseState, Reward
 from itool_pipeline.core.search import distinct_fragments, fragment_prior, grow_tree, next_state, search_trees
@@ -160,8 +160,8 @@ class _Loud:
     def verdict(self, example: Example, response: str) -> Verdict:
         return Verdict(response.isupper())
 
-    def progress(self, example: Example, partial: str) -> float:
-        return min(1.0, partial.count("!") / 4)
+    def agreement(self, example: Example, partial: str) -> Agreement:
+        return Agreement(min(1.0, partial.count("!") / 4), flawed="?" in partial)
 
 
 def test_the_judge_is_handed_in() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import Fragment, SampleRequest
-from itool_pipeline.engines.branches import Branch, draw_tokens, uniform_numbers
+from itool_pipeline.engines.branches import Branch, cut_response, draw_tokens, uniform_numbers
 from itool_pipeline.engines.model import load_tokenizer
 from itool_pipeline.engines.types import Sampling
 
@@ -211,3 +212,31 @@ def test_text_and_tokens_stay_in_step(tokenizer: Any, tokens: list[int], respons
     assert whole == tokenizer.decode(response) + fragment.text
     if len(tokens) >= limit:
         assert not fragment.text.endswith("\ufffd")
+
+
+@given(text=st.text(st.sampled_from("[]()f=a1,. \"'日😀\\n"), max_size=30), limit=st.integers(1, 8))
+def test_a_response_is_cut_where_it_would_be_sampled(tokenizer: Any, text: str, limit: int) -> None:
+    end = tokenizer.eos_token_id
+    tokens = [*tokenizer.encode(text), end]
+    fragments = cut_response(tokens, tokenizer, FragmentRule(), end, limit)
+    done: list[int] = []
+    for fragment in fragments:
+        drawn = grown(tokens[len(done) :], tokenizer, response=done, limit=limit, end=frozenset({end}))
+        assert fragment == replace(drawn, logprobs=())
+        done += fragment.token_ids
+    assert done == tokens[: len(done)]
+    # only a limit shorter than a character leaves anything out
+    assert done == tokens or not grown(tokens[len(done) :], tokenizer, response=done, limit=limit).token_ids
+    if done == tokens:
+        assert "".join(fragment.text for fragment in fragments) == tokenizer.decode(tokens[:-1])
+        assert [fragment.finished for fragment in fragments] == [False] * (len(fragments) - 1) + [True]
+
+
+def test_the_fragments_of_a_call_by_hand(tokenizer: Any) -> None:
+    end = tokenizer.eos_token_id
+    tokens = [*tokenizer.encode('[f(a=1, b="x, y")]'), end]
+    fragments = cut_response(tokens, tokenizer, FragmentRule(), end, 32)
+    assert "".join(fragment.text for fragment in fragments) == '[f(a=1, b="x, y")]'
+    assert fragments[0].text == "[f(a=1,"
+    assert fragments[-1].finished
+    assert cut_response([], tokenizer, FragmentRule(), end, 32) == ()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from itool_pipeline.calls.types import GoldCall
-from itool_pipeline.core.judge import Verdict
+from itool_pipeline.core.judge import Agreement, Verdict
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.judges.gold_rules import GOLD_RULES
 from itool_pipeline.judges.rule_judge import RuleJudge, SourceJudge
@@ -24,8 +24,8 @@ class Fixed:
     def verdict(self, example: Example, response: str) -> Verdict:
         return Verdict(False, self.name)
 
-    def progress(self, example: Example, partial: str) -> float:
-        return self.value
+    def agreement(self, example: Example, partial: str) -> Agreement:
+        return Agreement(self.value, flawed=False)
 
 
 def example(source: str) -> Example:
@@ -40,14 +40,16 @@ def example(source: str) -> Example:
 def test_each_source_has_its_judge(source: str, named: str) -> None:
     judge = SourceJudge({"a": Fixed("of a", 0.1), "b": Fixed("of b", 0.2)}, Fixed("of all others", 0.3))
     assert judge.verdict(example(source), "") == Verdict(False, named)
-    assert judge.progress(example(source), "") == {"a": 0.1, "b": 0.2, "c": 0.3}[source]
+    assert judge.agreement(example(source), "").value == {"a": 0.1, "b": 0.2, "c": 0.3}[source]
 
 
 def test_rules_decide_on_verdict_and_progress() -> None:
     """A default is left out: right for data sets with one gold value, wrong for the benchmark."""
     judge = RuleJudge(GOLD_RULES)
     assert judge.verdict(example("jsonl"), "[f(n=1)]") == Verdict(True)
-    assert judge.progress(example("jsonl"), "[f(n=1)") == 1.0  # the name and n; unit may be left out
+    assert judge.agreement(example("jsonl"), "[f(n=1)").value == 1.0  # the name and n; unit may be left out
     assert JUDGE.verdict(example("xlam"), "[f(n=1)]") == Verdict(True)
     assert JUDGE.verdict(example("bfcl"), "[f(n=1)]") == Verdict(False, "lacks the required parameter unit")
-    assert JUDGE.progress(example("bfcl"), "[f(n=1)") == pytest.approx((2 - 1) / 3)  # the name and n, but no unit
+    assert JUDGE.agreement(example("bfcl"), "[f(n=1)").value == pytest.approx(
+        (2 - 1) / 3
+    )  # the name and n, but no unit

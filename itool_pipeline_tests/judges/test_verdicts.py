@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from itool_pipeline.calls.types import GoldCall
+from itool_pipeline.core.judge import Agreement
 from itool_pipeline.core.types import Example, Expectation, Message
 from itool_pipeline_tests.judges.by_source import JUDGE, mistake_of
 
@@ -101,7 +102,7 @@ def test_empty_text_marks_what_may_be_left_out_in_the_benchmark_only(required: l
     of_users = _example("single_call", gold, source="jsonl", tools=tools)
     assert JUDGE.verdict(of_users, '[g(x="")]').correct
     assert not JUDGE.verdict(of_users, "[g()]").correct
-    assert JUDGE.progress(of_users, "[g()]") == 0.0  # the name is right, and x lacks
+    assert JUDGE.agreement(of_users, "[g()]").value == 0.0  # the name is right, and x lacks
     of_benchmark = _example("simple_python", gold, tools=tools)
     assert JUDGE.verdict(of_benchmark, "[g()]").correct is (required == [])
 
@@ -129,7 +130,7 @@ def test_other_sources_compare_by_value() -> None:
 
 def test_other_languages_are_refused() -> None:
     java = replace(SIMPLE, language="java")
-    for decide in (JUDGE.verdict, JUDGE.progress):
+    for decide in (JUDGE.verdict, JUDGE.agreement):
         with pytest.raises(ValueError, match="java are decided by the official checker only"):
             decide(java, "[f()]")
     assert JUDGE.verdict(replace(TEXT, language="java"), "No.").correct
@@ -173,7 +174,8 @@ def test_other_languages_are_refused() -> None:
     ],
 )
 def test_agreement_of_a_simple_question(partial: str, expected: Any) -> None:
-    assert JUDGE.progress(SIMPLE, partial) == pytest.approx(float(Fraction(expected)))
+    """Right items less wrong ones."""
+    assert JUDGE.agreement(SIMPLE, partial).value == pytest.approx(float(Fraction(expected)))
 
 
 @pytest.mark.parametrize(
@@ -187,24 +189,47 @@ def test_agreement_of_a_simple_question(partial: str, expected: Any) -> None:
     ],
 )
 def test_agreement_of_parallel_calls(partial: str, expected: Any) -> None:
-    assert JUDGE.progress(PARALLEL, partial) == pytest.approx(float(Fraction(expected)))
+    assert JUDGE.agreement(PARALLEL, partial).value == pytest.approx(float(Fraction(expected)))
+
+
+@pytest.mark.parametrize(
+    ("partial", "flawed"),
+    [
+        ("", False),
+        ("[f(", False),
+        ("[f(a=2", False),  # not finished
+        ("[f(a=2,", True),
+        ("[f(a=1,", False),
+        ("[f(a=1)", True),  # b lacks
+        ('[f(a=1, b="x")]', False),
+        ("[f(a=1, d=0,", True),
+        ("[f(1,", False),  # the decoder drops it
+        ("[h", False),
+        ("[h(", True),
+        ("[f(a=1 2", True),
+        ("I", False),  # may become a name
+        ("I would", True),
+    ],
+)
+def test_what_is_wrong_for_good(partial: str, flawed: bool) -> None:
+    assert JUDGE.agreement(SIMPLE, partial).flawed is flawed
 
 
 def test_a_call_is_held_against_the_gold_call_that_it_agrees_with_best() -> None:
     example = _example("parallel", F, GoldCall("f", {"a": (7,), "b": ("z",)}))
     # six items; the first call is the second gold call, so a=7 is right and then a=1 is right too
-    assert JUDGE.progress(example, "[f(a=7,") == pytest.approx(2 / 6)
-    assert JUDGE.progress(example, '[f(a=7, b="z"), f(a=1, b="x")]') == 1
-    assert JUDGE.progress(example, '[f(a=7, b="z"), f(a=7,') == pytest.approx((4 - 1) / 6)
+    assert JUDGE.agreement(example, "[f(a=7,").value == pytest.approx(2 / 6)
+    assert JUDGE.agreement(example, '[f(a=7, b="z"), f(a=1, b="x")]').value == 1
+    assert JUDGE.agreement(example, '[f(a=7, b="z"), f(a=7,').value == pytest.approx((4 - 1) / 6)
 
 
 @pytest.mark.parametrize(
     ("partial", "called"), [("Sorry", False), ("None of [", False), ("[f", True), ("f(", True), ("[f(a=1)]", True)]
 )
 def test_agreement_where_no_call_or_any_call_is_wanted(partial: str, called: bool) -> None:
-    assert JUDGE.progress(TEXT, partial) == (-1 if called else 1)
-    assert JUDGE.progress(ANY_CALL, partial) == (1 if called else -1)
-    assert JUDGE.progress(TEXT, " ") == JUDGE.progress(ANY_CALL, "") == 0
+    assert JUDGE.agreement(TEXT, partial) == Agreement(-1 if called else 1, flawed=called)
+    assert JUDGE.agreement(ANY_CALL, partial) == Agreement(1 if called else -1, flawed=not called)
+    assert JUDGE.agreement(TEXT, " ") == JUDGE.agreement(ANY_CALL, "") == Agreement(0, flawed=False)
 
 
 @pytest.mark.parametrize(
@@ -226,14 +251,14 @@ def test_the_benchmarks_leniency_is_the_benchmarks_alone(source: str, value: str
     right, wrong = f'[g(x="{value}")]', f'[g(x="{unlike}")]'
     of_others = _example("single_call", gold, source=source, tools=tools)
     assert JUDGE.verdict(of_others, right).correct
-    assert JUDGE.progress(of_others, right) == 1
+    assert JUDGE.agreement(of_others, right).value == 1
     assert mistake_of(of_others, right) is None
     assert not JUDGE.verdict(of_others, wrong).correct
-    assert JUDGE.progress(of_others, wrong) == 0  # the name is right, and x wrong
+    assert JUDGE.agreement(of_others, wrong).value == 0  # the name is right, and x wrong
     found = mistake_of(of_others, wrong)
     assert found is not None
     assert (found.type, found.parameter, found.got) == ("parameter_value", "x", f'"{unlike}"')
     of_benchmark = _example("simple_python", gold, tools=tools)
     assert JUDGE.verdict(of_benchmark, wrong).correct
-    assert JUDGE.progress(of_benchmark, wrong) == 1
+    assert JUDGE.agreement(of_benchmark, wrong).value == 1
     assert mistake_of(of_benchmark, wrong) is None

@@ -234,6 +234,31 @@ def test_without_a_search_only_similarity_is_checked(tmp_path: Path) -> None:
     assert found.problems == ["pair t2/0/1-2: similarity 0.960, Q 0.300, 0.200"]
 
 
+def test_relative_bounds_are_those_of_the_pairing_alone(tmp_path: Path) -> None:
+    """What a Q counted from is not in the row."""
+    relative = workspace(tmp_path, iterations=1, pairs={"q_above": "siblings", "min_q_difference": None})
+    assert pairs_checked(relative, pair(chosen_q=-1.5, rejected_q=-1.0)).problems == []
+
+
+def test_too_few_pairs_are_told_with_what_refused_the_others(tmp_path: Path) -> None:
+    asked = workspace(tmp_path, iterations=1, pairs={"few": 3})
+    reasons = ["kept", "low", "kept", "low", "close"]
+    put(asked, "iteration_1/pairs", parquet([pair(kept=r == "kept", reason=r) for r in reasons], PAIRS_FILE))
+    assert checks.enough_pairs(asked, 1) == checks.Finding(
+        ["2 pairs are kept, fewer than pairs.few = 3; refused are 2 as low, 1 as close"],
+        {"kept": 2, "refused_low": 2, "refused_close": 1},
+    )
+    fewer = workspace(tmp_path / "fewer", iterations=1, pairs={"few": 1})
+    put(fewer, "iteration_1/pairs", parquet([], PAIRS_FILE))
+    assert checks.enough_pairs(fewer, 1).problems == ["0 pairs are kept, fewer than pairs.few = 1; refused are none"]
+
+
+def test_as_many_pairs_as_were_asked_for_are_enough(tmp_path: Path) -> None:
+    asked = workspace(tmp_path, iterations=1, pairs={"few": 1})
+    put(asked, "iteration_1/pairs", parquet([pair(reason="kept"), pair(kept=False, reason="low")], PAIRS_FILE))
+    assert checks.enough_pairs(asked, 1).problems == []
+
+
 def policy_checked(ws: Workspace, train: list[float], validation: list[tuple[int, float]]) -> checks.Finding:
     row = {"validation_loss": 1.0, "steps": 4, "losses": {"train": train, "validation": [list(v) for v in validation]}}
 

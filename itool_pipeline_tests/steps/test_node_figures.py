@@ -22,7 +22,7 @@ def drawn_nodes(draw: random.Random, tree: str, size: int) -> list[NodeRow]:
                 *(tree, number, draw.randrange(number) if number else None, draw.randrange(5)),
                 *(draw.choice("ab"), [number], draw.choice(["", "a", "b"])),
                 *(0.5, 1, 0.0, draw.choice([-1.0, 0.0, 1.0]), 0.0, 0.0, 0.0),
-                *(terminal, draw.random() < 0.5 if terminal else None),
+                *(terminal, draw.random() < 0.5 if terminal else None, draw.random() < 0.5, draw.random() < 0.5),
             )
         )
     return nodes

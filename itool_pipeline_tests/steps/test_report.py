@@ -152,10 +152,12 @@ def test_the_report_shows_both_benchmarks_side_by_side(ws: Workspace, monkeypatc
     assert "| exact | level_2 | 83.3% (5/6; 44%-97%) | 83.3% (5/6; 44%-97%) |" in page
     assert [line for line in page.splitlines() if line.startswith("## ")] == [
         "## Leaderboard: held-out BFCL cases",
+        "## To call or not: held-out BFCL cases",
         "## Overall, by its rules: held-out BFCL cases",
         "## Checkpoints on the same cases: held-out BFCL cases",
         "## Errors by type: held-out BFCL cases",
         "## Leaderboard: API-Bank's calls",
+        "## To call or not: API-Bank's calls",
         "## Overall, by its rules: API-Bank's calls",
         "## Checkpoints on the same cases: API-Bank's calls",
         "## Errors by type: API-Bank's calls",

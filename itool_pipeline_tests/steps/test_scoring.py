@@ -38,6 +38,9 @@ DECISIONS = {
 }
 
 
+ANSWERS = {"c4": "[f(a=1)]"}
+
+
 class ByHand(Benchmark[Example]):
     """Goes by the name of a registered one, whose section and assets it takes. Its last case does not fit."""
 
@@ -78,7 +81,9 @@ class Template:
 def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     for module in (cases, examinee):
         monkeypatch.setattr(module, "chat", lambda ws: Template())
-    monkeypatch.setattr(ModelExaminee, "answer_each", lambda self, asked: {x.id: f"to {x.id}" for x in asked})
+    monkeypatch.setattr(
+        ModelExaminee, "answer_each", lambda self, asked: {x.id: ANSWERS.get(x.id, f"to {x.id}") for x in asked}
+    )
     no_measurement(monkeypatch)
     ws = workspace(tmp_path, evaluation={"bfcl": None, "api_bank": {}})
     put(ws, "base_model", lambda directory: (directory / "weights").write_text("x"))
@@ -120,7 +125,12 @@ def test_rows_of_a_scoring(ws: Workspace) -> None:
         ("c1", "to c1", True, "", "", *[None] * 5),
         ("c2", "to c2", False, *theirs, "parameter_value", "book", "day", "1", "2"),
         ("c3", "to c3", False, *theirs, "tool_name", "book", "", "1", "2"),
-        ("c4", "to c4", False, *theirs, *[None] * 5),
+        ("c4", "[f(a=1)]", False, *theirs, *[None] * 5),
+    ]
+    should = [bool(case.gold) for case in read_pool(ws, ByHand()).examples[:4]]
+    columns = "case_id, should_call, calls"
+    assert ask(ws.database, f"SELECT {columns} FROM cases ORDER BY case_id") == [
+        (f"c{i}", wanted, i == 4) for i, wanted in enumerate(should, 1)
     ]
     columns = "rule, part, accuracy, missing, correct, total"
     assert ask(ws.database, f"SELECT {columns} FROM aggregate_scores ORDER BY rule") == [

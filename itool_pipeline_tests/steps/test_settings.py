@@ -35,6 +35,8 @@ METHOD = {
     "c",
     "gamma",
     "samples",
+    "guide",
+    "expand",
     "responses",
 } | {
     "max_response_tokens",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from difflib import SequenceMatcher
 from itertools import permutations
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from itool_pipeline.calls.reading import looks_like_call
 from itool_pipeline.steps import checks, training, trees
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, PAIRS_FILE
 from itool_pipeline.steps.example_access import split_rows
@@ -20,7 +21,7 @@ from itool_pipeline.steps.pairs import pairs
 from itool_pipeline.steps.replay_buffer import replay_buffer
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.training.items import PreferenceRow
-from itool_pipeline.training.job import PreferenceObjective
+from itool_pipeline.training.job import PreferenceObjective, SftObjective
 from itool_pipeline_tests.steps.without_model import PROBLEMS, Trainings, adapter, install, prepared, searched, warm_up
 from itool_pipeline_tests.store.by_hand import ask
 
@@ -78,6 +79,52 @@ def test_all_pairs_of_a_node(tmp_path: Path, trainings: Trainings) -> None:
     assert all(counted.values()), "each filter is tried"
     assert metadata["chosen_by"] == "Q"
     assert checks.pairs_respect_filters(ws, 1).problems == []
+
+
+def test_true_pairs_lead_away_from_the_gold_answer(tmp_path: Path, trainings: Trainings) -> None:
+    """Over the rows: after a sound prefix the best sound step is preferred to the likeliest flawed one."""
+    ws = prepared(tmp_path, pairs={"truth": "gold", "min_q_difference": None, "min_chosen_q": None})
+    warm_up(ws)
+    nodes = searched(ws)
+    by_key = {(n["tree_id"], n["node_id"]): n for n in nodes}
+    expected = set()
+    for group in siblings(nodes):
+        sound, flawed = ([n for n in group if n["flawed"] is kind] for kind in (False, True))
+        if sound and flawed and not by_key[group[0]["tree_id"], group[0]["parent_id"]]["flawed"]:
+            best, likeliest = max(sound, key=lambda n: n["action_value"]), max(flawed, key=lambda n: n["prior"])
+            if alike(best, likeliest) <= 0.95:
+                expected.add((best["tree_id"], best["node_id"], likeliest["node_id"]))
+    assert set(kept_of(ws)) == expected
+    assert expected
+    metadata = ws.input("iteration_1/pairs").manifest.metadata
+    assert metadata["refused_untrue"] > 0
+    assert metadata["candidates"] == sum(len(group) > 1 for group in siblings(nodes))
+
+
+def test_each_tree_gives_at_most_so_many_pairs(tmp_path: Path, trainings: Trainings) -> None:
+    found = []
+    for most in (None, 2):
+        ws = prepared(tmp_path, pairs={"per_node": "all", "max_pairs_per_tree": most, **LAX})
+        warm_up(ws)
+        searched(ws)
+        found.append(Counter(tree for tree, *_ in kept_of(ws)))
+    every, limited = found
+    assert limited == {tree: min(2, count) for tree, count in every.items()}
+    assert max(every.values()) > 2
+
+
+def test_calling_and_abstaining_in_balance(tmp_path: Path, trainings: Trainings) -> None:
+    ws = prepared(tmp_path, pairs={"per_node": "all", "balance": "by_call", **LAX})
+    warm_up(ws)
+    searched(ws)
+    calls = [
+        [looks_like_call(row["prefix"] + row[name]) for name in ("chosen", "rejected")]
+        for row in read(ws, "iteration_1/pairs", PAIRS_FILE)
+        if row["kept"]
+    ]
+    assert calls.count([True, False]) == calls.count([False, True])
+    metadata = ws.input("iteration_1/pairs").manifest.metadata
+    assert metadata["refused_unbalanced"] > 0
 
 
 def test_several_pairs_of_a_node_in_the_database_and_in_training(tmp_path: Path, trainings: Trainings) -> None:
@@ -233,6 +280,29 @@ def test_calls_and_abstentions_are_selected_apart(
     assert (chosen == set(top)) == (select_by == "perplexity")
 
 
+def test_what_the_policy_answers_wrong_most_often_is_searched(tmp_path: Path, trainings: Trainings) -> None:
+    settings = {"fraction": 1.0, "top_fraction": 0.5, "select_by": "mistakes", "answers": 6}
+    ws = prepared(tmp_path, replay_buffer=settings, split={"validation_fraction": 0.0})
+    warm_up(ws)
+    searched_ids = {n["tree_id"] for n in searched(ws)}
+    rows = sorted(read(ws, "iteration_1/replay_buffer", BUFFER_FILE), key=lambda row: row["rank"])
+    assert all(row["right_share"] * 6 == pytest.approx(round(row["right_share"] * 6)) for row in rows)
+    order = [(row["right_share"], -row["perplexity"]) for row in rows]
+    assert order == sorted(order)
+    assert len({share for share, _ in order}) > 1, "the hashed policy has some right"
+    assert searched_ids == {row["example_id"] for row in rows[:8]}
+    mean = ws.input("iteration_1/replay_buffer").manifest.metadata["mean_right_share"]
+    assert mean == pytest.approx(sum(share for share, _ in order) / 16)
+
+
+def test_by_perplexity_nothing_is_answered(tmp_path: Path, trainings: Trainings) -> None:
+    ws = prepared(tmp_path)
+    warm_up(ws)
+    replay_buffer(ws, 1)
+    assert {row["right_share"] for row in read(ws, "iteration_1/replay_buffer", BUFFER_FILE)} == {None}
+    assert "mean_right_share" not in ws.input("iteration_1/replay_buffer").manifest.metadata
+
+
 def difficulties(ws: Workspace) -> dict[str, list[str]]:
     """Difficulty → examples to train on."""
     found: dict[str, list[str]] = defaultdict(list)
@@ -329,6 +399,60 @@ def test_each_loss_reaches_the_training_on_the_same_pairs(tmp_path: Path, traini
     assert first.start == "base_model", "one warm-up for all"
     assert [asked.job.objective.loss.type for asked in policies] == list(losses)  # type: ignore[union-attr]
     assert all((p.start, p.train) == ("warmup/hard", policies[0].train) for p in policies)
+
+
+def test_right_answers_are_trained_on_in_place_of_pairs(tmp_path: Path, trainings: Trainings) -> None:
+    """Over the rows: of each tree the first two distinct right answers, whole, after its prompt."""
+    ws = prepared(
+        tmp_path,
+        preference={"loss": {"type": "rejection_sampling", "answers_per_tree": 2}},
+        search={"type": "sampling", "responses": 32},
+        split={"validation_fraction": 0.0},
+    )
+    warm_up(ws)
+    nodes = searched(ws)
+    expected: dict[str, list[tuple[int, ...]]] = defaultdict(list)
+    for node in nodes:
+        if node["correct"]:
+            expected[node["tree_id"]].append(tuple(node["token_ids"]))
+    assert any(len(answers) > 2 for answers in expected.values())
+    answers = ask(ws.database, "SELECT tree_id, answer, given FROM right_answers")
+    assert Counter(tree for tree, *_ in answers) == {tree: len(found) for tree, found in expected.items()}
+    assert {given for *_, given in answers} == {False}
+    training.policy(ws, 1)
+    asked = trainings.asked[-1]
+    assert asked.job.objective == SftObjective()
+    assert {(x.name, x.prompt, x.response) for x in asked.train} == {
+        (tree, PROBLEMS[tree].prompt, answer) for tree, found in expected.items() for answer in found[:2]
+    }
+    metadata = ws.input("iteration_1/policy").manifest.metadata
+    assert (metadata["answers"], metadata["overlong_refused"]) == (len(asked.train), 0)
+
+
+def test_without_a_right_answer_that_fits_the_checkpoint_stays(tmp_path: Path, trainings: Trainings) -> None:
+    too_long = {"loss": {"type": "rejection_sampling"}, "max_tokens": 1}
+    ws = prepared(tmp_path, preference=too_long, search={"type": "sampling", "responses": 2})
+    warm_up(ws)
+    searched(ws)
+    before = len(trainings.asked)
+    assert "no right answer" in training.policy(ws, 1).artifact.manifest.metadata["unchanged"]
+    assert len(trainings.asked) == before
+    assert adapter(ws, "iteration_1/policy") == adapter(ws, "warmup/hard")
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_gold_answers_are_trained_beside_the_pairs(tmp_path: Path, trainings: Trainings, weight: float) -> None:
+    ws = prepared(tmp_path, preference={"gold_weight": weight}, pairs=LAX)
+    warm_up(ws)
+    searched(ws)
+    training.policy(ws, 1)
+    asked = trainings.asked[-1]
+    assert isinstance(asked.job.objective, PreferenceObjective)
+    assert asked.job.objective.gold_weight == weight
+    assert asked.train
+    for row in asked.train:
+        gold = tuple(PROBLEMS[row.name].example.response.encode())
+        assert row.gold[: len(gold)] == (gold if weight else ())
 
 
 @pytest.mark.parametrize("form", ["exact", "sampled"])

@@ -13,11 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from itool_pipeline.config import MctsConfig
 from itool_pipeline.data.base_model import SOURCE_FILE
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.model import LoadedModel, load_model, load_tokenizer
 from itool_pipeline.steps import models, prepare, training, trees
 from itool_pipeline.steps.artifact_files import BUFFER_FILE
+from itool_pipeline.steps.example_access import each_response_tokens
 from itool_pipeline.steps.models import ADAPTER
 from itool_pipeline.steps.plan import plan
 from itool_pipeline.steps.replay_buffer import replay_buffer
@@ -138,3 +140,33 @@ def test_a_search_that_does_not_fit_in_the_models_context_is_refused(ws: Workspa
                 StepError, match=r"the search takes 4097 tokens .* lower search\.max_response_tokens or"
             ):
                 trees.plan_shards(longer, 1)
+
+
+def test_a_guided_search_finds_what_a_random_model_never_says(ws: Workspace) -> None:
+    limits = {"depth": 8, "iterations": 8, "simulation": 7, "max_response_tokens": 60}
+    search = MctsConfig.model_validate({"guide": "gold", "self_evaluation": {"type": "none"}, **limits})
+    e = ws.experiment.model_copy(update={"search": search})
+    guided = replace(ws, experiment=e, planned=plan(e))
+    warm_up(guided)
+    nodes = {(n["tree_id"], n["node_id"]): n for n in searched(guided)}
+    model = model_at(guided, "warmup/hard").model
+    tokens = {found.id: found for found in each_response_tokens(guided, {x.id for x in EXAMPLES})}
+    for example in (x for x in EXAMPLES if x.gold):
+        own = [n for n in nodes.values() if n["tree_id"] == example.id]
+        (end,) = [n for n in own if n["correct"]]
+        assert end["prefix"] + end["fragment"] == example.response
+        path = [end]
+        while path[-1]["parent_id"] is not None:
+            path.append(nodes[example.id, path[-1]["parent_id"]])
+        steps = path[-2::-1]
+        assert all(step["given"] and not step["flawed"] for step in steps)
+        found = tokens[example.id]
+        assert [token for step in steps for token in step["token_ids"]] == list(found.response)
+        with torch.no_grad():
+            log_probs = model(torch.tensor([found.prompt + found.response])).logits[0].log_softmax(-1)
+        at = len(found.prompt)
+        for step in steps:
+            scores = [log_probs[at + i - 1, token].item() for i, token in enumerate(step["token_ids"])]
+            assert step["prior"] == pytest.approx(math.exp(sum(scores) / len(scores)), rel=1e-3)
+            at += len(scores)
+        assert not any(n["given"] for n in own if n not in steps)

@@ -35,7 +35,14 @@ def put(ws: Workspace, asset: str, fill: Callable[[Path], Any] = write) -> Produ
 
 def buffer_rows(count: int) -> list[dict[str, Any]]:
     return [
-        {"example_id": f"e{i}", "perplexity": 1.0, "response_tokens": 2, "rank": i, "selected": True}
+        {
+            "example_id": f"e{i}",
+            "perplexity": 1.0,
+            "response_tokens": 2,
+            "right_share": None,
+            "rank": i,
+            "selected": True,
+        }
         for i in range(count)
     ]
 

@@ -23,7 +23,7 @@ def database(tmp_path: Path) -> Database:
 
 def buffer(*ids: str) -> list[dict[str, Any]]:
     return [
-        {"example_id": i, "perplexity": 1.5, "response_tokens": 3, "rank": n, "selected": n == 0}
+        {"example_id": i, "perplexity": 1.5, "response_tokens": 3, "right_share": 0.5, "rank": n, "selected": n == 0}
         for n, i in enumerate(ids)
     ]
 

@@ -268,6 +268,26 @@ def test_figures_of_artifacts_need_no_experiment(database: Database) -> None:
         artifact_figures(database, "cases", [BFCL_WARMUP])
 
 
+def test_calling_or_not(database: Database) -> None:
+    """Ten answers: of six to call four call, of four to leave alone three call; a conversation does not count."""
+    answers = [(True, True)] * 4 + [(True, False)] * 2 + [(False, True)] * 3 + [(False, False)] + [(None, None)]
+    said = [
+        {"checkpoint": "warmup", "benchmark": "bfcl", "case_id": f"c{i}", "should_call": should, "calls": calls}
+        for i, (should, calls) in enumerate(answers)
+    ]
+    load(database, "cases", BFCL_WARMUP, rows(database, "cases", *said))
+    never = {"checkpoint": "base", "benchmark": "bfcl", "case_id": "c", "should_call": True, "calls": False}
+    load(database, "cases", BFCL_BASE, rows(database, "cases", never))
+    record(database, "first", *SCORED)
+    columns = "checkpoint, precision, recall, abstention, rightly, calling, to_call, left_alone, to_leave"
+    assert ask(database, f"SELECT {columns} FROM calling") == [
+        ("base", None, 0.0, None, 0, 0, 1, 0, 0),
+        ("warmup", 4 / 7, 4 / 6, 1 / 4, 4, 7, 6, 1, 4),
+    ]
+    ((low, high),) = ask(database, "SELECT abstention_low, abstention_high FROM calling WHERE checkpoint = 'warmup'")
+    assert (low, high) == ask(database, "SELECT wilson_low(1, 4), wilson_high(1, 4)")[0]
+
+
 def test_learning_curve(database: Database) -> None:
     load_scores(database)
     for name, train, held in ((EASY, 3.0, 3.5), (WARMUP, 1.0, 1.5), (POLICY, 0.25, 0.5)):

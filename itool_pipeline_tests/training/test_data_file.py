@@ -23,7 +23,7 @@ from itool_pipeline.training.job import TrainingError
 SFT_ITEMS = (SftItem("a", (5, 6), (7, 2)), SftItem("b", (8,), (9,)), SftItem("c", (49151,), (1, 2)))
 ROWS = (
     PreferenceRow("t", (5, 6), (TokenPair((), (1,), (2, 3)), TokenPair((1,), (4,), (5,)))),
-    PreferenceRow("u", (7,), (TokenPair((9, 9), (1, 1), (2,)),)),
+    PreferenceRow("u", (7,), (TokenPair((9, 9), (1, 1), (2,)),), gold=(1, 49151)),
 )
 
 
@@ -63,7 +63,7 @@ def test_a_bad_row_is_named(tmp_path: Path, row: dict[str, Any], told: str) -> N
 def test_an_empty_branch_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "data.parquet"
     pair = {"path": [], "chosen": [1], "rejected": []}
-    row = {"name": "x", "split": "train", "prompt": [1], "pairs": [pair]}
+    row = {"name": "x", "split": "train", "prompt": [1], "pairs": [pair], "gold": []}
     pq.write_table(pa.Table.from_pylist([row], PREFERENCE_SCHEMA), path)
     with pytest.raises(TrainingError, match="row 0: chosen and rejected need at least one token"):
         read_preference_data(path)
@@ -77,5 +77,5 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="cannot be read as Parquet"):
         read_sft_data(path)
     write_sft_data(path, TrainingData(SFT_ITEMS))
-    with pytest.raises(TrainingError, match="lacks the columns pairs"):
+    with pytest.raises(TrainingError, match="lacks the columns pairs, gold"):
         read_preference_data(path)

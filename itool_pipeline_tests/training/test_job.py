@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ def test_the_result_is_written_last(sft_job: TrainingJob, monkeypatch: pytest.Mo
 
 def test_each_setting_of_a_job_reaches_its_training(sft_job: TrainingJob, tmp_path: Path) -> None:
     """Every one of them changes the weights."""
-    write_preference_data(tmp_path / "pairs.parquet", TrainingData(ROWS))
+    write_preference_data(tmp_path / "pairs.parquet", TrainingData([replace(row, gold=(9, 10)) for row in ROWS]))
     pairs = {"data": tmp_path / "pairs.parquet", "objective": PreferenceObjective(loss=SimpoLoss())}
     jobs: dict[str, dict[str, Any]] = {
         "as it is": {},
@@ -234,6 +235,7 @@ def test_each_setting_of_a_job_reaches_its_training(sft_job: TrainingJob, tmp_pa
         "kernels": {"kernels": "plain"},
         "pairs": pairs,
         "loss": {**pairs, "objective": PreferenceObjective(loss=SimpoLoss(beta=1.0))},
+        "gold answers": {**pairs, "objective": PreferenceObjective(loss=SimpoLoss(), gold_weight=0.5)},
     }
     for name, over in jobs.items():
         run_training_job(moved(sft_job, tmp_path / name, **over))

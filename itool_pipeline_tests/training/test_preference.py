@@ -1,6 +1,7 @@
 """Preference training: log-probabilities of packed pairs, splitting, refusals, references, and 4-bit training."""
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -153,6 +154,36 @@ def test_simpo_over_a_batch_is_eq_11(adapted_model: AdaptedModel) -> None:
     assert loss.total.item() == pytest.approx(float(torch.log1p(torch.exp(0.5 - margin)).sum()), rel=1e-4)
     assert loss.sums["accuracy"] == int((margin > 0).sum())
     assert loss.sums["margin"] == pytest.approx(float(margin.sum()), rel=1e-3, abs=1e-3)
+
+
+def test_the_gold_answer_stands_beside_each_pair_of_its_tree(adapted_model: AdaptedModel) -> None:
+    """Loss and gradients against separate rows; the gold answer begins as a branch does, and is computed with it."""
+    golds = ((100, 101, 3), ())
+    rows = [replace(row, gold=gold) for row, gold in zip(ROWS, golds, strict=True)]
+    assert len(ROWS) == 2
+    assert rows[0].length == ROWS[0].length + 1
+    model, config, weight = adapted_model(), SimpoLoss(beta=2.0, gamma=0.5), 0.75
+    parameters = list(trainable_parameters(model).values())
+    alone = preference_loss(TokenLogProbs(model), ROWS, config)
+    assert preference_loss(TokenLogProbs(model), rows, config).total.item() == pytest.approx(alone.total.item())
+    own = TokenPair((), golds[0], (9,))
+    gold = branch_log_probs(TokenLogProbs(model), [PreferenceRow("gold", rows[0].prompt, (own,))])[0, 0] / 3
+    want = alone.total - weight * len(rows[0].pairs) * gold
+    got = preference_loss(TokenLogProbs(model), rows, config, weight)
+    assert got.count == alone.count
+    assert got.sums == pytest.approx(alone.sums)
+    torch.testing.assert_close(got.total, want, rtol=1e-4, atol=1e-4)
+    want_gradients = torch.autograd.grad(want, parameters)
+    for a, b in zip(torch.autograd.grad(got.total, parameters), want_gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_a_gold_answer_that_is_too_long_is_left_out() -> None:
+    row = PreferenceRow("a", (5, 6, 7), (TokenPair((), (8,), (9,)),), gold=(1, 2, 3))
+    assert fit_rows([row], 6).rows == (row,)
+    assert fit_rows([row], 5).rows == (replace(row, gold=()),)
+    assert fit_rows([row], 5, "cut_left").rows == (replace(row, prompt=(6, 7)),)
+    assert fit_rows([row], 3, "cut_left").rows == (replace(row, prompt=(6, 7), gold=()),)
 
 
 @settings(deadline=None)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from itool_pipeline.config import OptimizerConfig
 from itool_pipeline.core.types import Progress, no_progress
 from itool_pipeline.training.items import SftItem, TrainingData, batches_of_items
-from itool_pipeline.training.job import TrainingError, TrainingResult
+from itool_pipeline.training.job import TrainingError, TrainingResult, candidate_path, candidate_steps
 from itool_pipeline.training.log_probs import LogProbs
 from itool_pipeline.training.lora import trainable_parameters
 from itool_pipeline.training.sft import SFT
@@ -198,6 +198,21 @@ def test_the_best_on_the_validation_set_is_kept(adapted_model: AdaptedModel, tmp
     moved = CONFIG.learning_rate * (1 + 0.5 * (1 + math.cos(0)))
     assert best == pytest.approx(target + 2 * CONFIG.learning_rate - moved, abs=1e-4)
     assert mean().item() == pytest.approx(best, abs=1e-6)
+
+
+def test_the_adapter_of_every_validation_is_there_if_asked_for(adapted_model: AdaptedModel, tmp_path: Path) -> None:
+    """Killed in between too; the best of them is what is kept."""
+    data, candidates = TrainingData(ITEMS, HELD_OUT), tmp_path / "candidates"
+    where = (SFT, CONFIG, 7, tmp_path / "parts", tmp_path / "out")
+    with pytest.raises(Killed):
+        train_adapter(adapted_model(), data, *where, candidates=candidates, progress=kill_after(5))
+    result = train_adapter(adapted_model(), data, *where, candidates=candidates)
+    validated = [v.step for v in result.validation if v.step > 0]
+    assert candidate_steps(candidates) == validated == [3, 6, 9]
+    alone = sft(adapted_model(), tmp_path / "alone")
+    assert alone == result
+    kept = weights(candidate_path(candidates, result.best_step))
+    assert all(torch.equal(value, kept[name]) for name, value in weights(tmp_path / "alone" / "out").items())
 
 
 def test_without_validation_the_last_is_kept(adapted_model: AdaptedModel, tmp_path: Path) -> None:

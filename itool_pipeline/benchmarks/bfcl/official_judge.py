@@ -1,4 +1,4 @@
-"""The official checker as the judge of whole responses; before their end, BFCL's rules tell the progress."""
+"""The official checker as the judge of whole responses; before their end, BFCL's rules tell how far it agrees."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from itool_pipeline.benchmarks.bfcl.official_checker import OfficialChecker
 from itool_pipeline.benchmarks.bfcl.rules import BFCL_RULES
-from itool_pipeline.core.judge import Verdict
+from itool_pipeline.core.judge import Agreement, Verdict
 from itool_pipeline.core.types import Example
-from itool_pipeline.judges.progress import judge_progress
+from itool_pipeline.judges.agreement import judge_agreement
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,5 +24,5 @@ class OfficialJudge:
         decided = self.checker.check(example, response)
         return Verdict(decided.correct, decided.error)
 
-    def progress(self, example: Example, partial: str) -> float:
-        return judge_progress(BFCL_RULES, example, partial)
+    def agreement(self, example: Example, partial: str) -> Agreement:
+        return judge_agreement(BFCL_RULES, example, partial)

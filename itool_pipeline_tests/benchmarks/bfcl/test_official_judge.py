@@ -41,7 +41,7 @@ def test_both_judges_give_the_same_verdicts(judge: OfficialJudge, examples: tupl
         theirs = judge.verdict(example, text)
         assert theirs.correct is RULES.verdict(example, text).correct, text
         assert theirs.correct is not bool(theirs.error)
-        assert judge.progress(example, text) == RULES.progress(example, text)
+        assert judge.agreement(example, text) == RULES.agreement(example, text)
         decided[example.expects, theirs.correct] += 1
     assert len(decided) == 4
     assert min(decided.values()) >= 5

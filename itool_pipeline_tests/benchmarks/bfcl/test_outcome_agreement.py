@@ -256,7 +256,9 @@ def test_agreement_grows_along_the_gold_answer(with_gold: tuple[Example, ...]) -
         text = render_gold(example.gold, example.tools)
         every = number % 30 == 0
         cuts = [i for i in range(len(text) + 1) if every or text[i - 1 : i] in tuple(",.()") or i == len(text)]
-        values = [JUDGE.progress(example, text[:cut]) for cut in cuts]
+        found = [JUDGE.agreement(example, text[:cut]) for cut in cuts]
+        assert not any(agreement.flawed for agreement in found)
+        values = [agreement.value for agreement in found]
         assert values == sorted(values)
         assert (values[0], values[-1]) == (0, 1) if every else values[-1] == 1
 
@@ -270,7 +272,24 @@ def test_a_wrong_value_lowers_agreement(with_gold: tuple[Example, ...]) -> None:
             before = render_calls([Call(wrong.name, {k: v for k, v in wrong.arguments.items() if k != name})])[:-2]
             separator = ", " if len(wrong.arguments) > 1 else ""
             after = f'{before}{separator}{name}=b"wrong",'
-            assert JUDGE.progress(example, after) < JUDGE.progress(example, f"{before}{separator}")
-            assert JUDGE.progress(example, render_calls([wrong, *calls[1:]])) < 1
+            assert JUDGE.agreement(example, after).value < JUDGE.agreement(example, f"{before}{separator}").value
+            assert JUDGE.agreement(example, after).flawed
+            assert JUDGE.agreement(example, render_calls([wrong, *calls[1:]])).value < 1
             lowered += 1
     assert lowered > 300
+
+
+def test_what_a_right_answer_begins_with_is_never_flawed(with_gold: tuple[Example, ...]) -> None:
+    """The checker takes arguments and parallel calls in any order; no part of such an answer may count as wrong."""
+    draw, right = random.Random(0), 0
+    for example in with_gold[::5]:
+        calls = list(parse_calls(render_gold(example.gold, example.tools)))
+        draw.shuffle(calls)
+        shuffled = [Call(c.name, dict(draw.sample(list(c.arguments.items()), len(c.arguments)))) for c in calls]
+        text = render_calls(shuffled)
+        if not JUDGE.verdict(example, text).correct:
+            continue
+        right += 1
+        flawed = [cut for cut in range(len(text) + 1) if JUDGE.agreement(example, text[:cut]).flawed]
+        assert not flawed, (example.id, text[: flawed[0]])
+    assert right > 150

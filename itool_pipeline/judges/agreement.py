@@ -1,4 +1,4 @@
-"""The progress of a response that may stop anywhere: what the outcome O is before its end (Eq. 6)."""
+"""How far a response that may stop anywhere agrees with the gold: the outcome O before its end (Eq. 6)."""
 
 from __future__ import annotations
 
@@ -8,40 +8,44 @@ from dataclasses import dataclass
 from itool_pipeline.calls.reading import WRAPPING, looks_like_call
 from itool_pipeline.calls.tool_schema import tool_names
 from itool_pipeline.calls.types import BegunCall, Call, GoldCall
-from itool_pipeline.core.judge import is_plain_text
+from itool_pipeline.core.judge import Agreement, is_plain_text
 from itool_pipeline.core.types import Example, Expectation
 from itool_pipeline.judges.mismatch import argument_agrees, needed_parameters
 from itool_pipeline.judges.rules import MatchingRules, read_begun_calls, require_python
 
+_NOTHING, _RIGHT, _WRONG = Agreement(0.0, flawed=False), Agreement(1.0, flawed=False), Agreement(-1.0, flawed=True)
 
-def judge_progress(rules: MatchingRules, example: Example, partial: str) -> float:
-    """How much of a response that may stop anywhere agrees with the gold, in [-1, 1].
 
-    (right - wrong) / items. Items are the name of each gold call, each of its parameters that must be given, and each
-    optional one that is given. Only what is finished counts: a name when its `(` is there, an argument when the `,`
-    or `)` after it is; what a call lacks when it is closed is wrong. Each call is held against the unused gold
-    call of its name that it agrees with best; all of a call that finds none is wrong. A syntax error that no
-    further text can mend is one wrong item, and a beginning that is no call gives -1.
+def judge_agreement(rules: MatchingRules, example: Example, partial: str) -> Agreement:
+    """How much of a response that may stop anywhere agrees with the gold, and whether anything of it is wrong.
+
+    Its value is (right - wrong) / items, at least -1. Items are the name of each gold call, each of its parameters that
+    must be given, and each optional one that is given. Only what is finished counts: a name when its `(` is there, an
+    argument when the `,` or `)` after it is; what a call lacks when it is closed is wrong. Each call is held against
+    the unused gold call of its name that it agrees with best; all of a call that finds none is wrong. A syntax error
+    that no further text can mend is one wrong item, and a beginning that is no call gives -1. Where one item is wrong,
+    no continuation is right; but an argument that the rules drop counts as wrong and is no flaw.
 
     Where any call or none is expected: 0 for an empty text, 1 once what is expected (a call, plain text) has begun and
     -1 once anything else has. Raises ValueError for gold calls in Java or JavaScript.
     """
     if not partial.strip(WRAPPING):
-        return 0.0
+        return _NOTHING
     if example.expects is Expectation.ANY_CALL:
-        return 1.0 if looks_like_call(partial) else -1.0
+        return _RIGHT if looks_like_call(partial) else _WRONG
     if example.expects is Expectation.NO_CALL:
-        return 1.0 if is_plain_text(partial) else -1.0
+        return _RIGHT if is_plain_text(partial) else _WRONG
     require_python(example)
     if not looks_like_call(partial):
-        return 0.0 if _may_be_name(partial, tool_names(example.tools)) else -1.0
+        return _NOTHING if _may_be_name(partial, tool_names(example.tools)) else _WRONG
     begun, error = read_begun_calls(rules, example, partial)
     tally = _tally(rules, example, begun)
     # An error at the end of the text may only be that the text goes on.
-    wrong = tally.wrong + (error is not None and not error.ended)
+    flaws = tally.wrong + (error is not None and not error.ended)
     needed = (needed_parameters(rules, rules.describe_function(example, gold), gold) for gold in example.gold)
     items = sum(1 + len(names) for names in needed) + tally.optional
-    return max(-1.0, min(1.0, (tally.right - wrong) / items))
+    value = (tally.right - flaws - tally.dropped) / items
+    return Agreement(max(-1.0, min(1.0, value)), flawed=flaws > 0)
 
 
 def _may_be_name(partial: str, names: Sequence[str]) -> bool:
@@ -52,14 +56,18 @@ def _may_be_name(partial: str, names: Sequence[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Tally:
-    """Items that are right and wrong, and how many optional parameters were given, each of them an item too."""
+    """Items that are right and wrong, how many optional parameters were given, each of them an item too, and how many
+    arguments the rules drop.
+    """
 
     right: int = 0
     wrong: int = 0
     optional: int = 0
+    dropped: int = 0
 
     def __add__(self, other: _Tally) -> _Tally:
-        return _Tally(self.right + other.right, self.wrong + other.wrong, self.optional + other.optional)
+        right, wrong, optional = self.right + other.right, self.wrong + other.wrong, self.optional + other.optional
+        return _Tally(right, wrong, optional, self.dropped + other.dropped)
 
     @property
     def lead(self) -> int:
@@ -83,7 +91,7 @@ def _tally(rules: MatchingRules, example: Example, begun: Sequence[BegunCall]) -
         best = max(tallies, key=lambda index: tallies[index].lead)
         unused.remove(best)
         dropped = len(call.arguments) - len(named.arguments)
-        total += tallies[best] + _Tally(wrong=dropped)
+        total += tallies[best] + _Tally(dropped=dropped)
     return total
 
 
