@@ -3,6 +3,7 @@
 python -m itool_pipeline run demo        one experiment from data to report, then its leaderboard
 python -m itool_pipeline run demo --set iterations=1     the same with other keys, as an experiment of its own
 python -m itool_pipeline check           every experiment file: is it valid, and is what it needs there?
+python -m itool_pipeline compare sft_entire demo     experiments on the same cases: who is better, how surely?
 python -m itool_pipeline sql "FROM …"    ask the database, read-only
 python -m itool_pipeline verify          read every artifact again: is it still what was written?
 python -m itool_pipeline conformance demo     our verdicts against a benchmark's own command line
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 import time
@@ -24,6 +26,7 @@ from typing import Any
 from itool_pipeline.config import Experiment
 from itool_pipeline.errors import mistake_of_ours, words_for
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
+from itool_pipeline.files.durable import write_whole
 from itool_pipeline.steps.plan import asked_benchmarks
 from itool_pipeline.steps.preflight import obstacles
 from itool_pipeline.steps.progress import Timed
@@ -139,6 +142,46 @@ def sql(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def compare(arguments: argparse.Namespace) -> int:
+    """Print how experiments, or checkpoints of one, differ on the same cases, and write the same as an HTML page."""
+    from itool_pipeline.comparison.entrants import parse_entrant, read_entrants
+    from itool_pipeline.comparison.page import cost_picture, curve_picture, page_of
+    from itool_pipeline.comparison.tables import tables_of
+
+    try:
+        entrants = [parse_entrant(text) for text in arguments.entrants]
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if len({len(entrant.members) for entrant in entrants}) > 1:
+        raise ConfigError("entrants that are several experiments joined by + need as many of them each")
+    paths = storage_paths()
+    entered = read_entrants(paths.database, entrants)
+    shared = [name for name in entered[0].cases if all(name in one.cases for one in entered)]
+    if not shared:
+        raise ConfigError("no benchmark was asked of all of them")
+    tables = [table for benchmark in shared for table in tables_of(benchmark, entered)]
+    for table in tables:
+        print(f"{table.title}\n{text_table(list(table.head), [tuple(row) for row in table.rows])}\n")
+    pictures = [
+        (caption, draw(benchmark, entered))
+        for benchmark in shared
+        for caption, draw in (
+            (f"{benchmark}: right cases from checkpoint to checkpoint", curve_picture),
+            (f"{benchmark}: right cases and what they cost", cost_picture),
+        )
+    ]
+    title = " | ".join(entrant.name for entrant in entrants)
+    page = Path(arguments.html) if arguments.html else paths.root / "comparisons" / f"{_file_name(title)}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(page, lambda scratch: scratch.write_text(page_of(title, tables, pictures), encoding="utf-8"))
+    print(page)
+    return 0
+
+
+def _file_name(title: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_@+-]+", "_vs_", title)[:150]
+
+
 def verify(arguments: argparse.Namespace) -> int:
     """Hold the files of all artifacts, or of the assets named, against their manifests; 1 when any is damaged."""
     store = ArtifactStore(storage_paths().artifacts)
@@ -193,6 +236,12 @@ def _parser() -> argparse.ArgumentParser:
     checker.set_defaults(command=check)
     for changed in (runner, checker):
         changed.add_argument("--set", action="append", metavar="KEY=VALUE", help="with this key changed, a.b.c=1e-5")
+    comparer = commands.add_parser("compare", help="how experiments differ on the same cases, as tables and a page")
+    comparer.add_argument(
+        "entrants", nargs="+", help="NAME, NAME@CHECKPOINT, or seeds of one setting: A+B+C; first the base"
+    )
+    comparer.add_argument("--html", help="the page's file; by default one in the storage's folder comparisons")
+    comparer.set_defaults(command=compare)
     asker = commands.add_parser("sql", help="ask the database, read-only")
     asker.add_argument("query")
     asker.set_defaults(command=sql)

@@ -68,3 +68,13 @@ def paired_bootstrap(
     drawn = np.random.default_rng(seed).multinomial(n, shares, size=resamples)
     low, high = np.quantile((drawn[:, 1] - drawn[:, 0]) / n, [0.025, 0.975])
     return (gained - lost) / n, float(low), float(high)
+
+
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+    """The 95% Wilson interval of a share; (0, 1) when nothing was counted. The database's views have the same."""
+    if not total:
+        return 0.0, 1.0
+    z, share = 1.96, correct / total
+    middle = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -35,10 +35,13 @@ BELOW: dict[str, frozenset[str]] = {
     "training": FLOOR | {"data", "engines"},
     "store": FLOOR | OUTSIDE,
     "frames": FLOOR | {"store"},
+    "comparison": FLOOR | {"store"},
     "steps": FLOOR | OUTSIDE | {"experiment_files", "store"},
     "defs": FLOOR | OUTSIDE | {"experiment_files", "store", "steps"},
     "definitions": frozenset({"defs"}),
-    "__main__": FLOOR | OUTSIDE | {"experiment_files", "variants", "stopping", "store", "steps", "defs", "definitions"},
+    "__main__": FLOOR
+    | OUTSIDE
+    | {"experiment_files", "variants", "stopping", "store", "steps", "defs", "definitions", "comparison"},
 }
 """What each layer may import besides itself. Of the outside world, data lies lowest, and training uses engines."""
 
