@@ -15,6 +15,7 @@ import yaml
 from itool_pipeline.config import (
     BFCL_MULTI_TURN,
     BFCL_SINGLE_TURN,
+    Grpo,
     NoGrades,
     ReferenceLoss,
     SampledGrades,
@@ -56,6 +57,7 @@ SHARED = {
     "true_pairs": START | {"iteration_1/replay_buffer", "iteration_1/trees"},
     "by_mistakes": START,
     "rejection_sampling": START | {"iteration_1/replay_buffer"},
+    "grpo": START | {"iteration_1/replay_buffer", "iteration_1/trees", "iteration_1/pairs"},
     "relative_q": START | {"iteration_1/replay_buffer", "iteration_1/trees"},
 }
 """What each ablation takes from `bfcl_half` without making it again."""
@@ -126,6 +128,9 @@ def test_the_ablations_are_what_their_names_say() -> None:
     with_reference = [e[name].preference.loss for name in ("dpo", "ipo")]
     assert {loss.reference for loss in with_reference if isinstance(loss, ReferenceLoss)} == {"start"}
     assert {e[name].preference.loss.beta for name in LOSSES} == {0.1}
+    by_grpo = e["grpo"].preference
+    assert by_grpo.loss == Grpo(type="grpo", generations=8, beta=0.0, budget="search")
+    assert by_grpo.optimizer == load_experiment("bfcl_half").preference.optimizer
     assert isinstance(e["self_evaluation_off"].search.self_evaluation, NoGrades)
     assert e["self_evaluation_sampled"].search.self_evaluation == SampledGrades(type="sampled", samples=4)
 

@@ -95,6 +95,8 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "peft": frozenset({"engines", "training"}),
     "bitsandbytes": frozenset({"engines", "training"}),
     "vllm": frozenset({"engines"}),
+    "trl": frozenset({"training"}),
+    "datasets": frozenset({"training"}),
     "bfcl_eval": frozenset({"benchmarks"}),
 }
 COMPUTED = frozenset({"benchmarks"})
@@ -206,12 +208,10 @@ def test_core_is_pure(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_tests_are_not_imported(path: Path) -> None:
-    assert not {
-        m for m in imports_of(path) if m.split(".")[0] in {"itool_pipeline_tests", "pytest", "hypothesis", "trl"}
-    }
+    assert not {m for m in imports_of(path) if m.split(".")[0] in {"itool_pipeline_tests", "pytest", "hypothesis"}}
 
 
-HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "dagster", "duckdb", "pyarrow")
+HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "trl", "dagster", "duckdb", "pyarrow")
 
 
 @pytest.mark.parametrize(

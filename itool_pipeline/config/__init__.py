@@ -43,6 +43,7 @@ from itool_pipeline.config.search import (
 from itool_pipeline.config.training import (
     CpoLoss,
     DpoLoss,
+    Grpo,
     IpoLoss,
     LoraConfig,
     OptimizerConfig,
@@ -84,6 +85,7 @@ __all__ = [
     "ExactGrades",
     "Experiment",
     "Fraction",
+    "Grpo",
     "HubModel",
     "IpoLoss",
     "JsonlData",

@@ -99,10 +99,24 @@ class RejectionSampling(Section):
     answers_per_tree: AtLeastOne = Field(4, description="distinct ones, the first that were found")
 
 
+class Grpo(Section):
+    """No preferences: GRPO (Shao et al. 2024) by TRL's trainer, at equal generated tokens, for comparison.
+
+    An optimizer step takes `optimizer.batch_size` completions; `epochs` and `validate_every` mean nothing to it.
+    """
+
+    type: Literal["grpo"]
+    generations: Annotated[int, Field(ge=2)] = Field(8, description="completions of a prompt that are compared")
+    beta: Weight = Field(0.0, description="of the KL divergence from the policy before its first step")
+    budget: Literal["search"] | AtLeastOne = Field(
+        "search", description="tokens to generate; search: as many as the iteration's search"
+    )
+
+
 class PreferenceConfig(Section):
     """Preference training on step-level pairs (Eq. 10 and 11)."""
 
-    loss: Annotated[PreferenceLoss | RejectionSampling, Field(discriminator="type")] = SimpoLoss()
+    loss: Annotated[PreferenceLoss | RejectionSampling | Grpo, Field(discriminator="type")] = SimpoLoss()
     gold_weight: Weight = Field(
         0.0,
         description="of the gold answer's mean negative log-likelihood beside each pair of its tree; above 0 the "
@@ -134,3 +148,20 @@ class PreferenceConfig(Section):
                     f"loss: {{type: {', '.join([name, *(f'{key}: {content[key]}' for key in moved)])}}}"
                 )
         return content
+
+    @model_validator(mode="after")
+    def _keys_fit_the_loss(self) -> PreferenceConfig:
+        if isinstance(self.loss, Grpo):
+            size, group = self.optimizer.batch_size, self.loss.generations
+            if size % group:
+                raise ValueError(
+                    f"with loss.type: grpo, optimizer.batch_size ({size}) counts completions and must be a multiple of "
+                    f"loss.generations ({group})"
+                )
+            if self.keep != "lowest_loss":
+                raise ValueError("keep means nothing to loss.type: grpo, which validates nothing; leave it out")
+        if self.gold_weight and not isinstance(self.loss, PreferenceLoss):
+            raise ValueError(
+                f"gold_weight stands beside pairs, which loss.type: {self.loss.type} does not train on; leave it out"
+            )
+        return self

@@ -29,15 +29,15 @@ def _cell(value: Any, width: int) -> str:
 
 
 def loss_plot(
-    path: Path, train: Sequence[float], validation: Sequence[tuple[int, float]], title: str
+    path: Path, train: Sequence[float], validation: Sequence[tuple[int, float]], title: str, ylabel: str = "loss"
 ) -> dict[str, str]:
-    """Training loss of each step and validation loss, drawn to `path`."""
+    """Training loss of each step and validation loss, or what `ylabel` says in their place, drawn to `path`."""
     figure, axes = _figure()
     axes.plot(range(1, len(train) + 1), train, linewidth=1, label="training")
     if validation:
         steps, losses = zip(*validation, strict=True)
         axes.plot(steps, losses, marker="o", label="validation")
-    axes.set(xlabel="optimizer step", ylabel="loss", title=title)
+    axes.set(xlabel="optimizer step", ylabel=ylabel, title=title)
     axes.legend()
     return _save(figure, path)
 

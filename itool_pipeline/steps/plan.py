@@ -13,7 +13,7 @@ from typing import Any
 
 from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.benchmarks.types import Benchmark
-from itool_pipeline.config import MAX_ITERATIONS, BenchmarkConfig, BfclHalfData, Experiment
+from itool_pipeline.config import MAX_ITERATIONS, BenchmarkConfig, BfclHalfData, Experiment, Grpo
 from itool_pipeline.data.wheels import BFCL, SMOLLM2
 from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.store.manifest import Origin
@@ -111,6 +111,11 @@ def passes_on(experiment: Experiment, asset: str) -> bool:
     return asset.startswith("warmup/") and asset.removeprefix("warmup/") not in trained_stages(experiment)
 
 
+def reads_trees(experiment: Experiment, asset: str) -> bool:
+    """Whether the asset is a policy by GRPO: it trains on the trees' examples, and generates as much as they cost."""
+    return step_kind(asset) == "policy" and isinstance(experiment.preference.loss, Grpo)
+
+
 def scores_of(iterations: int = MAX_ITERATIONS, benchmarks: Sequence[str] = ALL) -> tuple[str, ...]:
     """The assets that score a checkpoint on a benchmark."""
     return tuple(f"{benchmark}/{name}" for benchmark in benchmarks for name in checkpoints(iterations))
@@ -166,6 +171,10 @@ def plan(experiment: Experiment) -> dict[str, Planned]:
         if passes_on(experiment, asset):  # neither data nor settings matter to it
             del inputs["examples"], inputs["splits"]
             section = {"passes_on": True}
+        if reads_trees(experiment, asset):  # which come before the pairs, which the graph has it wait for
+            trees = asset.replace("/policy", "/trees")
+            inputs[trees] = planned[trees].fingerprint
+            section = {**section, "search": experiment.search}
         origin = Origin(inputs=inputs, code_version=code_version(asset), config=section)
         planned[asset] = Planned(asset, origin, origin.fingerprint(asset))
     return planned

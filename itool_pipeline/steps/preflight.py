@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from itool_pipeline.config import Experiment, HubModel
+from itool_pipeline.config import Experiment, Grpo, HubModel
 from itool_pipeline.config.data import BfclHalfData
 from itool_pipeline.data.base_model import local_model
 from itool_pipeline.data.containers import file_rows
@@ -18,6 +18,7 @@ from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.steps.models import chat_in, require_usable
 from itool_pipeline.steps.plan import asked_benchmarks
 from itool_pipeline.store.paths import StoragePaths
+from itool_pipeline.training.trl_extra import require_trl
 
 
 def obstacles(experiment: Experiment, paths: StoragePaths) -> list[str]:
@@ -28,6 +29,7 @@ def obstacles(experiment: Experiment, paths: StoragePaths) -> list[str]:
         lambda: _look_at_model(experiment),
         lambda: _look_at_device(experiment),
         lambda: _look_at_engine(experiment),
+        lambda: _look_at_trainer(experiment),
         *asked,
         lambda: _look_at_storage(paths.root),
     ]
@@ -70,6 +72,11 @@ def _look_at_device(experiment: Experiment) -> None:
 def _look_at_engine(experiment: Experiment) -> None:
     if experiment.compute.engine == "vllm":
         require_vllm()
+
+
+def _look_at_trainer(experiment: Experiment) -> None:
+    if isinstance(experiment.preference.loss, Grpo) and experiment.iterations:
+        require_trl()
 
 
 def _look_at_storage(root: Path) -> None:

@@ -11,10 +11,11 @@ import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
-from itool_pipeline.config import OptimizerConfig, RejectionSampling
+from itool_pipeline.config import Grpo, OptimizerConfig, RejectionSampling
+from itool_pipeline.core.reward import ResponseState, outcome_of
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.splits import validation_ids
 from itool_pipeline.engines.factory import release_engines
@@ -23,9 +24,11 @@ from itool_pipeline.steps.artifact_files import ANSWERS_FILE, PAIRS_FILE
 from itool_pipeline.steps.candidates import Answered, answered, most_right
 from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import loss_plot
-from itool_pipeline.steps.example_access import each_response_tokens, split_rows
-from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir
+from itool_pipeline.steps.example_access import each_problem, each_response_tokens, split_rows
+from itool_pipeline.steps.judging import search_judge
+from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir, chat
 from itool_pipeline.steps.plan import STAGES, passes_on, policy_before
+from itool_pipeline.steps.tree_rows import generated_tokens
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.manifest import Artifact
@@ -35,6 +38,7 @@ from itool_pipeline.training.items import PreferenceRow, SftItem, TokenPair, Tra
 from itool_pipeline.training.job import (
     ContinuedAdapter,
     FreshAdapter,
+    GrpoJob,
     Objectives,
     PreferenceObjective,
     SftObjective,
@@ -96,6 +100,8 @@ def policy(ws: Workspace, k: int) -> Produced:
         config = ws.experiment.preference
         if isinstance(config.loss, RejectionSampling):
             return _right_answers(ws, k, step, config.loss)
+        if isinstance(config.loss, Grpo):
+            return _by_grpo(ws, k, step, config.loss)
         fitted = fit_rows(_preference_rows(ws, k), config.max_tokens, config.overlong)
         if not fitted.rows:
             return _unchanged(ws, asset, before, step, "the search gave no pair that could be trained on")
@@ -148,6 +154,60 @@ def _answer_items(ws: Workspace, k: int, most: int, max_tokens: int) -> tuple[li
     return fitting, len(items) - len(fitting)
 
 
+def _by_grpo(ws: Workspace, k: int, step: Step, config: Grpo) -> dict[str, Any]:
+    """Go on with GRPO on the prompts of the examples that were searched, in place of preferences.
+
+    Those that validate preferences are left out here too. One that was killed begins again from the policy before.
+    """
+    from itool_pipeline.training.grpo import train_by_grpo
+
+    asset, before, e = f"iteration_{k}/policy", policy_before(k), ws.experiment
+    searched, held_back = generated_tokens(ws, k), _preference_validation(ws)
+    problems = {p.example.id: p for p in each_problem(ws, searched.keys() - held_back)}
+    room = e.preference.max_tokens - e.search.max_response_tokens
+    prompts = {key: problem.prompt for key, problem in problems.items() if len(problem.prompt) <= room}
+    budget = sum(searched.values()) if config.budget == "search" else config.budget
+    if not prompts or not budget:
+        return _unchanged(ws, asset, before, step, "no example was searched that could be trained on")
+    own, template, judge = settled(ws, step.parts), chat(ws), search_judge(ws)
+
+    def reward(name: str, token_ids: tuple[int, ...], finished: bool) -> float:
+        text = template.text(token_ids)
+        state = ResponseState(problems[name], token_ids, text, finished, truncated=not finished)
+        return outcome_of(state, judge, e.search.outcome).value
+
+    job = GrpoJob(
+        base_model=base_dir(ws).absolute(),
+        compute=own.experiment.compute,
+        quantization=e.preference.quantization,
+        adapter=_adapter(ws, before),
+        loss=config,
+        drawing=e.search,
+        end_token=template.end_token,
+        budget=budget,
+        optimizer=e.preference.optimizer,
+        seed=derive_seed(e.seed, asset) % 2**32,
+        out=(step.work / ADAPTER).absolute(),
+    )
+    ws.say(f"GRPO on {len(prompts)} prompts from {before}, until {budget} tokens are generated")
+    release_engines()
+    result = train_by_grpo(job, prompts, reward, ws.progress("generated tokens"))
+    plot = loss_plot(step.work / "reward.png", result.rewards, (), asset, "mean reward")
+    steps = len(result.losses)
+    as_others = TrainingResult(result.losses, (), steps, steps, result.examples, result.trainable_parameters)
+    return {
+        **_finish(ws, asset, before, step, _Trained(as_others)),
+        "overlong_refused": len(problems) - len(prompts),
+        "search_tokens": sum(searched.values()),
+        "token_budget": budget,
+        "generated_tokens": result.generated_tokens,
+        "first_reward": result.rewards[0],
+        "last_reward": result.rewards[-1],
+        "mean_equal_rewards": fmean(result.equal_rewards),
+        "reward": plot,
+    }
+
+
 def _preference_validation(ws: Workspace) -> frozenset[str]:
     """Examples whose pairs validate, in every iteration the same, so that none of them is ever trained on."""
     e = ws.experiment
@@ -170,23 +230,18 @@ def _train(
     optimizer: OptimizerConfig,
     quantization: Literal["nf4", "none"] = "none",
 ) -> _Trained:
-    """Run the training of the step's data from the checkpoint `before`; a checkpoint without adapter gets a new one.
+    """Run the training of the step's data from the checkpoint `before`.
 
     What it leaves as the adapter has the lowest validation loss or, where the config says so, the most right answers.
     """
     from itool_pipeline.training.runner import run_training_job
 
-    e, parts, start = ws.experiment, step.parts, adapter_dir(ws, before)
-    adapter: FreshAdapter | ContinuedAdapter = (
-        FreshAdapter(lora=e.warmup.lora, seed=derive_seed(e.seed, "adapter") % 2**32)
-        if start is None
-        else ContinuedAdapter(directory=start.absolute())
-    )
+    e, parts = ws.experiment, step.parts
     job = TrainingJob(
         base_model=base_dir(ws).absolute(),
         compute=e.compute,
         quantization=quantization,
-        adapter=adapter,
+        adapter=_adapter(ws, before),
         data=parts.path(JOB_DATA).absolute(),
         objective=objective,
         optimizer=optimizer,
@@ -199,7 +254,15 @@ def _train(
     ws.say(f"training from {before} by the job {parts.write_json(JOB, job)}")
     release_engines()
     result = run_training_job(job, ws.progress("optimizer steps"))
-    return _Trained(result) if job.candidates is None else _keep_most_right(ws, asset, start, step, result)
+    return _Trained(result) if job.candidates is None else _keep_most_right(ws, asset, before, step, result)
+
+
+def _adapter(ws: Workspace, before: str) -> FreshAdapter | ContinuedAdapter:
+    """The adapter of the checkpoint `before`; a new one where it has none."""
+    e, start = ws.experiment, adapter_dir(ws, before)
+    if start is None:
+        return FreshAdapter(lora=e.warmup.lora, seed=derive_seed(e.seed, "adapter") % 2**32)
+    return ContinuedAdapter(directory=start.absolute())
 
 
 def _sft_data(ws: Workspace, stage: str) -> TrainingData[SftItem]:
@@ -239,10 +302,13 @@ def _chosen_by_answers(ws: Workspace, asset: str) -> bool:
     return ws.experiment.preference.keep == "most_right" and not asset.startswith("warmup/")
 
 
-def _keep_most_right(ws: Workspace, asset: str, start: Path | None, step: Step, result: TrainingResult) -> _Trained:
-    """Leave as the adapter what answers most validation examples right; `start` is the one before the training."""
+def _keep_most_right(ws: Workspace, asset: str, before: str, step: Step, result: TrainingResult) -> _Trained:
+    """Leave as the adapter what answers most validation examples right: one that was validated, or the one before."""
     out, candidates = step.work / ADAPTER, step.parts.path(CANDIDATES)
-    adapters = {0: start, **{steps: candidate_path(candidates, steps) for steps in candidate_steps(candidates)}}
+    adapters = {
+        0: adapter_dir(ws, before),
+        **{steps: candidate_path(candidates, steps) for steps in candidate_steps(candidates)},
+    }
     release_engines()
     policies = answered(ws, adapters, asset, step.parts)
     best = most_right(policies)
@@ -308,4 +374,5 @@ def _write(ws: Workspace, asset: str, before: str, step: Step, trained: _Trained
 
 def _tables(artifact: Artifact) -> dict[str, Any]:
     row = Parts(artifact.path).read_json(CHECKPOINT)
-    return {"checkpoints": [{**row, "seconds": artifact.manifest.seconds}]}
+    # Artifacts from before `right_answers` have none.
+    return {"checkpoints": [{"right_answers": [], **row, "seconds": artifact.manifest.seconds}]}

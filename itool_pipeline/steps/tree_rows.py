@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from itool_pipeline.config import MctsConfig
 from itool_pipeline.core.tree import SearchTree, TreeNode
 from itool_pipeline.steps.artifact_files import nodes_file
 from itool_pipeline.steps.workspace import Workspace
@@ -58,6 +60,20 @@ def read_nodes_of(ws: Workspace, k: int, trees: Collection[str]) -> Iterator[Nod
     """All nodes of a few trees of an iteration."""
     for file in _nodes_files(ws, k):
         yield from (NodeRow(**row) for row in read_rows_by_key(file, "tree_id", trees, NodeRow._fields))
+
+
+def generated_tokens(ws: Workspace, k: int) -> dict[str, int]:
+    """Tree id → tokens that the policy generated for its nodes: of each node's fragment, or of all equal responses
+    that a node stands for.
+
+    What was drawn and not kept is in no node, so a search generated at least so many; what it was given does not count.
+    """
+    found: dict[str, int] = defaultdict(int)
+    drawn_once = isinstance(ws.experiment.search, MctsConfig)
+    for file in _nodes_files(ws, k):
+        for tree, ids, visits, given in read_table_values(file, ("tree_id", "token_ids", "visits", "given")):
+            found[tree] += 0 if given else len(ids) * (1 if drawn_once else visits)
+    return dict(found)
 
 
 def tree_row(tree: SearchTree, policy: str) -> dict[str, Any]:

@@ -13,8 +13,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from itool_pipeline.config import ComputeConfig, LoraConfig, OptimizerConfig, PreferenceLoss, Section
-from itool_pipeline.config.fields import Count, Weight
+from itool_pipeline.config import (
+    ComputeConfig,
+    Grpo,
+    LoraConfig,
+    OptimizerConfig,
+    PreferenceLoss,
+    SearchBase,
+    Section,
+)
+from itool_pipeline.config.fields import AtLeastOne, Count, Weight
 from itool_pipeline.errors import ActionableError
 
 
@@ -94,6 +102,28 @@ def candidate_steps(candidates: Path) -> list[int]:
     return sorted(int(path.name.removeprefix("step_")) for path in candidates.glob("step_*"))
 
 
+class GrpoJob(Section):
+    """One training by GRPO. It is no file that can be run, because its reward is a function.
+
+    drawing    temperature, top_k, top_p and max_response_tokens of the completions
+    end_token  the end of the assistant's turn; completions also end at those that the model's own configs name
+    budget     tokens of completions, their ends included, after which training stops
+    out        where the trained adapter goes
+    """
+
+    base_model: Path
+    compute: ComputeConfig = ComputeConfig()
+    quantization: Literal["nf4", "none"] = "none"
+    adapter: Annotated[Adapters, Field(discriminator="type")]
+    loss: Grpo
+    drawing: SearchBase
+    end_token: Count
+    budget: AtLeastOne
+    optimizer: OptimizerConfig
+    seed: Count = 0
+    out: Path
+
+
 def read_job(path: Path) -> TrainingJob:
     """The job in a JSON file. Raises TrainingError, with file, key and reason, when it is missing or not valid."""
     try:
@@ -133,5 +163,19 @@ class TrainingResult:
     validation: tuple[Validation, ...]
     best_step: int
     steps: int
+    examples: int
+    trainable_parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class GrpoResult:
+    """One figure for each step: its loss, the mean reward of its completions, and the share of its prompts whose
+    completions all had the same reward, which teach nothing. generated_tokens: of all steps; examples: prompts.
+    """
+
+    losses: tuple[float, ...]
+    rewards: tuple[float, ...]
+    equal_rewards: tuple[float, ...]
+    generated_tokens: int
     examples: int
     trainable_parameters: int

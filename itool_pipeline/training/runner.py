@@ -12,7 +12,7 @@ from itool_pipeline.engines.settled_compute import settled_compute
 from itool_pipeline.files.locks import Say
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.training.data_file import read_preference_data, read_sft_data
-from itool_pipeline.training.job import FreshAdapter, PreferenceObjective, TrainingJob, TrainingResult
+from itool_pipeline.training.job import FreshAdapter, GrpoJob, PreferenceObjective, TrainingJob, TrainingResult
 from itool_pipeline.training.lora import continued_adapter, fresh_adapter
 from itool_pipeline.training.model_probe import require_exact_training
 from itool_pipeline.training.preference import preference_objective
@@ -53,7 +53,7 @@ def run_training_job(job: TrainingJob, progress: Progress = no_progress, say: Sa
     return result
 
 
-def start_model(job: TrainingJob) -> Any:
+def start_model(job: TrainingJob | GrpoJob) -> Any:
     """peft's model: the base model frozen, with the adapter to be trained. Raises ModelError or TrainingError."""
     require_exact_training(job.base_model)
     base = load_model(job.base_model, job.compute, quantization=job.quantization).model

@@ -307,3 +307,16 @@ def test_inputs_are_recorded_with_their_fingerprints() -> None:
         *("bfcl/base", "bfcl/warmup", "bfcl/iteration_1"),
         "iteration_1/pairs",
     ]
+
+
+def test_grpo_reads_the_trees_and_nothing_else_does() -> None:
+    plain, by_grpo = experiment(iterations=2), experiment(iterations=2, preference={"loss": {"type": "grpo"}})
+    inputs = [plan(e)["iteration_2/policy"].origin.inputs for e in (plain, by_grpo)]
+    assert {name: found for name, found in inputs[1].items() if name not in inputs[0]} == {
+        "iteration_2/trees": plan(by_grpo)["iteration_2/trees"].fingerprint
+    }
+    assert changed(plain, by_grpo) == {
+        *("iteration_1/policy", "bfcl/iteration_1"),
+        *(*SECOND, "bfcl/iteration_2", "report"),
+    }
+    assert "search" in plan(by_grpo)["iteration_1/policy"].origin.config

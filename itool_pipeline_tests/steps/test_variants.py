@@ -440,6 +440,103 @@ def test_without_a_right_answer_that_fits_the_checkpoint_stays(tmp_path: Path, t
     assert adapter(ws, "iteration_1/policy") == adapter(ws, "warmup/hard")
 
 
+GRPO = {"loss": {"type": "grpo", "generations": 4}}
+
+
+@pytest.mark.parametrize("search", [{}, {"type": "sampling", "responses": 16}], ids=["mcts", "sampled"])
+def test_grpo_generates_what_the_search_generated(tmp_path: Path, trainings: Trainings, search: Row) -> None:
+    """Over the rows: the tokens of all nodes that were drawn, as often as they were."""
+    ws = prepared(tmp_path, preference=GRPO, search=search)
+    warm_up(ws)
+    nodes = [node for node in searched(ws) if node["parent_id"] is not None]
+    expected = sum(len(node["token_ids"]) * (node["visits"] if search else 1) for node in nodes)
+    assert any(node["visits"] > 1 for node in nodes)
+    metadata = training.policy(ws, 1).artifact.manifest.metadata
+    (asked,) = trainings.by_grpo
+    assert (asked.job.budget, metadata["search_tokens"], metadata["token_budget"]) == (expected,) * 3
+    assert metadata["generated_tokens"] == expected + 3
+
+
+def test_grpo_goes_on_from_the_policy_before_on_what_was_searched(tmp_path: Path, trainings: Trainings) -> None:
+    preference = {"loss": {**GRPO["loss"], "budget": 99}, "quantization": "none"}
+    half = {"fraction": 1.0, "top_fraction": 0.5}
+    ws = prepared(tmp_path, preference=preference, replay_buffer=half, split={"validation_fraction": 0.0})
+    warm_up(ws)
+    trees_ids = {node["tree_id"] for node in searched(ws)}
+    produced = training.policy(ws, 1)
+    (asked,) = trainings.by_grpo
+    assert len(trees_ids) == 8
+    assert asked.prompts == {key: PROBLEMS[key].prompt for key in trees_ids}
+    assert (asked.start, asked.job.budget, asked.job.quantization) == ("warmup/hard", 99, "none")
+    assert (asked.job.loss, asked.job.optimizer) == (ws.experiment.preference.loss, ws.experiment.preference.optimizer)
+    assert asked.job.drawing == ws.experiment.search
+    assert adapter(ws, "iteration_1/policy") == "grpo 1"
+    metadata = produced.artifact.manifest.metadata
+    told = ("examples", "optimizer_steps", "first_reward", "last_reward", "mean_equal_rewards", "overlong_refused")
+    assert [metadata[name] for name in told] == [8, 2, -1.0, 0.5, 0.75, 0]
+    assert all((produced.artifact.path / name).exists() for name in ("loss.png", "reward.png"))
+    rows = ask(ws.database, "SELECT examples, steps, train_loss FROM checkpoints WHERE stage = 'iteration_1/policy'")
+    assert rows == [(8, 2, 0.25)]
+    assert checks.held_out_loss_is_finite(ws, 1).problems == []
+    assert training.policy(ws, 1).reused
+
+
+def test_grpo_is_rewarded_with_the_outcome_of_the_prompts_own_example(tmp_path: Path, trainings: Trainings) -> None:
+    outcome = {"correct": 0.75, "wrong": -0.5}
+    ws = prepared(tmp_path, preference=GRPO, search={"outcome": outcome}, split={"validation_fraction": 0.0})
+    warm_up(ws)
+    searched(ws)
+    training.policy(ws, 1)
+    reward = trainings.by_grpo[-1].reward
+    for key, other in (("call0", "text0"), ("text0", "call0")):
+        gold, wrong = (tuple(PROBLEMS[name].example.response.encode()) for name in (key, other))
+        found = [reward(key, gold, True), reward(key, wrong, True), reward(key, gold, False), reward(key, (), True)]
+        assert found == [0.75, -0.5, -0.5, -0.5], "of silence and of what was cut, too"
+
+
+def test_grpo_holds_back_what_validates_preferences(tmp_path: Path, trainings: Trainings) -> None:
+    found = []
+    for preference in ({}, GRPO):
+        ws = prepared(tmp_path, preference=preference, pairs={"per_node": "all"}, split={"validation_fraction": 0.3})
+        warm_up(ws)
+        found.append({node["tree_id"] for node in searched(ws)})
+        training.policy(ws, 1)
+    (asked,), validating = trainings.by_grpo, {row.name for row in trainings.asked[-1].validation}
+    assert validating
+    assert not asked.prompts.keys() & validating
+    assert asked.prompts.keys() >= {row.name for row in trainings.asked[-1].train}
+
+
+def test_grpo_that_was_killed_begins_again(
+    tmp_path: Path, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ws = prepared(tmp_path, preference=GRPO)
+    warm_up(ws)
+    searched(ws)
+
+    def killed(*arguments: Any) -> None:
+        trainings.run_grpo(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("itool_pipeline.training.grpo.train_by_grpo", killed)
+        with pytest.raises(KeyboardInterrupt):
+            training.policy(ws, 1)
+    assert not ws.artifacts.find("iteration_1/policy", ws.planned["iteration_1/policy"].fingerprint)
+    assert not training.policy(ws, 1).reused
+    first, second = trainings.by_grpo
+    assert (first.job.seed, first.job.adapter, first.prompts) == (second.job.seed, second.job.adapter, second.prompts)
+    assert adapter(ws, "iteration_1/policy") == "grpo 2"
+
+
+def test_without_a_prompt_that_fits_grpo_trains_nothing(tmp_path: Path, trainings: Trainings) -> None:
+    ws = prepared(tmp_path, preference={**GRPO, "max_tokens": 256})
+    warm_up(ws)
+    searched(ws)
+    assert "no example" in training.policy(ws, 1).artifact.manifest.metadata["unchanged"]
+    assert trainings.by_grpo == []
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_gold_answers_are_trained_beside_the_pairs(tmp_path: Path, trainings: Trainings, weight: float) -> None:
     ws = prepared(tmp_path, preference={"gold_weight": weight}, pairs=LAX)

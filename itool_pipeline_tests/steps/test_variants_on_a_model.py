@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from itool_pipeline.config import MctsConfig
+from itool_pipeline.config import MctsConfig, PreferenceConfig
 from itool_pipeline.data.base_model import SOURCE_FILE
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.model import LoadedModel, load_model, load_tokenizer
@@ -23,6 +24,7 @@ from itool_pipeline.steps.example_access import each_response_tokens
 from itool_pipeline.steps.models import ADAPTER
 from itool_pipeline.steps.plan import plan
 from itool_pipeline.steps.replay_buffer import replay_buffer
+from itool_pipeline.steps.tree_rows import generated_tokens
 from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline_tests.core.fake_policy import call_problem, text_problem
 from itool_pipeline_tests.steps.by_hand import put, workspace, write_train
@@ -89,6 +91,25 @@ def test_from_the_base_model_to_a_policy(ws: Workspace, tiny_model_dir: Path) ->
     assert not torch.equal(logits(ws, "iteration_1/policy"), logits(ws, "base_model"))
 
 
+def test_from_the_base_model_to_a_policy_by_grpo(ws: Workspace) -> None:
+    """A random model has nothing right, so that all rewards are equal and a fresh adapter goes on changing nothing."""
+    pytest.importorskip("trl", reason="TRL is an extra")
+    optimizer = {**OPTIMIZER, "batch_size": 4}
+    preference = {"loss": {"type": "grpo", "generations": 2}, "quantization": "none", "optimizer": optimizer}
+    config = PreferenceConfig.model_validate(preference)
+    e = ws.experiment.model_copy(update={"preference": config})
+    by_grpo = replace(ws, experiment=e, planned=plan(e))
+    warm_up(by_grpo)
+    searched_tokens = sum(len(n["token_ids"]) * n["visits"] for n in searched(by_grpo) if n["depth"])
+    metadata: dict[str, Any] = training.policy(by_grpo, 1).artifact.manifest.metadata
+    assert metadata["token_budget"] == searched_tokens <= metadata["generated_tokens"]
+    assert metadata["generated_tokens"] < searched_tokens + 4 * 10, "at most a step of four completions beyond"
+    assert metadata["examples"] == len(EXAMPLES)
+    assert (metadata["first_reward"], metadata["last_reward"], metadata["mean_equal_rewards"]) == (-1, -1, 1)
+    assert metadata["optimizer_steps"] >= searched_tokens / 40
+    assert torch.equal(logits(by_grpo, "iteration_1/policy"), logits(by_grpo, "base_model"))
+
+
 def test_the_likeliest_response_is_chosen_by_the_model_itself(ws: Workspace) -> None:
     """The prior in the rows against the model's own log-probabilities, computed once more by transformers."""
     warm_up(ws)
@@ -149,6 +170,10 @@ def test_a_guided_search_finds_what_a_random_model_never_says(ws: Workspace) -> 
     guided = replace(ws, experiment=e, planned=plan(e))
     warm_up(guided)
     nodes = {(n["tree_id"], n["node_id"]): n for n in searched(guided)}
+    drawn = Counter[str]()
+    for node in nodes.values():
+        drawn[node["tree_id"]] += 0 if node["given"] else len(node["token_ids"])
+    assert generated_tokens(guided, 1) == drawn
     model = model_at(guided, "warmup/hard").model
     tokens = {found.id: found for found in each_response_tokens(guided, {x.id for x in EXAMPLES})}
     for example in (x for x in EXAMPLES if x.gold):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from itool_pipeline.steps.models import ADAPTER
 from itool_pipeline.steps.tree_rows import read_trees
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.training.data_file import read_preference_data, read_sft_data
-from itool_pipeline.training.job import TrainingJob, TrainingResult
+from itool_pipeline.training.grpo import RewardOf
+from itool_pipeline.training.job import GrpoJob, GrpoResult, TrainingJob, TrainingResult
 from itool_pipeline_tests.core.fake_policy import END, RandomPolicy, call_problem, text_problem
 from itool_pipeline_tests.steps.by_hand import put, workspace, write_train
 
@@ -87,10 +88,21 @@ class Trained:
 
 
 @dataclass
+class TrainedByGrpo:
+    """What a training by GRPO was asked for."""
+
+    start: str
+    job: GrpoJob
+    prompts: Mapping[str, tuple[int, ...]]
+    reward: RewardOf
+
+
+@dataclass
 class Trainings:
-    """Stands in for the trainings of both kinds; an adapter is a file with the training's number."""
+    """Stands in for the trainings of all kinds; an adapter is a file with the training's number among its kind."""
 
     asked: list[Trained] = field(default_factory=list)
+    by_grpo: list[TrainedByGrpo] = field(default_factory=list)
     engines: list[str] = field(default_factory=list)  # the checkpoint of every engine that was asked for
     start: str = ""
 
@@ -105,6 +117,15 @@ class Trainings:
         job.out.mkdir()
         (job.out / "adapter_model.safetensors").write_text(str(len(self.asked)))
         return TrainingResult((1.0,), (), 1, 1, len(data.train), 7)
+
+    def run_grpo(
+        self, job: GrpoJob, prompts: Mapping[str, tuple[int, ...]], reward: RewardOf, progress: Progress
+    ) -> GrpoResult:
+        self.by_grpo.append(TrainedByGrpo(self.start, job, prompts, reward))
+        job.out.mkdir(exist_ok=True)
+        (job.out / "adapter_model.safetensors").write_text(f"grpo {len(self.by_grpo)}")
+        progress(job.budget, job.budget)
+        return GrpoResult((0.5, 0.25), (-1.0, 0.5), (1.0, 0.5), job.budget + 3, len(prompts), 7)
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> Trainings:
@@ -122,7 +143,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Trainings:
         monkeypatch.setattr(module, "search_engine", engine)
     monkeypatch.setattr(training, "adapter_dir", trainings.adapter_dir)
     monkeypatch.setattr(training, "base_dir", lambda ws: ws.input("base_model").path)
+    monkeypatch.setattr(training, "chat", lambda ws: Template())
     monkeypatch.setattr("itool_pipeline.training.runner.run_training_job", trainings.run)
+    monkeypatch.setattr("itool_pipeline.training.grpo.train_by_grpo", trainings.run_grpo)
     return trainings
 
 
