@@ -1,12 +1,15 @@
 -- Views for people. Recreated whenever this file changes.
 
+-- k of an asset `iteration_k/…`; NULL for any other.
+CREATE OR REPLACE MACRO iteration_of(asset) AS TRY_CAST(regexp_extract(asset, '^iteration_(\d+)', 1) AS INTEGER);
+
 -- Position of a checkpoint on the way from the base model to the last iteration, from its name or its asset key.
 CREATE OR REPLACE MACRO checkpoint_sequence(name) AS CASE
     WHEN name IN ('base', 'base_model') THEN 0
     WHEN name = 'warmup/easy' THEN 1
     WHEN name = 'warmup/medium' THEN 2
     WHEN name = 'warmup' OR name LIKE 'warmup/%' THEN 3
-    ELSE 3 + TRY_CAST(regexp_extract(name, '^iteration_(\d+)', 1) AS INTEGER)
+    ELSE 3 + iteration_of(name)
 END;
 
 -- 95% Wilson interval of `correct` out of `total`; [0, 1] when nothing was counted, for then the middle is NULL, which
@@ -117,6 +120,149 @@ SELECT
     to_leave,
     checkpoint_artifact
 FROM counts;
+
+-- Every step of each search, by which signals it is judged, and what is true of it by each of two truths (NULL: nothing):
+-- `no_flaw`       after a state without a flaw: whether the next has none
+-- `right_answer`  above complete answers that were found: whether a right one is among them, strictly below the step
+CREATE OR REPLACE VIEW tree_steps AS
+WITH RECURSIVE answered AS (
+    SELECT artifact, tree_id, parent_id AS node_id, correct
+    FROM nodes
+    WHERE correct IS NOT NULL AND parent_id IS NOT NULL
+    UNION
+    SELECT n.artifact, n.tree_id, n.parent_id, a.correct
+    FROM answered AS a
+    JOIN nodes AS n ON n.artifact = a.artifact AND n.tree_id = a.tree_id AND n.node_id = a.node_id
+    WHERE n.parent_id IS NOT NULL
+),
+below AS (
+    SELECT artifact, tree_id, node_id, bool_or(correct) AS right_answer
+    FROM answered
+    GROUP BY ALL
+)
+SELECT
+    n.artifact,
+    n.tree_id,
+    n.parent_id,
+    n.node_id,
+    n.outcome,
+    n.self_evaluation,
+    n.reward,
+    n.action_value,
+    n.prior,
+    n.value,
+    CASE WHEN NOT parent.flawed THEN NOT n.flawed END AS no_flaw,
+    below.right_answer
+FROM nodes AS n
+JOIN nodes AS parent ON parent.artifact = n.artifact AND parent.tree_id = n.tree_id AND parent.node_id = n.parent_id
+LEFT JOIN below ON below.artifact = n.artifact AND below.tree_id = n.tree_id AND below.node_id = n.node_id;
+
+-- How well each signal tells true steps from false ones: the share of (true, false) pairs of steps in which it ranks the
+-- true one higher, ties counted half, among all steps of an iteration (the AUC, by Mann and Whitney's ranks) and among
+-- children of one node.
+--
+-- What a signal is made of, it tells by construction. O is the gold answer's agreement, and so is a flaw: by `no_flaw`
+-- O is circular, and so, in that part of them that is O, are r, Q and V. By `right_answer` it is Q and V, which average
+-- the verdicts of the answers below. C and the prior know nothing of the gold answer: theirs is evidence by either.
+-- Artifact and truth are told apart by a number, and so are the children of one node: that is half the time of texts.
+CREATE OR REPLACE VIEW tree_signals AS
+WITH steps AS (UNPIVOT tree_steps ON no_flaw, right_answer INTO NAME truth VALUE is_true),
+judged AS MATERIALIZED (
+    SELECT
+        hash(artifact, truth) AS of_truth,
+        hash(artifact, truth, tree_id, parent_id) AS fork,
+        is_true,
+        outcome,
+        self_evaluation,
+        reward,
+        action_value,
+        prior,
+        value
+    FROM steps
+),
+-- A rank and a cumulative share count the steps below, and those below and level; half their sum is the midrank. One sort
+-- at a time: all signals in one take more memory than the database is given.
+ranked AS (
+    SELECT of_truth, is_true, 'outcome' AS signal, rank() OVER w AS above, cume_dist() OVER w AS upto
+    FROM judged WINDOW w AS (PARTITION BY of_truth ORDER BY outcome)
+    UNION ALL
+    SELECT of_truth, is_true, 'self_evaluation', rank() OVER c, cume_dist() OVER c
+    FROM judged WINDOW c AS (PARTITION BY of_truth ORDER BY self_evaluation)
+    UNION ALL
+    SELECT of_truth, is_true, 'reward', rank() OVER r, cume_dist() OVER r
+    FROM judged WINDOW r AS (PARTITION BY of_truth ORDER BY reward)
+    UNION ALL
+    SELECT of_truth, is_true, 'action_value', rank() OVER q, cume_dist() OVER q
+    FROM judged WINDOW q AS (PARTITION BY of_truth ORDER BY action_value)
+    UNION ALL
+    SELECT of_truth, is_true, 'prior', rank() OVER p, cume_dist() OVER p
+    FROM judged WINDOW p AS (PARTITION BY of_truth ORDER BY prior)
+    UNION ALL
+    SELECT of_truth, is_true, 'value', rank() OVER v, cume_dist() OVER v
+    FROM judged WINDOW v AS (PARTITION BY of_truth ORDER BY value)
+),
+overall AS (
+    SELECT
+        of_truth,
+        signal,
+        count(*) FILTER (is_true) AS true_steps,
+        count(*) FILTER (NOT is_true) AS false_steps,
+        true_steps * false_steps AS pairs,
+        (sum(above) FILTER (is_true) + count(*) * sum(upto) FILTER (is_true)) / 2 - true_steps * (true_steps + 1) / 2
+            AS higher
+    FROM ranked
+    GROUP BY of_truth, signal
+),
+forks AS (
+    SELECT of_truth, count(*) FILTER (is_true) AS true_steps, count(*) FILTER (NOT is_true) AS false_steps
+    FROM judged
+    GROUP BY of_truth, fork
+),
+divided AS (
+    SELECT
+        of_truth,
+        sum(true_steps)::BIGINT AS true_steps,
+        sum(false_steps)::BIGINT AS false_steps,
+        sum(true_steps * false_steps)::BIGINT AS pairs
+    FROM forks
+    WHERE true_steps > 0 AND false_steps > 0
+    GROUP BY of_truth
+),
+siblings AS (
+    SELECT
+        a.of_truth,
+        sum((sign(a.outcome - b.outcome) + 1) / 2) AS outcome,
+        sum((sign(a.self_evaluation - b.self_evaluation) + 1) / 2) AS self_evaluation,
+        sum((sign(a.reward - b.reward) + 1) / 2) AS reward,
+        sum((sign(a.action_value - b.action_value) + 1) / 2) AS action_value,
+        sum((sign(a.prior - b.prior) + 1) / 2) AS prior,
+        sum((sign(a.value - b.value) + 1) / 2) AS value
+    FROM judged AS a
+    JOIN judged AS b ON b.fork = a.fork
+    WHERE a.is_true AND NOT b.is_true
+    GROUP BY a.of_truth
+),
+told AS (
+    SELECT of_truth, 'all' AS among, signal, true_steps, false_steps, pairs, higher FROM overall
+    UNION ALL
+    SELECT of_truth, 'siblings', signal, true_steps, false_steps, pairs, higher
+    FROM (
+        UNPIVOT siblings ON outcome, self_evaluation, reward, action_value, prior, value INTO NAME signal VALUE higher
+    )
+    JOIN divided USING (of_truth)
+)
+SELECT
+    artifacts.artifact,
+    truths.truth,
+    told.among,
+    told.signal,
+    told.higher / nullif(told.pairs, 0) AS auc,
+    told.true_steps,
+    told.false_steps,
+    told.pairs
+FROM (SELECT DISTINCT artifact FROM nodes) AS artifacts
+CROSS JOIN (VALUES ('no_flaw'), ('right_answer')) AS truths (truth)
+JOIN told ON told.of_truth = hash(artifacts.artifact, truths.truth);
 
 CREATE OR REPLACE VIEW benchmark_aggregates AS
 SELECT
@@ -251,6 +397,13 @@ LEFT JOIN LATERAL (
 LEFT JOIN examples AS e ON e.artifact = o.examples_artifact AND e.example_id = t.example_id
 LEFT JOIN splits AS d ON d.artifact = o.splits_artifact AND d.example_id = t.example_id
 LEFT JOIN materializations AS policy ON policy.experiment = m.experiment AND policy.artifact = t.policy;
+
+-- What the signals of each search tell, see `tree_signals`.
+CREATE OR REPLACE VIEW signal_quality AS
+SELECT m.experiment, iteration_of(m.asset) AS iteration, s.* EXCLUDE (artifact), m.stale
+FROM experiment_artifacts AS m
+JOIN tree_signals AS s ON s.artifact = m.artifact
+ORDER BY m.experiment, iteration, s.truth, s.among, s.signal;
 
 CREATE OR REPLACE VIEW leaderboard_categories AS
 SELECT
