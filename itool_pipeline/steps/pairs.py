@@ -74,10 +74,11 @@ def pairs(ws: Workspace, k: int) -> Produced:
             "largest_margin": table(_shown(pair, shown, questions) for pair in top),
         }
 
-    return ws.produce(f"iteration_{k}/pairs", make, _tables)
+    return ws.produce(f"iteration_{k}/pairs", make, pair_tables)
 
 
-def _tables(artifact: Artifact) -> dict[str, Any]:
+def pair_tables(artifact: Artifact) -> dict[str, Any]:
+    """The files of an iteration's pairs by table."""
     return {PAIRS.name: [artifact.file(PAIRS_FILE)], RIGHT_ANSWERS.name: [artifact.file(ANSWERS_FILE)]}
 
 

@@ -32,7 +32,7 @@ CODE_VERSIONS = {
     "policy": "5",
     "cases": "3",
     "scores": "4",
-    "report": "7",
+    "report": "8",
 }
 """Raised by hand when a change of code changes what a step produces; the artifacts made before are then not reused.
 
@@ -147,7 +147,7 @@ def inputs_of(asset: str, iterations: int = MAX_ITERATIONS, benchmarks: Sequence
         "splits": ("examples",),
         "report": (
             *scores_of(iterations, benchmarks),
-            *(f"iteration_{k}/pairs" for k in range(1, iterations + 1)),
+            *(f"iteration_{k}/{step}" for k in range(1, iterations + 1) for step in ("trees", "pairs")),
         ),
     }[asset]
 

@@ -5,24 +5,42 @@ Every figure but the comparisons is read from the database's views, by the artif
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from itool_pipeline.benchmarks.types import Benchmark
+from itool_pipeline.core.preference_pairs import PairVerdict
 from itool_pipeline.steps.artifact_files import COMPARISONS_FILE
 from itool_pipeline.steps.comparisons import compare_checkpoints
 from itool_pipeline.steps.display import IMAGE, MARKDOWN, bar_plot, table
+from itool_pipeline.steps.pairs import pair_tables
 from itool_pipeline.steps.plan import asked_benchmarks, checkpoints
 from itool_pipeline.steps.scoring import score_tables
+from itool_pipeline.steps.tree_rows import tree_tables
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.figures import artifact_figures
+from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.table_files import write_table_file
 from itool_pipeline.store.tables import COMPARISONS
 
 Row = Mapping[str, Any]
 Tables = dict[str, dict[str, str]]
+
+SIGNALS = {
+    **{"outcome": "O", "self_evaluation": "C", "reward": "r"},
+    **{"action_value": "Q", "prior": "prior", "value": "V"},
+}
+"""The signals of the view `tree_signals`, as the page names them, in its order."""
+
+UNTRUE = {
+    "wrong_way": "wrong way round",
+    "both_flawed": "both flawed",
+    "none_flawed": "neither flawed",
+    "after_flaw": "after a flaw",
+}
+"""Columns of the view `pair_truths` with the pairs that are not true, as the page names them."""
 
 
 def report(ws: Workspace) -> Produced:
@@ -39,6 +57,7 @@ def report(ws: Workspace) -> Produced:
             accuracies |= {f"accuracy_{name}_{benchmark.name}": figures.whole[name]["accuracy"] for name in names}
             compared += comparisons
         write_table_file(step.work / COMPARISONS_FILE, COMPARISONS, compared)
+        shown |= search_tables(step, ws)
         shown["search"] = table(_search_row(ws, k) for k in range(1, ws.experiment.iterations + 1))
         (step.work / "report.md").write_text(_page(ws, shown))
         return {**shown, **accuracies}
@@ -186,13 +205,106 @@ def _search_row(ws: Workspace, k: int) -> dict[str, Any]:
     return {"iteration": k, **{name: pairs[name] for name in shown}, "pairs_kept": pairs["kept"], **refused}
 
 
+def search_tables(step: Step, ws: Workspace) -> Tables:
+    """How many pairs are true, and what the signals of the search tell; nothing where nothing is searched."""
+    iterations = range(1, ws.experiment.iterations + 1)
+    if not iterations:
+        return {}
+    searched = {k: _loaded(ws, f"iteration_{k}/trees", tree_tables) for k in iterations}
+    paired = {k: _loaded(ws, f"iteration_{k}/pairs", pair_tables) for k in iterations}
+
+    def read(view: str, of: Mapping[int, Artifact]) -> dict[int, list[Row]]:
+        rows = artifact_figures(ws.database, view, [artifact.fingerprint for artifact in of.values()])
+        return {k: [row for row in rows if row["artifact"] == artifact.fingerprint] for k, artifact in of.items()}
+
+    truths, signals = read("pair_truths", paired), read("tree_signals", searched)
+    among = {
+        (k, truth, among): [row for row in signals[k] if (row["truth"], row["among"]) == (truth, among)]
+        for k in iterations
+        for truth in ("no_flaw", "right_answer")
+        for among in ("all", "siblings")
+    }
+    drawn = {
+        f"iteration {k}, {truth}": {SIGNALS[row["signal"]]: row["auc"] or 0.0 for row in _in_order(rows)}
+        for (k, truth, of), rows in among.items()
+        if of == "siblings" and rows
+    }
+    return {
+        "pairs": table(_true_pairs_row(k, rows, searched[k].manifest.seconds) for k, rows in truths.items()),
+        "refused_pairs": table(_refused_row(k, row) for k, rows in truths.items() for row in _refused(rows)),
+        "signals": table(_signals_row(*key, rows) for key, rows in among.items() if rows),
+        "signals_among_siblings": bar_plot(step.work / "signals.png", drawn, "True steps from false siblings", "AUC"),
+    }
+
+
+def _loaded(ws: Workspace, asset: str, tables: Callable[[Artifact], Mapping[str, Any]]) -> Artifact:
+    """The artifact with its rows in the database: a million nodes are loaded again only where that was lost."""
+    artifact = ws.input(asset)
+    if not ws.database.knows(artifact.fingerprint):
+        ws.record(artifact, reused=True, tables=tables)
+    return artifact
+
+
+def _true_pairs_row(k: int, rows: Sequence[Row], seconds: float) -> dict[str, Any]:
+    kept = next((row for row in rows if row["reason"] == PairVerdict.KEPT), dict[str, Any]())
+    minutes = max(seconds, 1e-3) / 60
+    return {
+        "iteration": k,
+        "kept": kept.get("pairs", 0),
+        "true by gold": _true_cell(kept) if kept else "-",
+        **{told: kept.get(column, 0) for column, told in UNTRUE.items()},
+        "kept per minute of search": kept.get("pairs", 0) / minutes,
+        "true per minute": kept.get("true_pairs", 0) / minutes,
+    }
+
+
+def _true_cell(row: Row) -> str:
+    counts = f"{row['true_pairs']}/{row['pairs']}; {row['low']:.0%}-{row['high']:.0%}"
+    return f"{row['true_share']:.1%} ({counts})"
+
+
+def _refused(rows: Sequence[Row]) -> list[Row]:
+    refused = [row for row in rows if row["reason"] != PairVerdict.KEPT]
+    return sorted(refused, key=lambda row: (-row["pairs"], row["reason"]))
+
+
+def _refused_row(k: int, row: Row) -> dict[str, Any]:
+    return {"iteration": k, "reason": row["reason"], "refused": row["pairs"], "true by gold": _true_cell(row)}
+
+
+def _signals_row(k: int, truth: str, among: str, rows: Sequence[Row]) -> dict[str, Any]:
+    aucs = {SIGNALS[row["signal"]]: "-" if row["auc"] is None else f"{row['auc']:.3f}" for row in _in_order(rows)}
+    counts = {"true steps": rows[0]["true_steps"], "false steps": rows[0]["false_steps"], "pairs": rows[0]["pairs"]}
+    return {"iteration": k, "truth": truth, "among": among, **aucs, **counts}
+
+
+def _in_order(rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: list(SIGNALS).index(row["signal"]))
+
+
 def _page(ws: Workspace, shown: Tables) -> str:
     e = ws.experiment
     sections = [f"# {e.name}\n\n{e.description}"]
     for benchmark in asked_benchmarks(e):
         sections += _sections(benchmark, shown)
+    if e.iterations:
+        sections += _search_sections(shown)
     sections.append(f"## Search\n\n{shown['search'][MARKDOWN]}")
     return "\n\n".join(sections) + "\n"
+
+
+def _search_sections(shown: Tables) -> list[str]:
+    """What the page tells of the pairs and of the signals that they come of."""
+    picture = f"![signals]({shown['signals_among_siblings'][IMAGE]})"
+    return [
+        "## Pairs, and how many are true\n\nTrue by gold: after a prefix without a flaw, a step that brings none is "
+        f"preferred to one that does. 95% Wilson intervals.\n\n{shown['pairs'][MARKDOWN]}\n\n"
+        f"What was refused, and how much of it is true:\n\n{shown['refused_pairs'][MARKDOWN]}",
+        "## What the signals tell\n\nAUC: the share of pairs of a true and a false step in which the true one is "
+        "ranked higher, ties counted half; 0.5 is chance. By `no_flaw` O is circular, and r, Q and V as far as O is in "
+        "them; by `right_answer`, a right answer found below the step, Q and V are. C and the prior never are.\n\n"
+        f"{shown['signals'][MARKDOWN]}\n\n{picture}",
+    ]
 
 
 def _sections(benchmark: Benchmark[Any], shown: Tables) -> list[str]:

@@ -81,6 +81,13 @@ class Database:
         with self.transaction() as connection:
             return {table: replace_rows(connection, table, artifact, content) for table, content in rows.items()}
 
+    def knows(self, artifact: str) -> bool:
+        """Whether any experiment has the artifact: its rows were loaded, if it has any, and its lineage is there."""
+        with self.read() as connection:
+            asked = "SELECT count(*) > 0 FROM materializations WHERE artifact = ?"
+            ((known,),) = connection.execute(asked, [artifact]).fetchall()
+            return bool(known)
+
     def record_experiment(self, experiment: str, description: str, config: Any, assets: Collection[str]) -> None:
         """Inserts or updates the experiment's row, and forgets what it had of assets that are not in `assets`.
 

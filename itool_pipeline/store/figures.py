@@ -17,6 +17,8 @@ FIGURES = frozenset(
         "benchmark_failures",
         "benchmark_aggregates",
         "benchmark_calling",
+        "tree_signals",
+        "pair_truths",
     }
 )
 """The views with a column `artifact`."""

@@ -325,6 +325,32 @@ LEFT JOIN lineage AS divided ON divided.artifact = searched.input_artifact AND d
 WHERE made.input_asset LIKE '%/trees'
 GROUP BY made.artifact, made.input_artifact;
 
+-- Pairs by what was decided of them, and what the gold answer says: `true_pairs` prefer, after a prefix without a flaw, a
+-- step that brings none to one that does. Every other pair is in one of the columns after it; in none where its tree is
+-- not there.
+CREATE OR REPLACE VIEW pair_truths AS
+SELECT
+    p.artifact,
+    p.reason,
+    count(*) AS pairs,
+    count(*) FILTER (NOT parent.flawed AND NOT chosen.flawed AND rejected.flawed) AS true_pairs,
+    true_pairs / pairs AS true_share,
+    wilson_low(true_pairs, pairs) AS low,
+    wilson_high(true_pairs, pairs) AS high,
+    count(*) FILTER (parent.flawed) AS after_flaw,
+    count(*) FILTER (NOT parent.flawed AND chosen.flawed AND rejected.flawed) AS both_flawed,
+    count(*) FILTER (NOT parent.flawed AND NOT chosen.flawed AND NOT rejected.flawed) AS none_flawed,
+    count(*) FILTER (NOT parent.flawed AND chosen.flawed AND NOT rejected.flawed) AS wrong_way
+FROM pairs AS p
+LEFT JOIN pair_origins AS o ON o.pairs_artifact = p.artifact
+LEFT JOIN nodes AS parent
+    ON parent.artifact = o.trees_artifact AND parent.tree_id = p.tree_id AND parent.node_id = p.node_id
+LEFT JOIN nodes AS chosen
+    ON chosen.artifact = o.trees_artifact AND chosen.tree_id = p.tree_id AND chosen.node_id = p.chosen_node
+LEFT JOIN nodes AS rejected
+    ON rejected.artifact = o.trees_artifact AND rejected.tree_id = p.tree_id AND rejected.node_id = p.rejected_node
+GROUP BY p.artifact, p.reason;
+
 -- One row for each pair and each experiment that has it: where the pair comes from. LATERAL looks up the nodes of the
 -- pairs that are asked for; a plain join makes a hash table of all nodes first.
 CREATE OR REPLACE VIEW pair_lineage AS
@@ -357,6 +383,7 @@ SELECT
     chosen_node.flawed AS chosen_flawed,
     rejected_node.flawed AS rejected_flawed,
     parent.flawed AS node_flawed,
+    NOT parent.flawed AND NOT chosen_node.flawed AND rejected_node.flawed AS true_by_gold,
     t.artifact AS trees_artifact,
     t.node_count,
     t.example_id,
@@ -397,6 +424,51 @@ LEFT JOIN LATERAL (
 LEFT JOIN examples AS e ON e.artifact = o.examples_artifact AND e.example_id = t.example_id
 LEFT JOIN splits AS d ON d.artifact = o.splits_artifact AND d.example_id = t.example_id
 LEFT JOIN materializations AS policy ON policy.experiment = m.experiment AND policy.artifact = t.policy;
+
+-- What became of the pairs that came into question, and how many of these are true by gold, see `pair_truths`.
+CREATE OR REPLACE VIEW pair_reasons AS
+SELECT
+    m.experiment,
+    iteration_of(m.asset) AS iteration,
+    t.* EXCLUDE (artifact),
+    m.stale
+FROM experiment_artifacts AS m
+JOIN pair_truths AS t ON t.artifact = m.artifact
+ORDER BY m.experiment, iteration, t.reason <> 'kept', t.pairs DESC, t.reason;
+
+-- The kept pairs of each iteration: how many are true by gold, with a 95% Wilson interval, and what they cost. `seconds`
+-- of the search alone.
+CREATE OR REPLACE VIEW pair_quality AS
+WITH counted AS (
+    SELECT
+        m.experiment,
+        iteration_of(m.asset) AS iteration,
+        m.artifact,
+        m.stale,
+        sum(t.pairs)::BIGINT AS candidates,
+        coalesce(sum(t.pairs) FILTER (t.reason = 'kept'), 0)::BIGINT AS kept,
+        coalesce(sum(t.true_pairs) FILTER (t.reason = 'kept'), 0)::BIGINT AS true_pairs
+    FROM experiment_artifacts AS m
+    JOIN pair_truths AS t ON t.artifact = m.artifact
+    GROUP BY ALL
+)
+SELECT
+    c.experiment,
+    c.iteration,
+    c.candidates,
+    c.kept,
+    c.true_pairs,
+    c.true_pairs / nullif(c.kept, 0) AS true_share,
+    wilson_low(c.true_pairs, c.kept) AS low,
+    wilson_high(c.true_pairs, c.kept) AS high,
+    searched.seconds,
+    c.kept / nullif(searched.seconds / 60, 0) AS kept_per_minute,
+    c.true_pairs / nullif(searched.seconds / 60, 0) AS true_per_minute,
+    c.stale
+FROM counted AS c
+LEFT JOIN pair_origins AS o ON o.pairs_artifact = c.artifact
+LEFT JOIN materializations AS searched ON searched.experiment = c.experiment AND searched.artifact = o.trees_artifact
+ORDER BY c.experiment, c.iteration;
 
 -- What the signals of each search tell, see `tree_signals`.
 CREATE OR REPLACE VIEW signal_quality AS

@@ -53,7 +53,7 @@ for _benchmark in BENCHMARKS:
         GRAPH[f"{_benchmark}/{_name}"] = f"base_model {_benchmark}_cases {_asset}"
 GRAPH["report"] = " ".join(
     [f"{benchmark}/{name}" for benchmark in BENCHMARKS for name in CHECKPOINTS]
-    + [f"iteration_{k}/pairs" for k in (1, 2, 3)]
+    + [f"iteration_{k}/{step}" for k in (1, 2, 3) for step in ("trees", "pairs")]
 )
 
 SCORES = tuple(f"{benchmark}/" for benchmark in BENCHMARKS)

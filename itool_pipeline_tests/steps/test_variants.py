@@ -19,7 +19,9 @@ from itool_pipeline.steps.artifact_files import BUFFER_FILE, PAIRS_FILE
 from itool_pipeline.steps.example_access import split_rows
 from itool_pipeline.steps.pairs import pairs
 from itool_pipeline.steps.replay_buffer import replay_buffer
+from itool_pipeline.steps.report import search_tables
 from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.store.artifacts import Step
 from itool_pipeline.training.items import PreferenceRow
 from itool_pipeline.training.job import PreferenceObjective, SftObjective
 from itool_pipeline_tests.steps.without_model import PROBLEMS, Trainings, adapter, install, prepared, searched, warm_up
@@ -99,6 +101,34 @@ def test_true_pairs_lead_away_from_the_gold_answer(tmp_path: Path, trainings: Tr
     metadata = ws.input("iteration_1/pairs").manifest.metadata
     assert metadata["refused_untrue"] > 0
     assert metadata["candidates"] == sum(len(group) > 1 for group in siblings(nodes))
+
+
+def test_the_report_tells_how_many_pairs_are_true(tmp_path: Path, trainings: Trainings) -> None:
+    """Over the rows; and the same from a database that has lost them."""
+    ws = prepared(tmp_path, pairs={"per_node": "all", **LAX})
+    warm_up(ws)
+    nodes = {(n["tree_id"], n["node_id"]): n for n in searched(ws)}
+
+    def flawed(row: Row) -> list[bool]:
+        return [nodes[row["tree_id"], row[key]]["flawed"] for key in ("node_id", "chosen_node", "rejected_node")]
+
+    rows = read(ws, "iteration_1/pairs", PAIRS_FILE)
+    true = [row for row in rows if flawed(row) == [False, False, True]]
+    kept = [row for row in rows if row["kept"]]
+    refused = Counter(row["reason"] for row in rows if not row["kept"])
+    step = Step("report", "f" * 16, tmp_path, tmp_path, None)
+    shown = search_tables(step, ws)
+    assert f"({sum(row in true for row in kept)}/{len(kept)}; " in shown["pairs"]["markdown"]
+    assert all(f"| 1 | {reason} | {count} |" in shown["refused_pairs"]["markdown"] for reason, count in refused.items())
+    assert sum(row["kept"] for row in true) > 0
+    lineage = ask(ws.database, "SELECT pair_id FROM pair_lineage WHERE true_by_gold ORDER BY pair_id")
+    assert lineage == sorted((row["pair_id"],) for row in true)
+    told = shown["signals"]["markdown"].splitlines()
+    assert told[0] == "| iteration | truth | among | O | C | r | Q | prior | V | true steps | false steps | pairs |"
+    assert [line.split(" | ")[1:3] for line in told[2:4]] == [["no_flaw", "all"], ["no_flaw", "siblings"]]
+    assert (tmp_path / "signals.png").stat().st_size > 0
+    ws.paths.database.unlink()
+    assert search_tables(step, ws) == shown
 
 
 def test_each_tree_gives_at_most_so_many_pairs(tmp_path: Path, trainings: Trainings) -> None:

@@ -150,6 +150,38 @@ def test_a_pair_without_its_tree_is_still_shown(database: Database) -> None:
     assert ask(database, "SELECT pair_id, example_id, policy_asset FROM pair_lineage") == [("p1", None, None)]
 
 
+def test_true_pairs_by_hand(database: Database) -> None:
+    """Three kept pairs of which two are true, and one of each kind that is not."""
+    flaws = {0: False, 1: False, 2: True, 3: True, 4: False, 5: True, 6: True}
+    nodes = [{**node("t1", n, None if n == 0 else 0, 1, 0.0), "flawed": flawed} for n, flawed in flaws.items()]
+    of_flawed = {**pair("p7", "t1", 5, 6, "close"), "node_id": 2}
+    pairs = [
+        *(pair("p1", "t1", 1, 2, "kept"), pair("p2", "t1", 4, 3, "kept"), pair("p3", "t1", 2, 3, "kept")),
+        *(pair("p4", "t1", 1, 4, "low"), pair("p5", "t1", 2, 1, "close"), pair("p6", "t1", 1, 3, "close"), of_flawed),
+    ]
+    load(database, "trees", TREES, rows(database, "trees", {"tree_id": "t1", "example_id": "e1", "policy": WARMUP}))
+    load(database, "nodes", TREES, rows(database, "nodes", *nodes))
+    load(database, "pairs", PAIRS, rows(database, "pairs", *pairs))
+    record(database, "first", *SEARCHED)
+    columns = "iteration, reason, pairs, true_pairs, round(true_share, 4)"
+    untrue = "wrong_way, both_flawed, none_flawed, after_flaw"
+    assert ask(database, f"SELECT {columns}, {untrue} FROM pair_reasons") == [
+        (1, "kept", 3, 2, 0.6667, 0, 1, 0, 0),
+        (1, "close", 3, 1, 0.3333, 1, 0, 0, 1),
+        (1, "low", 1, 0, 0.0, 0, 0, 1, 0),
+    ]
+    told = ask(database, "SELECT pair_id FROM pair_lineage WHERE true_by_gold ORDER BY 1")
+    assert told == [("p1",), ("p2",), ("p6",)]
+    # the search took two seconds: 3 and 2 pairs in them are 90 and 60 in a minute
+    columns = "experiment, iteration, candidates, kept, true_pairs, seconds, kept_per_minute, true_per_minute"
+    found = ask(database, f"SELECT {columns} FROM pair_quality")
+    assert found == [("first", 1, 7, 3, 2, 2.0, pytest.approx(90), pytest.approx(60))]
+    columns = "true_share, low, high"
+    assert ask(database, f"SELECT {columns} FROM pair_quality") == ask(
+        database, "SELECT 2 / 3, wilson_low(2, 3), wilson_high(2, 3)"
+    )
+
+
 def score(checkpoint: str, of: str, category: str, correct: int, total: int) -> dict[str, Any]:
     return {
         "checkpoint": checkpoint,
