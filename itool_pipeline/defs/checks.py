@@ -26,6 +26,10 @@ IN_WORDS = "in_words"
 _MEND_FILE = "Mend the rows (docs/data.md says what is read), or raise data.max_quarantined, and run again."
 _TAKE_OUT = "Take these questions out of the training data, or out of what is asked in the test, and run again."
 _MORE_PAIRS = "Search more or other examples (replay_buffer), or loosen what refuses them (pairs), and run again."
+_TRUER_PAIRS = (
+    "Take pairs that are true by gold alone (pairs.truth: gold), or see what the signals tell (docs/sql.md) and weigh "
+    "them otherwise (search.outcome, search.self_evaluation), and run again."
+)
 _LOWER_RATE = "Lower preference.optimizer.learning_rate and run again."
 _REPORT = "That is a mistake in the program, not in your files: please report it."
 
@@ -105,6 +109,16 @@ def all_checks() -> list[dg.AssetChecksDefinition]:
                 "enough",
                 _of(checks.enough_pairs, k),
                 _MORE_PAIRS,
+                severity=dg.AssetCheckSeverity.WARN,
+            )
+            for k in iterations
+        ),
+        *(
+            step_check(
+                f"iteration_{k}/pairs",
+                "true_pairs",
+                _of(checks.pairs_are_true, k),
+                _TRUER_PAIRS,
                 severity=dg.AssetCheckSeverity.WARN,
             )
             for k in iterations

@@ -21,8 +21,10 @@ from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_access import each_training_example, source_account, split_rows
 from itool_pipeline.steps.plan import BY_NAME
 from itool_pipeline.steps.training import CHECKPOINT
+from itool_pipeline.steps.tree_rows import tree_tables
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.table_files import read_table_rows
+from itool_pipeline.store.tables import NODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,43 @@ def enough_pairs(ws: Workspace, k: int) -> Finding:
     refused = ", ".join(f"{count} as {reason}" for reason, count in reasons.most_common()) or "none"
     problems = [f"{kept} pairs are kept, fewer than pairs.few = {bound}; refused are {refused}"] if kept < bound else []
     return Finding(problems, {"kept": kept, **{f"refused_{reason}": count for reason, count in reasons.items()}})
+
+
+def pairs_are_true(ws: Workspace, k: int) -> Finding:
+    """Of the kept pairs at least `pairs.min_true_share` are true by gold: after a prefix without a flaw, a step that
+    brings none is preferred to one that does.
+    """
+    columns = ("tree_id", "node_id", "chosen_node", "rejected_node", "kept")
+    kept = [row for row in read_table_rows(ws.input(f"iteration_{k}/pairs").file(PAIRS_FILE), columns) if row["kept"]]
+    wanted = {(row["tree_id"], row[column]) for row in kept for column in columns[1:4]}
+    flawed = {
+        key: row["flawed"]
+        for file in tree_tables(ws.input(f"iteration_{k}/trees"))[NODES.name]
+        for row in read_table_rows(file, ["tree_id", "node_id", "flawed"])
+        if (key := (row["tree_id"], row["node_id"])) in wanted
+    }
+    kinds = Counter(_kind(*(flawed[row["tree_id"], row[column]] for column in columns[1:4])) for row in kept)
+    true, bound = kinds.pop(_TRUE, 0), ws.experiment.pairs.min_true_share
+    problems = []
+    if kept and true / len(kept) < bound:
+        others = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        problems = [
+            f"{true} of {len(kept)} kept pairs are true by gold, {true / len(kept):.1%}, less than "
+            f"pairs.min_true_share = {bound:.1%}; of the others {others}"
+        ]
+    return Finding(problems, {"kept": len(kept), "true": true})
+
+
+_TRUE = "are true"
+
+
+def _kind(before: bool, chosen: bool, rejected: bool) -> str:
+    """What the gold answer says of a pair, by whether the three states are flawed."""
+    if before:
+        return "come after a flaw"
+    if chosen:
+        return "choose between two flaws" if rejected else "prefer the flaw"
+    return _TRUE if rejected else "choose between two steps without a flaw"
 
 
 def held_out_loss_is_finite(ws: Workspace, k: int) -> Finding:

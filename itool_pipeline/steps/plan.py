@@ -213,8 +213,8 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
             "compute": _inference(e),
         },
         "trees": {"search": e.search, "seed": e.seed, "compute": _inference(e)},
-        # `few` decides what a check says.
-        "pairs": {"pairs": e.pairs.model_dump(mode="json", exclude={"few"})},
+        # These two decide what checks say.
+        "pairs": {"pairs": e.pairs.model_dump(mode="json", exclude={"few", "min_true_share"})},
         "policy": {
             "preference": e.preference,
             **({"answers": _answering(e)} if e.preference.keep == "most_right" else {}),

@@ -18,11 +18,19 @@ from itool_pipeline.benchmarks.types import RowCheck
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps import checks
-from itool_pipeline.steps.artifact_files import ACCOUNT_FILE, PAIRS_FILE, SCORES_FILE, SPLITS_FILE
+from itool_pipeline.steps.artifact_files import (
+    ACCOUNT_FILE,
+    PAIRS_FILE,
+    SCORES_FILE,
+    SPLITS_FILE,
+    nodes_file,
+    trees_file,
+)
 from itool_pipeline.steps.artifact_files import CASES_FILE as CASE_ROWS
 from itool_pipeline.steps.plan import BY_NAME
 from itool_pipeline.steps.training import CHECKPOINT
 from itool_pipeline.steps.workspace import MissingInput, Workspace
+from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.table_files import write_table_file
 from itool_pipeline.store.tables import SPLITS
 from itool_pipeline_tests.steps.by_hand import example, put, put_cases, workspace, write_train
@@ -257,6 +265,51 @@ def test_as_many_pairs_as_were_asked_for_are_enough(tmp_path: Path) -> None:
     asked = workspace(tmp_path, iterations=1, pairs={"few": 1})
     put(asked, "iteration_1/pairs", parquet([pair(reason="kept"), pair(kept=False, reason="low")], PAIRS_FILE))
     assert checks.enough_pairs(asked, 1).problems == []
+
+
+def truth_checked(root: Path, bound: float, *kept: tuple[int, int, int]) -> checks.Finding:
+    """Kept pairs of (node, chosen, rejected); the odd nodes are flawed. One more is refused."""
+    ws = workspace(root, iterations=1, pairs={"min_true_share": bound})
+    ids = [dict(zip(("node_id", "chosen_node", "rejected_node"), nodes, strict=True)) for nodes in kept]
+    rows = [*(pair(tree_id="t1", **ours) for ours in ids), pair(tree_id="t1", **ids[0], kept=False)]
+    nodes = [{"tree_id": "t1", "node_id": n, "flawed": n % 2 == 1} for n in range(8)]
+
+    def trees(step: Step) -> dict[str, Any]:
+        for shard, own in enumerate((nodes[:3], nodes[3:])):
+            parquet(own, nodes_file(shard))(step.work)
+            parquet(own, trees_file(shard))(step.work)
+        return {"shards": 2}
+
+    ws.produce("iteration_1/trees", trees)
+    put(ws, "iteration_1/pairs", parquet(rows, PAIRS_FILE))
+    return checks.pairs_are_true(ws, 1)
+
+
+def test_pairs_that_are_not_true_are_told_by_kind(tmp_path: Path) -> None:
+    told = truth_checked(tmp_path, 0.4, (0, 2, 1), (0, 1, 2), (0, 1, 3), (0, 2, 4), (1, 3, 5), (1, 3, 7))
+    assert told == checks.Finding(
+        [
+            "1 of 6 kept pairs are true by gold, 16.7%, less than pairs.min_true_share = 40.0%; of the others "
+            "2 come after a flaw, 1 prefer the flaw, 1 choose between two flaws, "
+            "1 choose between two steps without a flaw"
+        ],
+        {"kept": 6, "true": 1},
+    )
+
+
+@pytest.mark.parametrize(("bound", "passes"), [(0.5, True), (0.51, False), (0.0, True)])
+def test_the_share_of_true_pairs_against_its_bound(tmp_path: Path, bound: float, passes: bool) -> None:
+    assert (truth_checked(tmp_path, bound, (0, 2, 1), (0, 1, 2)).problems == []) is passes
+
+
+def test_no_pairs_are_not_untrue(ws: Workspace) -> None:
+    put(
+        ws,
+        "iteration_1/pairs",
+        parquet([pair(kept=False, tree_id="t1", node_id=0, chosen_node=1, rejected_node=2)], PAIRS_FILE),
+    )
+    ws.produce("iteration_1/trees", lambda step: {"shards": 0})
+    assert checks.pairs_are_true(ws, 1) == checks.Finding([], {"kept": 0, "true": 0})
 
 
 def policy_checked(ws: Workspace, train: list[float], validation: list[tuple[int, float]]) -> checks.Finding:

@@ -172,6 +172,7 @@ FROM_WARMUP = FROM_SPLITS[1:]
         ({"search": {"self_evaluation": {"type": "sampled"}}}, [*FIRST[1:], *SECOND, *ITERATION_SCORES, "report"]),
         ({"search": {"type": "sampling"}}, [*FIRST[1:], *SECOND, *ITERATION_SCORES, "report"]),
         ({"pairs": {"per_node": "all"}}, [*FIRST[2:], *SECOND, *ITERATION_SCORES, "report"]),
+        ({"pairs": {"min_true_share": 0.5, "few": 3}}, []),
         ({"pairs": {"min_q_difference": 0.2}}, [*FIRST[2:], *SECOND, *ITERATION_SCORES, "report"]),
         ({"preference": {"loss": {"type": "simpo", "beta": 1.0}}}, [*FIRST[3:], *SECOND, *ITERATION_SCORES, "report"]),
         ({"evaluation": {"bfcl": {"max_new_tokens": 99}}}, [*SCORES, "report"]),
