@@ -56,6 +56,7 @@ SHARED = {
     "gold_guided": START | {"iteration_1/replay_buffer"},
     "true_pairs": START | {"iteration_1/replay_buffer", "iteration_1/trees"},
     "by_mistakes": START,
+    "by_mistake_types": START,
     "rejection_sampling": START | {"iteration_1/replay_buffer"},
     "grpo": START | {"iteration_1/replay_buffer", "iteration_1/trees", "iteration_1/pairs"},
     "relative_q": START | {"iteration_1/replay_buffer", "iteration_1/trees"},

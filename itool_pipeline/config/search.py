@@ -25,9 +25,18 @@ class ReplayBufferConfig(Section):
         4, description="drawn for each buffered example, with select_by: mistakes"
     )
     top_fraction: Share = Field(0.1, description="of the buffer, hardest first")
-    balance: Literal["none", "by_call"] = Field(
-        "none", description="by_call: the fraction is taken of examples that expect a call and of the others separately"
+    balance: Literal["none", "by_call", "by_mistake"] = Field(
+        "none",
+        description="by_call: the fraction is taken of examples that expect a call and of the others separately; "
+        "by_mistake, with select_by: mistakes: it is shared among the types of mistakes, as often as each occurs in "
+        "the answers drawn in this iteration",
     )
+
+    @model_validator(mode="after")
+    def _mistakes_are_known(self) -> ReplayBufferConfig:
+        if self.balance == "by_mistake" and self.select_by != "mistakes":
+            raise ValueError("balance: by_mistake needs select_by: mistakes, for which answers are drawn and judged")
+        return self
 
 
 class OutcomeConfig(Section):

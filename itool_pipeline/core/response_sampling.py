@@ -8,7 +8,7 @@ decide nothing: the pair is chosen by p(a | s), see `preference_pairs.pair_by_pr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from itool_pipeline.config import SamplingConfig
@@ -18,7 +18,7 @@ from itool_pipeline.core.reward import ResponseState, SearchProblem, outcome_of,
 from itool_pipeline.core.search import distinct_fragments, fragment_prior, next_state
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.tree import SearchTree
-from itool_pipeline.core.types import Progress, no_progress
+from itool_pipeline.core.types import Example, Progress, no_progress
 
 
 @dataclass(slots=True)
@@ -92,11 +92,23 @@ def _whole_state(problem: SearchProblem, response: Fragment) -> ResponseState:
     return ResponseState(problem, response.token_ids, response.text, response.finished, truncated=not response.finished)
 
 
-def share_right(problem: SearchProblem, judge: Judge, settings: SamplingConfig, *, seed: int) -> Task[float]:
-    """The share of right ones among the responses that are drawn; where the policy had nothing to say it is wrong."""
+def draw_mistakes(
+    problem: SearchProblem,
+    judge: Judge,
+    settings: SamplingConfig,
+    mistake_of: Callable[[Example, str], str],
+    *,
+    seed: int,
+) -> Task[Counter[str]]:
+    """How often each type of mistake is made in `settings.responses` drawn responses; right ones are in none.
+
+    mistake_of  the type of a response that is wrong; where the policy had nothing to say it is asked of an empty one
+    """
     drawn = yield from draw_responses(problem, settings, seed=seed)
     outcomes = (outcome_of(_whole_state(problem, response), judge, settings.outcome) for response in drawn)
-    return sum(outcome.correct is True for outcome in outcomes) / settings.responses
+    wrong = [response.text for response, outcome in zip(drawn, outcomes, strict=True) if not outcome.correct]
+    wrong += [""] * (settings.responses - len(drawn))
+    return Counter(mistake_of(problem.example, text) for text in wrong)
 
 
 def each_sampled_tree(

@@ -26,7 +26,7 @@ CODE_VERSIONS = {
     "examples": "8",
     "splits": "5",
     "warmup": "4",
-    "replay_buffer": "4",
+    "replay_buffer": "5",
     "trees": "10",
     "pairs": "4",
     "policy": "5",

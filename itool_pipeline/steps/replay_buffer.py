@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from itool_pipeline.core.perplexity import response_perplexity
 from itool_pipeline.core.policy import Policy, ScoreRequest, Task
-from itool_pipeline.core.replay_buffer import RankedExample, select_hardest
-from itool_pipeline.core.response_sampling import share_right
+from itool_pipeline.core.replay_buffer import RankedExample, most_frequent, select_hardest, share_among_mistakes
+from itool_pipeline.core.response_sampling import draw_mistakes
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.types import Example, Expectation
 from itool_pipeline.steps.artifact_files import BUFFER_FILE
@@ -18,7 +18,7 @@ from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import histogram, table
 from itool_pipeline.steps.example_access import each_problem, each_response_tokens, split_rows, training_examples
 from itool_pipeline.steps.example_files import ResponseTokens
-from itool_pipeline.steps.judging import search_judge
+from itool_pipeline.steps.judging import mistake_type, search_judge
 from itool_pipeline.steps.models import search_engine
 from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.progress import Timed
@@ -42,13 +42,18 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
         progress = ws.progress("buffered examples scored")
         scored, groups = _score(each_response_tokens(ws, buffered), len(buffered), engine, progress)
         seed = derive_seed(ws.experiment.seed, asset)
-        right = _right_shares(ws, buffered, engine, seed) if settings.select_by == "mistakes" else {}
+        mistakes = _mistakes(ws, buffered, engine, seed) if settings.select_by == "mistakes" else {}
+        right = {key: (settings.answers - own.total()) / settings.answers for key, own in mistakes.items()}
+        kinds = {key: most_frequent(own) for key, own in mistakes.items()}
+        calibrated = settings.balance == "by_mistake"
+        groups_of = {"by_call": groups, "by_mistake": {key: kind or "" for key, kind in kinds.items()}}
         ranking = select_hardest(
             {key: h for key, (h, _) in scored.items()},
             settings.top_fraction,
             by=settings.select_by,
             seed=seed,
-            groups=groups if settings.balance == "by_call" else None,
+            groups=groups_of.get(settings.balance),
+            counts=share_among_mistakes(mistakes, settings.top_fraction) if calibrated else None,
             right=right,
         )
         selected = Counter(groups[r.example_id] for r in ranking if r.selected)
@@ -58,6 +63,8 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
                 "perplexity": r.perplexity,
                 "response_tokens": scored[r.example_id][1],
                 "right_share": right.get(r.example_id),
+                "mistakes": mistakes.get(r.example_id),
+                "mistake": kinds.get(r.example_id),
                 "rank": r.rank,
                 "selected": r.selected,
             }
@@ -76,7 +83,7 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
                 step.work / "perplexity.png", values, "Perplexity of gold responses", "perplexity"
             ),
             "hardest": table(_shown(r, hardest[r.example_id]) for r in ranking[:8]),
-            **({"mean_right_share": fmean(right.values())} if right else {}),
+            **({"mean_right_share": fmean(right.values()), "mistakes": _deficiencies(rows)} if right else {}),
             **computed_in(step.parts),
         }
 
@@ -101,21 +108,34 @@ def _scoring(example: ResponseTokens) -> Task[tuple[str, tuple[float, ...], Expe
     return example.id, row, example.expects
 
 
-def _right_shares(ws: Workspace, ids: Collection[str], policy: Policy, seed: int) -> dict[str, float]:
-    """By id: the share of right ones among the answers that the policy is asked for."""
+def _mistakes(ws: Workspace, ids: Collection[str], policy: Policy, seed: int) -> dict[str, Counter[str]]:
+    """By id: how often the answers that the policy is asked for make each type of mistake."""
     drawn, judge, progress = ws.experiment.answers_drawn(), search_judge(ws), ws.progress("buffered examples answered")
     names: list[str] = []
 
-    def tasks() -> Iterator[Task[float]]:
+    def tasks() -> Iterator[Task[Counter[str]]]:
         for problem in each_problem(ws, ids):
             names.append(problem.example.id)
-            yield share_right(problem, judge, drawn, seed=seed)
+            yield draw_mistakes(problem, judge, drawn, mistake_type, seed=seed)
 
-    found: dict[str, float] = {}
-    for number, share in policy.serve(tasks()):
-        found[names[number]] = share
+    found: dict[str, Counter[str]] = {}
+    for number, mistakes in policy.serve(tasks()):
+        found[names[number]] = mistakes
         progress(len(found), len(ids))
     return found
+
+
+def _deficiencies(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """For each type of mistake: answers that make it, examples that make it most often, and how many are searched."""
+    answers = Counter[str]()
+    for row in rows:
+        answers.update(row["mistakes"])
+    examples = Counter(row["mistake"] for row in rows)
+    selected = Counter(row["mistake"] for row in rows if row["selected"])
+    return table(
+        {"mistake": kind, "answers": count, "examples": examples[kind], "selected": selected[kind]}
+        for kind, count in sorted(answers.items(), key=lambda item: (-item[1], item[0]))
+    )
 
 
 def _shown(ranked: RankedExample, example: Example) -> dict[str, Any]:

@@ -117,6 +117,8 @@ BUFFER = Table(
         Column("perplexity", DOUBLE, "of the gold response under the newest policy (Eq. 4)"),
         Column("response_tokens", INTEGER, "tokens of the gold response, the end of the turn included"),
         Column("right_share", DOUBLE, "of right ones among the drawn answers (select_by: mistakes), else NULL"),
+        Column("mistakes", JSON, "type of mistake (Fig. 3) → number of the drawn answers that make it, else NULL"),
+        Column("mistake", TEXT, "the most frequent of these; NULL where all answers are right, or none was drawn"),
         Column("rank", INTEGER, "hardest first, from 0"),
         Column("selected", BOOLEAN, "whether it is searched in this iteration"),
     ),

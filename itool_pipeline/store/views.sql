@@ -425,6 +425,42 @@ LEFT JOIN examples AS e ON e.artifact = o.examples_artifact AND e.example_id = t
 LEFT JOIN splits AS d ON d.artifact = o.splits_artifact AND d.example_id = t.example_id
 LEFT JOIN materializations AS policy ON policy.experiment = m.experiment AND policy.artifact = t.policy;
 
+-- What the policy that each iteration starts from answers wrong in the replay buffer (select_by: mistakes), by type of
+-- mistake: how many answers make it and their share of the wrong ones, how many examples make it most often, and how many
+-- of these are searched.
+CREATE OR REPLACE VIEW deficiencies AS
+WITH buffered AS (
+    SELECT m.experiment, iteration_of(m.asset) AS iteration, m.stale, b.mistakes, b.mistake, b.selected
+    FROM experiment_artifacts AS m
+    JOIN buffer AS b ON b.artifact = m.artifact
+    WHERE b.mistakes IS NOT NULL
+),
+made AS (
+    SELECT experiment, iteration, stale, entry.key AS mistake, sum(entry.value)::BIGINT AS answers
+    FROM (
+        SELECT experiment, iteration, stale, unnest(map_entries(CAST(mistakes AS MAP (VARCHAR, BIGINT)))) AS entry
+        FROM buffered
+    )
+    GROUP BY ALL
+),
+grouped AS (
+    SELECT experiment, iteration, mistake, count(*) AS examples, count(*) FILTER (selected) AS selected
+    FROM buffered
+    GROUP BY ALL
+)
+SELECT
+    made.experiment,
+    made.iteration,
+    made.mistake,
+    made.answers,
+    made.answers / sum(made.answers) OVER (PARTITION BY made.experiment, made.iteration) AS share,
+    coalesce(grouped.examples, 0) AS examples,
+    coalesce(grouped.selected, 0) AS selected,
+    made.stale
+FROM made
+LEFT JOIN grouped USING (experiment, iteration, mistake)
+ORDER BY made.experiment, made.iteration, made.answers DESC, made.mistake;
+
 -- What became of the pairs that came into question, and how many of these are true by gold, see `pair_truths`.
 CREATE OR REPLACE VIEW pair_reasons AS
 SELECT

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itool_pipeline.core.replay_buffer import RankedExample, draw_buffer, select_hardest
+from itool_pipeline.core.replay_buffer import (
+    RankedExample,
+    apportion,
+    draw_buffer,
+    most_frequent,
+    select_hardest,
+    share_among_mistakes,
+)
 
 IDS = tuple(f"x{i}" for i in range(20))
 FRACTIONS = st.integers(0, 100).map(lambda percent: percent / 100)
@@ -144,6 +151,64 @@ def test_most_mistakes_first_by_hand() -> None:
     ranked = select_hardest(perplexities, 0.5, by="mistakes", seed=0, right=right)
     assert [(r.example_id, r.selected) for r in ranked] == [("b", True), ("d", True), ("c", False), ("a", False)]
     assert [r.perplexity for r in ranked] == [2.0, 4.0, 3.0, 9.0]
+
+
+def test_the_most_frequent_mistake() -> None:
+    assert most_frequent({"tool_name": 2, "code_syntax": 3}) == "code_syntax"
+    assert most_frequent({"tool_name": 2, "code_syntax": 2}) == "code_syntax"
+    assert most_frequent({}) is None
+
+
+@pytest.mark.parametrize(
+    ("total", "weights", "most", "shares"),
+    [
+        # 10 · 5/8 = 6.25, 10 · 2/8 = 2.5, 10 · 1/8 = 1.25: the one left over goes to the largest remainder
+        (10, {"a": 5, "b": 2, "c": 1}, {"a": 9, "b": 9, "c": 9}, {"a": 6, "b": 3, "c": 1}),
+        # a has room for 2: of the 8 left 2/3 and 1/3
+        (10, {"a": 5, "b": 2, "c": 1}, {"a": 2, "b": 9, "c": 9}, {"a": 2, "b": 5, "c": 3}),
+        # no room for a; then b has no more than 3
+        (10, {"a": 5, "b": 2, "c": 1}, {"b": 3, "c": 9}, {"a": 0, "b": 3, "c": 7}),
+        # not even all room is enough
+        (10, {"a": 5, "b": 2}, {"a": 2, "b": 3}, {"a": 2, "b": 3}),
+        # equal remainders: by name
+        (1, {"b": 1, "a": 1}, {"a": 1, "b": 1}, {"a": 1, "b": 0}),
+        (3, {}, {}, {}),
+        (0, {"a": 1}, {"a": 1}, {"a": 0}),
+    ],
+)
+def test_shares_in_proportion_by_hand(
+    total: int, weights: dict[str, int], most: dict[str, int], shares: dict[str, int]
+) -> None:
+    assert apportion(total, weights, most) == shares
+
+
+@given(st.integers(0, 60), st.dictionaries(st.text(max_size=1), st.tuples(st.integers(0, 9), st.integers(0, 9))))
+def test_shares_fill_the_room_and_no_more(total: int, rows: dict[str, tuple[int, int]]) -> None:
+    weights, most = ({name: pair[i] for name, pair in rows.items()} for i in (0, 1))
+    shares = apportion(total, weights, most)
+    assert all(0 <= shares[name] <= most[name] for name in rows)
+    assert sum(shares.values()) == min(total, sum(most[name] for name in rows if weights[name]))
+
+
+def test_types_of_mistakes_share_the_budget_by_hand() -> None:
+    """Of eight examples half are searched. 12 answers are wrong: 6 of `name`, 3 of `value`, 3 of `syntax`."""
+    mistakes = {
+        **{"n1": {"name": 2}, "n2": {"name": 2}, "n3": {"name": 1}, "n4": {"name": 1}},
+        **{"v": {"value": 3}, "s": {"syntax": 3}, "right": {}, "too": {}},
+    }
+    shares = share_among_mistakes(mistakes, 0.5)
+    assert shares == {"name": 2, "value": 1, "syntax": 1, "": 0}
+    groups = {key: most_frequent(own) or "" for key, own in mistakes.items()}
+    right = {key: 1 - sum(own.values()) / 4 for key, own in mistakes.items()}
+    perplexities = {**dict.fromkeys(mistakes, 2.0), "n2": 3.0, "right": 9.0}
+    ranked = select_hardest(perplexities, 0.5, by="mistakes", seed=0, groups=groups, counts=shares, right=right)
+    assert [r.example_id for r in ranked if r.selected] == ["s", "v", "n2", "n1"]
+    assert [r.example_id for r in ranked][-2:] == ["right", "too"]
+    # another policy that gets nothing but one value wrong: what is right comes after it
+    later = {key: ({"value": 1} if key == "v" else {}) for key in mistakes}
+    assert share_among_mistakes(later, 0.5) == {"value": 1, "": 3}
+    assert share_among_mistakes(later, 0.0) == {"value": 0, "": 0}
+    assert share_among_mistakes({}, 0.5) == {"": 0}
 
 
 def test_an_unknown_rule_is_refused() -> None:

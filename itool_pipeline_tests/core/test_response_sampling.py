@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from itool_pipeline.config import SamplingConfig
 from itool_pipeline.core.policy import Fragment, SampleRequest
-from itool_pipeline.core.response_sampling import draw_responses, each_sampled_tree, sample_tree, share_right
+from itool_pipeline.core.response_sampling import draw_mistakes, draw_responses, each_sampled_tree, sample_tree
 from itool_pipeline.core.reward import SearchProblem
 from itool_pipeline.core.tree import SearchTree
 from itool_pipeline_tests.core.fake_policy import (
@@ -83,15 +83,18 @@ def test_a_tree_of_responses_by_hand() -> None:
     assert policy.batches == [4, 2, 1]
 
 
-def test_the_share_of_right_responses() -> None:
+def mistakes(policy: TablePolicy, problem: SearchProblem, how: SamplingConfig) -> dict[str, int]:
+    """How often each wrong text is drawn."""
+    return dict(result_of(policy, draw_mistakes(problem, JUDGE, how, lambda _, text: text, seed=5)))
+
+
+def test_the_mistakes_of_drawn_responses() -> None:
     # one of four is right; a response drawn twice counts twice
-    policy = Numbered([FIRST, SECOND, THIRD, SECOND])
-    assert result_of(policy, share_right(call_problem(), JUDGE, drawing(4, 40), seed=5)) == 0.25
-    policy = Numbered([FIRST, FIRST, THIRD])
-    assert result_of(policy, share_right(call_problem(), JUDGE, drawing(3, 40), seed=5)) == pytest.approx(2 / 3)
+    assert mistakes(Numbered([FIRST, SECOND, THIRD, SECOND]), call_problem(), FOUR) == {"No.": 2, "[f(a=7,b=2)]": 1}
+    assert mistakes(Numbered([FIRST, FIRST, THIRD]), call_problem(), drawing(3, 40)) == {"[f(a=7,b=2)]": 1}
     # cut off before its end it is wrong, and so is silence
-    assert result_of(Numbered([FIRST, FIRST]), share_right(call_problem(), JUDGE, drawing(2, 2), seed=5)) == 0
-    assert result_of(TablePolicy({}), share_right(text_problem(), JUDGE, FOUR, seed=0)) == 0
+    assert mistakes(Numbered([FIRST, FIRST]), call_problem(), drawing(2, 2)) == {"[f(a=1,": 2}
+    assert mistakes(TablePolicy({}), text_problem(), FOUR) == {"": 4}
 
 
 def test_the_product_form() -> None:

@@ -141,7 +141,7 @@ CHECKS = {
     ("examples", "quarantine"),
     ("splits", "disjoint"),
     ("splits", "no_leak"),
-    *((f"iteration_{k}/pairs", "filters") for k in (1, 2, 3)),
+    *((f"iteration_{k}/pairs", name) for k in (1, 2, 3) for name in ("filters", "enough", "true_pairs")),
     *((f"iteration_{k}/policy", "finite") for k in (1, 2, 3)),
     *((name, "no_leak") for name in CASES),
     *((name, "complete") for name in GRAPH if name.startswith(SCORES)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections import Counter, defaultdict
 from difflib import SequenceMatcher
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from itool_pipeline.calls.reading import looks_like_call
+from itool_pipeline.core.replay_buffer import apportion
 from itool_pipeline.steps import checks, training, trees
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, PAIRS_FILE
 from itool_pipeline.steps.example_access import split_rows
@@ -323,6 +325,30 @@ def test_what_the_policy_answers_wrong_most_often_is_searched(tmp_path: Path, tr
     assert searched_ids == {row["example_id"] for row in rows[:8]}
     mean = ws.input("iteration_1/replay_buffer").manifest.metadata["mean_right_share"]
     assert mean == pytest.approx(sum(share for share, _ in order) / 16)
+
+
+def test_what_the_newest_policy_does_wrong_steers_what_is_searched(tmp_path: Path, trainings: Trainings) -> None:
+    """Over the rows: each type's share of the wrong answers is its share of what is searched, where it has so many."""
+    settings = {"fraction": 1.0, "top_fraction": 0.5, "select_by": "mistakes", "answers": 6, "balance": "by_mistake"}
+    ws = prepared(tmp_path, replay_buffer=settings, split={"validation_fraction": 0.0})
+    warm_up(ws)
+    searched_ids = {n["tree_id"] for n in searched(ws)}
+    rows = sorted(read(ws, "iteration_1/replay_buffer", BUFFER_FILE), key=lambda row: row["rank"])
+    own = {row["example_id"]: json.loads(row["mistakes"]) for row in rows}
+    assert all(sum(own[row["example_id"]].values()) == round(6 - 6 * row["right_share"]) for row in rows)
+    for row in rows:
+        most = max(own[row["example_id"]].values(), default=0)
+        assert (row["mistake"] is None) == (most == 0)
+        assert most == 0 or own[row["example_id"]][row["mistake"]] == most
+    chosen = Counter(row["mistake"] for row in rows if row["example_id"] in searched_ids)
+    assert chosen.total() == 8
+    answers = sum(map(Counter, own.values()), Counter[str]())
+    room = Counter(row["mistake"] for row in rows)
+    assert chosen == {k: n for k, n in apportion(8, answers, room).items() if n}
+    told = ask(ws.database, "SELECT mistake, answers, examples, selected FROM deficiencies")
+    assert sorted(told) == sorted((kind, count, room[kind], chosen[kind]) for kind, count in answers.items())
+    shown = ws.input("iteration_1/replay_buffer").manifest.metadata["mistakes"]["markdown"]
+    assert all(f"| {kind} | {count} | {room[kind]} | {chosen[kind]} |" in shown for kind, count in answers.items())
 
 
 def test_by_perplexity_nothing_is_answered(tmp_path: Path, trainings: Trainings) -> None:

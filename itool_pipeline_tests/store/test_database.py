@@ -23,7 +23,10 @@ def database(tmp_path: Path) -> Database:
 
 def buffer(*ids: str) -> list[dict[str, Any]]:
     return [
-        {"example_id": i, "perplexity": 1.5, "response_tokens": 3, "right_share": 0.5, "rank": n, "selected": n == 0}
+        {
+            **{"example_id": i, "perplexity": 1.5, "response_tokens": 3, "rank": n, "selected": n == 0},
+            **{"right_share": 0.5, "mistakes": {"tool_name": 2}, "mistake": "tool_name"},
+        }
         for n, i in enumerate(ids)
     ]
 

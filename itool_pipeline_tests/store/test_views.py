@@ -182,6 +182,25 @@ def test_true_pairs_by_hand(database: Database) -> None:
     )
 
 
+def test_deficiencies(database: Database) -> None:
+    """Six wrong answers of three examples; one type occurs beside others only."""
+    made_by = {"e1": {"tool_name": 2, "code_syntax": 1}, "e2": {"tool_name": 2}, "e3": {"parameter_value": 1}, "e4": {}}
+    most = {"e1": "tool_name", "e2": "tool_name", "e3": "parameter_value"}
+    given = [
+        {"example_id": key, "mistakes": own, "mistake": most.get(key), "selected": key == "e1"}
+        for key, own in made_by.items()
+    ]
+    load(database, "buffer", BUFFER, rows(database, "buffer", *given))
+    load(database, "buffer", OTHER_SPLITS, rows(database, "buffer", {"example_id": "e1", "selected": True}))
+    record(database, "first", SEARCHED[2], made("iteration_2/replay_buffer", OTHER_SPLITS))
+    columns = "experiment, iteration, mistake, answers, round(share, 4), examples, selected"
+    assert ask(database, f"SELECT {columns} FROM deficiencies") == [
+        ("first", 1, "tool_name", 4, 0.6667, 2, 1),
+        ("first", 1, "code_syntax", 1, 0.1667, 0, 0),
+        ("first", 1, "parameter_value", 1, 0.1667, 1, 0),
+    ]
+
+
 def score(checkpoint: str, of: str, category: str, correct: int, total: int) -> dict[str, Any]:
     return {
         "checkpoint": checkpoint,
