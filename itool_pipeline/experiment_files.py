@@ -1,6 +1,8 @@
 """One YAML file is one experiment is one Dagster partition.
 
 A file may start from another with `extends: <name>`; mappings are merged key by key, everything else is replaced.
+With `ablations: [<name>, …]` it makes for each name an experiment more, `<file>__<name>`: itself, changed as that file
+changes what it extends.
 Unknown keys, wrong types and values out of range are refused with file, key and reason.
 """
 
@@ -23,6 +25,9 @@ SHIPPED = Path(__file__).parent / "experiments"
 """The experiments of the package; any experiment file may extend them."""
 
 
+_NOT_INHERITED = ("description", "scheduled", "ablations")
+
+
 class ConfigError(ActionableError):
     """A config file is missing, unreadable or invalid. The message names the file, the key and the reason."""
 
@@ -37,8 +42,10 @@ def experiment_folders() -> tuple[Path, ...]:
 
 
 def experiment_names() -> list[str]:
-    """Names of all experiments, sorted."""
-    return sorted({path.stem for folder in experiment_folders() for path in folder.glob("*.yaml")})
+    """Names of all experiments, sorted: of files, and of the ablations that they list."""
+    paths = [path for folder in experiment_folders() for path in folder.glob("*.yaml")]
+    ablated = {_ablation_name(path.stem, name) for path in paths for name in _listed_ablations(path)}
+    return sorted({path.stem for path in paths} | ablated)
 
 
 def experiment_path(name: str) -> Path:
@@ -69,10 +76,15 @@ for _yaml in (YamlLoader, YamlDumper):
 
 
 def read_content(path: Path, asked_by: Path | None = None) -> dict[str, Any]:
-    """What one file says by itself. Raises ConfigError when it is missing or no YAML mapping."""
+    """What one file says by itself, or would say if an ablation were a file.
+
+    Raises ConfigError when there is neither, or no YAML mapping.
+    """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=YamlLoader)
     except FileNotFoundError:
+        if (ablated := _ablated(path)) is not None:
+            return ablated
         known = ", ".join(experiment_names()) or "none"
         where = f"{asked_by}: extends: " if asked_by else ""
         raise ConfigError(f"{where}{path}: no such experiment; there are: {known}") from None
@@ -81,6 +93,48 @@ def read_content(path: Path, asked_by: Path | None = None) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must hold a mapping of keys to values")
     return content
+
+
+def _ablation_name(base: str, name: str) -> str:
+    return f"{base}__{name}"
+
+
+def _listed_ablations(path: Path) -> list[str]:
+    """What the file lists under `ablations`; nothing where it cannot be read, which loading it says."""
+    try:
+        listed = read_content(path).get("ablations") if path.exists() else None
+    except ConfigError:
+        return []
+    return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+
+
+def _ablated(path: Path) -> dict[str, Any] | None:
+    """The content that an ablation's file would have; None when no experiment lists one of this name."""
+    for place in re.finditer("(?=__)", path.stem):
+        base, name = path.stem[: place.start()], path.stem[place.start() + 2 :]
+        if name in _listed_ablations(_beside_or_shipped(path, base)):
+            change = _beside_or_shipped(path, name)
+            _extended(read_content(change, path), change)  # says so where it goes round in a circle
+            changes = _changes(change, path)
+            told = f"{base} - {changes.pop('description', name)}"
+            return {"extends": base, "description": told, **changes}
+    return None
+
+
+def _changes(path: Path, asked_by: Path) -> dict[str, Any]:
+    """What the file changes of the experiment that it extends, or that those extend which it extends."""
+    own = read_content(path, asked_by)
+    base = own.pop("extends", None)
+    if base is None:
+        raise ConfigError(f"{asked_by}: ablations: {path.stem} extends nothing, so it changes nothing")
+    other = _beside_or_shipped(path, base)
+    return _merge(_changes(other, path), own) if "extends" in read_content(other, path) else own
+
+
+def _beside_or_shipped(path: Path, name: str) -> Path:
+    """The file of the experiment `name` that the file at `path` means."""
+    beside, shipped = path.parent / f"{name}.yaml", SHIPPED / f"{name}.yaml"
+    return shipped if shipped.exists() and not beside.exists() else beside
 
 
 def _differ_in_type(base: dict[str, Any], over: dict[str, Any]) -> bool:
@@ -107,12 +161,11 @@ def _extended(content: Mapping[str, Any], path: Path, seen: tuple[Path, ...] = (
         return own
     if not isinstance(base, str):
         raise ConfigError(f"{path}: extends: must name one experiment")
-    beside, shipped = path.parent / f"{base}.yaml", SHIPPED / f"{base}.yaml"
-    other, seen = (shipped if shipped.exists() and not beside.exists() else beside), (*seen, path)
+    other, seen = _beside_or_shipped(path, base), (*seen, path)
     if other in seen:
         raise ConfigError(f"{other}: extends: goes round in a circle: {' → '.join(p.stem for p in (*seen, other))}")
     inherited = _extended(read_content(other, path), other, seen)
-    for key in ("description", "scheduled"):
+    for key in _NOT_INHERITED:
         inherited.pop(key, None)
     return _merge(inherited, own)
 

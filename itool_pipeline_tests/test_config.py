@@ -65,6 +65,56 @@ def test_names_are_the_files_stems(folder: Path) -> None:
     assert experiment_names() == ["a", "b"]
 
 
+def test_a_listed_ablation_is_an_experiment(folder: Path) -> None:
+    """All that the ablation's file says, and those that it extends, but the last."""
+    _write(folder, "first", BASE + "seed: 1\nwarmup: {lora: {rank: 4}}\n")
+    _write(folder, "no_search", "extends: first\ndescription: none\niterations: 0\nwarmup: {lora: {alpha: 7}}\n")
+    _write(folder, "no_search_2", "extends: no_search\ndescription: two\nseed: 2\nscheduled: true\n")
+    _write(folder, "mine", BASE + "seed: 3\nwarmup: {lora: {rank: 8}}\nablations: [no_search, no_search_2, dpo]\n")
+    _write(folder, "mine__more", "extends: mine__no_search_2\nseed: 9\n")
+    assert experiment_names() == [
+        *(
+            "first",
+            "mine",
+            "mine__dpo",
+            "mine__more",
+            "mine__no_search",
+            "mine__no_search_2",
+            "no_search",
+            "no_search_2",
+        )
+    ]
+    ones = [load_experiment(name) for name in ("mine__no_search", "mine__no_search_2", "mine__more")]
+    assert [(e.seed, e.iterations, e.warmup.lora.rank, e.warmup.lora.alpha) for e in ones] == [
+        *((3, 0, 8, 7), (2, 0, 8, 7), (9, 0, 8, 7))
+    ]
+    assert [(e.description, e.scheduled, e.ablations) for e in ones] == [
+        ("mine - none", False, ()),
+        ("mine - two", True, ()),
+        ("", False, ()),
+    ]
+    assert load_experiment("mine__dpo").preference.loss.type == "dpo"
+
+
+def test_a_file_goes_before_an_ablation_of_its_name(folder: Path) -> None:
+    _write(folder, "mine", BASE + "ablations: [dpo]\n")
+    _write(folder, "mine__dpo", "extends: mine\nseed: 5\n")
+    assert experiment_names() == ["mine", "mine__dpo"]
+    assert (load_experiment("mine__dpo").seed, load_experiment("mine__dpo").preference.loss.type) == (5, "simpo")
+
+
+def test_an_ablation_that_cannot_be_is_named(folder: Path) -> None:
+    mine = _write(folder, "mine", BASE + "ablations: [gone, mine, round]\n")
+    _write(folder, "round", "extends: round\n")
+    assert experiment_names() == ["mine", "mine__gone", "mine__mine", "mine__round", "round"]
+    assert "gone.yaml: no such experiment" in _refused("mine__gone")
+    assert "mine extends nothing, so it changes nothing" in _refused("mine__mine")
+    assert "goes round in a circle" in _refused("mine__round")
+    assert "no such experiment" in _refused("mine__else")
+    mine.write_text("ablations: {")
+    assert experiment_names() == ["mine", "round"]
+
+
 def test_what_ships_is_there() -> None:
     assert {"demo", "bfcl_half", "toolace"} <= set(SHIPPED_NAMES) <= set(experiment_names())
 
@@ -230,7 +280,9 @@ def test_names_that_look_like_numbers_stay_names(folder: Path) -> None:
             "warmup.curriculum",
             "'easy_to_hard', 'easy_to_medium', 'easy', 'mixed' or 'none'",
         ),
-        ("iterations: 4", "iterations", "less than or equal to 3"),
+        ("iterations: 6", "iterations", "less than or equal to 5"),
+        ("split: {train_fraction: 0.0}", "split.train_fraction", "greater than 0"),
+        ("ablations: without_warmup", "ablations", "valid tuple"),
         ("seed: -1", "seed", "greater than or equal to 0"),
         ("replay_buffer: {fraction: 1.01}", "replay_buffer.fraction", "less than or equal to 1"),
         ("replay_buffer: {select_by: loss}", "replay_buffer.select_by", "'perplexity', 'random' or 'mistakes'"),

@@ -16,6 +16,7 @@ from itool_pipeline.config import (
     BFCL_MULTI_TURN,
     BFCL_SINGLE_TURN,
     Grpo,
+    HubModel,
     NoGrades,
     ReferenceLoss,
     SampledGrades,
@@ -49,8 +50,8 @@ SHARED = {
     "ipo": START | {"iteration_1/replay_buffer", "iteration_1/trees", "iteration_1/pairs"},
     "orpo": START | {"iteration_1/replay_buffer", "iteration_1/trees", "iteration_1/pairs"},
     "cpo": START | {"iteration_1/replay_buffer", "iteration_1/trees", "iteration_1/pairs"},
-    "iterations_1": START | iteration(1),
-    "iterations_2": START | iteration(1) | iteration(2),
+    "iterations_5": START | iteration(1) | iteration(2) | iteration(3),
+    **{f"{kind}_{share}": FRONT - {"splits"} | {"bfcl/base"} for kind in ("sft", "data") for share in (10, 30, 60)},
     "self_evaluation_off": START | {"iteration_1/replay_buffer"},
     "self_evaluation_sampled": START | {"iteration_1/replay_buffer"},
     "gold_guided": START | {"iteration_1/replay_buffer"},
@@ -67,9 +68,25 @@ LOSSES = ("dpo", "ipo", "orpo", "cpo")
 
 ITERATIONS = {
     **dict.fromkeys(("sft_entire", "warmup_easy", "warmup_medium", "without_iterations"), 0),
-    "iterations_1": 1,
-    "iterations_2": 2,
+    **dict.fromkeys(("sft_10", "sft_30", "sft_60"), 0),
+    "iterations_5": 5,
 }
+
+PAPER = (
+    *("without_warmup", "without_iterations", "sft_entire", "sft_10", "sft_30", "sft_60", "data_10", "data_30"),
+    *("data_60", "warmup_easy", "warmup_medium", "iterations_5", "dpo", "ipo", "orpo"),
+)
+"""Rows of tables and points of figures on the paper's own data and model, beside `toolace` and its `without_mcts`."""
+
+OTHER_DATA_AND_MODELS = {
+    "toolace_llama_3b": ("toolace", "Llama-3.2-3B-Instruct", ("sft_entire", "sft_10", "sft_30", "sft_60")),
+    "toolace_qwen_7b": ("toolace", "Qwen2.5-7B-Instruct", ("sft_entire",)),
+    "xlam": ("xlam", "Llama-3.1-8B-Instruct", ("sft_entire",)),
+    "xlam_llama_3b": ("xlam", "Llama-3.2-3B-Instruct", ("sft_entire",)),
+    "bfcl_live": ("bfcl_half", "Llama-3.1-8B-Instruct", ("sft_entire",)),
+    "bfcl_live_llama_3b": ("bfcl_half", "Llama-3.2-3B-Instruct", ("sft_entire",)),
+}
+"""Table 4 and 5: experiment → data, model, ablations."""
 
 
 def fingerprints(name: str) -> dict[str, str]:
@@ -106,7 +123,7 @@ def test_ablations_share_with_each_other() -> None:
 @pytest.mark.parametrize("name", SHARED)
 def test_an_ablation_extends_bfcl_half_and_says_what_it_is_for(name: str) -> None:
     content = yaml.safe_load((SHIPPED / f"{name}.yaml").read_text())
-    assert content["extends"] == "bfcl_half"
+    assert content["extends"] == ("sft_entire" if name.startswith("sft_") and name != "sft_entire" else "bfcl_half")
     assert any(place in content["description"] for place in ("Table ", "Fig. ", "Sec. ", "App. ", "Eq. "))
     assert load_experiment(name).iterations == ITERATIONS.get(name, 3)
 
@@ -136,8 +153,70 @@ def test_the_ablations_are_what_their_names_say() -> None:
     assert e["self_evaluation_sampled"].search.self_evaluation == SampledGrades(type="sampled", samples=4)
 
 
-def test_every_file_is_a_partition() -> None:
-    assert set(SHARED) | {"bfcl_half", "bfcl_whole", "demo", "toolace"} <= set(experiment_names())
+@pytest.mark.parametrize("name", PAPER)
+def test_an_ablation_of_the_papers_size_changes_what_the_embedded_one_does(name: str) -> None:
+    def without_names(experiment: str) -> dict[str, Any]:
+        return load_experiment(experiment).model_dump(exclude={"name", "description", "ablations"})
+
+    small, large = (
+        _changes(without_names(base), without_names(changed))
+        for base, changed in (
+            ("bfcl_half", name),
+            ("toolace", f"toolace__{name}"),
+        )
+    )
+    assert small == large
+    assert load_experiment(f"toolace__{name}").description == f"toolace - {load_experiment(name).description}"
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """The keys of `after` that are not as before; of sections, those within."""
+    return {
+        key: _changes(before[key], value) if isinstance(value, dict) and isinstance(before.get(key), dict) else value
+        for key, value in after.items()
+        if before.get(key, ...) != value
+    }
+
+
+def test_without_mcts_samples_as_the_papers_size_searches() -> None:
+    drawn, whole = load_experiment("toolace__without_mcts").search, load_experiment("toolace").search
+    assert isinstance(drawn, SamplingConfig)
+    assert {key: getattr(drawn, key) for key in SearchBase.model_fields} == {
+        key: getattr(whole, key) for key in SearchBase.model_fields
+    }
+
+
+@pytest.mark.parametrize(("name", "expected"), OTHER_DATA_AND_MODELS.items())
+def test_other_data_and_models(name: str, expected: tuple[str, str, tuple[str, ...]]) -> None:
+    e = load_experiment(name)
+    assert isinstance(e.model, HubModel)
+    assert (e.data.type, e.model.name.split("/")[1], e.ablations) == expected
+    usual = load_experiment("toolace")
+    assert (e.warmup, e.search, e.pairs, e.preference) == (usual.warmup, usual.search, usual.pairs, usual.preference)
+    for ablation in e.ablations:
+        assert load_experiment(f"{name}__{ablation}").model == e.model
+
+
+def test_a_share_of_the_data_reads_all_of_it_once_and_shares_the_rest_with_none() -> None:
+    assert [
+        load_experiment(f"{kind}_{share}").split.train_fraction for kind in ("sft", "data") for share in (10, 30, 60)
+    ] == [0.1, 0.3, 0.6] * 2
+    passed_on = {"warmup/easy", "warmup/medium"}
+    assert shared("sft_10", "sft_60") == {"base_model", "examples", "bfcl_cases", "bfcl/base"} | passed_on
+
+
+def test_every_file_and_every_ablation_is_a_partition() -> None:
+    others = {f"{name}__{ablation}" for name, (_, _, listed) in OTHER_DATA_AND_MODELS.items() for ablation in listed}
+    assert set(experiment_names()) == {
+        *SHARED,
+        *OTHER_DATA_AND_MODELS,
+        *others,
+        *(f"toolace__{name}" for name in (*PAPER, "without_mcts")),
+        "bfcl_half",
+        "bfcl_whole",
+        "demo",
+        "toolace",
+    }
     assert list(experiments.get_partition_keys()) == experiment_names()
 
 

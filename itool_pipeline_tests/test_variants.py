@@ -112,7 +112,7 @@ def test_what_is_written_is_what_was_checked(value: str) -> None:
     [
         ("preference.optimiser.learning_rate=1", "demo --set: preference."),
         (f"{RATE}=fast", f"demo --set: {RATE}: Input should be a valid number"),
-        ("iterations=9", "demo --set: iterations: Input should be less than or equal to 3 (given: 9)"),
+        ("iterations=9", "demo --set: iterations: Input should be less than or equal to 5 (given: 9)"),
         ("name=x", "demo --set: name: the file's name is the experiment's name"),
         ("extends=dpo", "--set extends: what is extended is the experiment itself"),
         ("iterations", "--set iterations: must be key=value"),

@@ -10,7 +10,7 @@ from itool_pipeline.config.categories import (
     BFCL_TRAINING,
     BfclTrainingCategory,
 )
-from itool_pipeline.config.fields import AtLeastOne, Count, Fraction, Section
+from itool_pipeline.config.fields import AtLeastOne, Count, Fraction, Section, Share
 
 
 class DataLimits(Section):
@@ -83,5 +83,8 @@ class DifficultyConfig(Section):
 class SplitConfig(Section):
     validation_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.1, description="the paper warms up on 90% (Sec. 4.1)"
+    )
+    train_fraction: Share = Field(
+        1.0, description="of what does not validate, drawn by seed; a smaller part is a part of the larger (Fig. 1, 8)"
     )
     difficulty: DifficultyConfig = DifficultyConfig()

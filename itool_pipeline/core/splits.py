@@ -1,7 +1,10 @@
-"""Training and validation parts of the data, near-duplicates kept together (Section 4.1 warms up on 90%)."""
+"""Training and validation parts of the data, near-duplicates kept together (Section 4.1 warms up on 90%), and shares of
+the training part (Section 2.2).
+"""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 
@@ -25,6 +28,13 @@ def validation_ids(groups: Mapping[str, str], fraction: float, seed: int) -> fro
         if len(taken) + len(members[names[i]]) <= wanted:
             taken += members[names[i]]
     return frozenset(taken)
+
+
+def training_ids(ids: Collection[str], fraction: float, seed: int) -> frozenset[str]:
+    """A random `fraction` of `ids`, rounded up; a larger one holds the smaller (Section 2.2)."""
+    names = sorted(ids)
+    order = np.random.default_rng(derive_seed(seed, "train")).permutation(len(names))
+    return frozenset(names[i] for i in order[: math.ceil(round(fraction * len(names), 6))])
 
 
 def validation_shortfall(groups: Mapping[str, str], held_back: Collection[str], fraction: float) -> str:

@@ -28,7 +28,7 @@ class SplitRow:
 
     example_id: str
     group_id: str
-    split: Literal["train", "validation"]
+    split: Literal["train", "validation", "unused"]
     difficulty: str
     in_buffer: bool
 

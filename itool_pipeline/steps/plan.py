@@ -24,7 +24,7 @@ STAGES = ("easy", "medium", "hard")
 CODE_VERSIONS = {
     "base_model": "1",
     "examples": "8",
-    "splits": "5",
+    "splits": "6",
     "warmup": "4",
     "replay_buffer": "5",
     "trees": "10",

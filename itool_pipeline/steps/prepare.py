@@ -13,7 +13,7 @@ from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.config import Experiment
 from itool_pipeline.core.difficulty import difficulty_of
 from itool_pipeline.core.replay_buffer import draw_buffer
-from itool_pipeline.core.splits import validation_ids, validation_shortfall
+from itool_pipeline.core.splits import training_ids, validation_ids, validation_shortfall
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.base_model import prepare_base_model
 from itool_pipeline.data.rows import Quarantined
@@ -125,12 +125,13 @@ def splits(ws: Workspace) -> Produced:
         shortfall = validation_shortfall(groups, held_back, fraction)
         if shortfall:
             ws.say(f"warning: {shortfall} (split.validation_fraction)")
-        buffer = set(draw_buffer([k for k in found if k not in held_back], e.replay_buffer.fraction, e.seed))
+        trained = training_ids(found.keys() - held_back, e.split.train_fraction, e.seed)
+        buffer = set(draw_buffer([k for k in found if k in trained], e.replay_buffer.fraction, e.seed))
         rows = [
             {
                 "example_id": key,
                 "group_id": row["group_id"],
-                "split": "validation" if key in held_back else "train",
+                "split": "validation" if key in held_back else "train" if key in trained else "unused",
                 "difficulty": str(difficulty_of(size_of(row), bounds)),
                 "in_buffer": key in buffer,
             }
@@ -139,8 +140,9 @@ def splits(ws: Workspace) -> Produced:
         write_table_file(step.work / SPLITS_FILE, SPLITS, rows)
         counts = Counter((row["difficulty"], row["split"]) for row in rows)
         return {
-            "train_examples": len(found) - len(held_back),
+            "train_examples": len(trained),
             "validation_examples": len(held_back),
+            "unused_examples": len(found) - len(held_back) - len(trained),
             "validation_shortfall": shortfall or None,
             "buffer_examples": len(buffer),
             "by_difficulty": table(

@@ -269,7 +269,11 @@ def _sft_data(ws: Workspace, stage: str) -> TrainingData[SftItem]:
     rows = split_rows(ws)
     # Every stage is validated on all difficulties, so that the stages' losses can be compared.
     mixed = ws.experiment.warmup.curriculum == "mixed"
-    wanted = {k for k, row in rows.items() if row.split == "validation" or mixed or row.difficulty == stage}
+    wanted = {
+        k
+        for k, row in rows.items()
+        if row.split == "validation" or (row.split == "train" and (mixed or row.difficulty == stage))
+    }
     parts: dict[str, list[SftItem]] = {"train": [], "validation": []}
     for tokens in each_response_tokens(ws, wanted):
         parts[rows[tokens.id].split].append(SftItem(tokens.id, tokens.prompt, tokens.response))

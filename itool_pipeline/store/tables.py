@@ -88,7 +88,7 @@ SPLITS = Table(
     (
         Column("example_id", TEXT, "the example"),
         Column("group_id", TEXT, "its group of near-duplicates"),
-        Column("split", TEXT, "train, validation", required=True),
+        Column("split", TEXT, "train, validation; unused: not in split.train_fraction", required=True),
         Column("difficulty", TEXT, "easy, medium, hard (Section 3.1)", required=True),
         Column("in_buffer", BOOLEAN, "drawn for the replay buffer (Section 3.2)", required=True),
     ),

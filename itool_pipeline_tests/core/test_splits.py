@@ -9,7 +9,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itool_pipeline.core.splits import validation_ids, validation_shortfall
+from itool_pipeline.core.splits import training_ids, validation_ids, validation_shortfall
 
 GROUPS = st.dictionaries(st.integers(0, 99).map(str), st.sampled_from("abcdefgh"), max_size=40)
 FRACTIONS = st.integers(0, 100).map(lambda percent: percent / 100)
@@ -50,6 +50,21 @@ def test_a_group_larger_than_the_part_stays_in_training() -> None:
         taken = validation_ids(groups, 0.2, seed)
         assert len(taken) == 4
         assert all(groups[key] != "large" for key in taken)
+
+
+@given(st.sets(st.integers(0, 99).map(str)), st.integers(1, 100), st.integers(1, 100), st.integers(0, 99))
+def test_a_larger_share_holds_the_smaller(ids: set[str], one: int, other: int, seed: int) -> None:
+    small, large = (training_ids(ids, percent / 100, seed) for percent in sorted((one, other)))
+    assert small <= large <= ids
+    assert len(small) == math.ceil(Fraction(min(one, other), 100) * len(ids))
+    assert training_ids(ids, 1.0, seed) == ids
+    assert training_ids(sorted(ids, reverse=True), one / 100, seed) == training_ids(ids, one / 100, seed)
+
+
+def test_shares_are_drawn_at_random() -> None:
+    counts = Counter(key for seed in range(400) for key in training_ids(set("0123456789"), 0.5, seed))
+    assert min(counts.values()) > 150
+    assert max(counts.values()) < 250
 
 
 def test_groups_are_drawn_at_random() -> None:

@@ -21,6 +21,7 @@ from itool_pipeline.store.manifest import Artifact, FileEntry, Manifest
 
 ROOT = Path(__file__).parents[2]
 
+ITERATIONS = (1, 2, 3, 4, 5)
 GRAPH = {
     "base_model": "",
     "examples": "base_model",
@@ -40,12 +41,20 @@ GRAPH = {
     "iteration_3/trees": "base_model examples iteration_2/policy iteration_3/replay_buffer",
     "iteration_3/pairs": "examples iteration_3/trees",
     "iteration_3/policy": "base_model examples splits iteration_2/policy iteration_3/pairs",
+    "iteration_4/replay_buffer": "base_model examples splits iteration_3/policy",
+    "iteration_4/trees": "base_model examples iteration_3/policy iteration_4/replay_buffer",
+    "iteration_4/pairs": "examples iteration_4/trees",
+    "iteration_4/policy": "base_model examples splits iteration_3/policy iteration_4/pairs",
+    "iteration_5/replay_buffer": "base_model examples splits iteration_4/policy",
+    "iteration_5/trees": "base_model examples iteration_4/policy iteration_5/replay_buffer",
+    "iteration_5/pairs": "examples iteration_5/trees",
+    "iteration_5/policy": "base_model examples splits iteration_4/policy iteration_5/pairs",
 }
 BENCHMARKS = tuple(EvaluationConfig.model_fields)
 CHECKPOINTS = {
     "base": "base_model",
     "warmup": "warmup/hard",
-    **{f"iteration_{k}": f"iteration_{k}/policy" for k in (1, 2, 3)},
+    **{f"iteration_{k}": f"iteration_{k}/policy" for k in ITERATIONS},
 }
 for _benchmark in BENCHMARKS:
     GRAPH[f"{_benchmark}_cases"] = "base_model"
@@ -53,7 +62,7 @@ for _benchmark in BENCHMARKS:
         GRAPH[f"{_benchmark}/{_name}"] = f"base_model {_benchmark}_cases {_asset}"
 GRAPH["report"] = " ".join(
     [f"{benchmark}/{name}" for benchmark in BENCHMARKS for name in CHECKPOINTS]
-    + [f"iteration_{k}/{step}" for k in (1, 2, 3) for step in ("trees", "pairs")]
+    + [f"iteration_{k}/{step}" for k in ITERATIONS for step in ("trees", "pairs")]
 )
 
 SCORES = tuple(f"{benchmark}/" for benchmark in BENCHMARKS)
@@ -62,7 +71,7 @@ USES_MODEL = {
     name.replace("/", "__")
     for name in GRAPH
     if name.split("/")[-1] in ("easy", "medium", "hard", "replay_buffer", "policy") or name.startswith(SCORES)
-} | {f"iteration_{k}_{op}" for k in (1, 2, 3) for op in ("search_shards", "gather")}
+} | {f"iteration_{k}_{op}" for k in ITERATIONS for op in ("search_shards", "gather")}
 
 CASES = tuple(f"{benchmark}_cases" for benchmark in BENCHMARKS)
 DATA = {"base_model", "examples", "splits", *CASES}
@@ -125,13 +134,13 @@ def test_ops_that_use_the_model_take_a_place_in_the_pool_and_ask_for_a_gpu() -> 
         assert '"nvidia.com/gpu": "1"' in str(limits).replace("'", '"')
         assert "num_gpus" in str(ops[name].tags["dagster-ray/config"])
     others = [op for name, op in ops.items() if name not in USES_MODEL]
-    assert len(others) == len(DATA) + 3 * (1 + 1) + 1 + len(CHECKS)
+    assert len(others) == len(DATA) + 5 * (1 + 1) + 1 + len(CHECKS)
     assert not any("dagster-k8s/config" in op.tags for op in others)
 
 
 def test_trees_fan_out_over_shards() -> None:
     ops = all_ops()
-    for k in (1, 2, 3):
+    for k in ITERATIONS:
         (out,) = ops[f"iteration_{k}_plan_shards"].output_defs
         assert out.is_dynamic
         assert ops[f"iteration_{k}_gather"].input_defs[0].name == "shares"
@@ -141,8 +150,8 @@ CHECKS = {
     ("examples", "quarantine"),
     ("splits", "disjoint"),
     ("splits", "no_leak"),
-    *((f"iteration_{k}/pairs", name) for k in (1, 2, 3) for name in ("filters", "enough", "true_pairs")),
-    *((f"iteration_{k}/policy", "finite") for k in (1, 2, 3)),
+    *((f"iteration_{k}/pairs", name) for k in ITERATIONS for name in ("filters", "enough", "true_pairs")),
+    *((f"iteration_{k}/policy", "finite") for k in ITERATIONS),
     *((name, "no_leak") for name in CASES),
     *((name, "complete") for name in GRAPH if name.startswith(SCORES)),
     *((name, "errors_agree") for name in GRAPH if name.startswith("bfcl/")),

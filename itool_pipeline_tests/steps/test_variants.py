@@ -442,6 +442,30 @@ def test_sft_on_the_entire_data_holds_nothing_back(tmp_path: Path, trainings: Tr
     assert checks.splits_are_disjoint(ws).problems == []
 
 
+@pytest.mark.parametrize("curriculum", ["easy_to_hard", "mixed"])
+def test_a_share_of_the_data_is_a_part_of_a_larger_and_validates_on_the_same(
+    tmp_path: Path, trainings: Trainings, curriculum: str
+) -> None:
+    trained, validated, buffered = list[set[str]](), list[set[str]](), list[set[str]]()
+    for share in (0.3, 0.6, 1.0):
+        split = {"validation_fraction": 0.25, "train_fraction": share}
+        ws = prepared(tmp_path, split=split, warmup={"curriculum": curriculum})
+        before = len(trainings.asked)
+        warm_up(ws)
+        asked = trainings.asked[before:]
+        trained.append({item.name for job in asked for item in job.train})
+        validated.append({item.name for job in asked for item in job.validation})
+        rows = split_rows(ws)
+        buffered.append({key for key, row in rows.items() if row.in_buffer})
+        assert trained[-1] == {key for key, row in rows.items() if row.split == "train"}
+        assert checks.splits_are_disjoint(ws).problems == []
+    counts = [math.ceil(share * len(trained[2])) for share in (0.3, 0.6)]
+    assert [len(names) for names in trained[:2]] == counts
+    assert trained[0] < trained[1] < trained[2] == set(PROBLEMS) - validated[2]
+    assert validated[0] == validated[1] == validated[2]
+    assert all(some <= every for some, every in zip(buffered, trained, strict=True))
+
+
 def test_each_loss_reaches_the_training_on_the_same_pairs(tmp_path: Path, trainings: Trainings) -> None:
     losses = ("simpo", "dpo", "ipo", "orpo", "cpo")
     for loss in losses:
