@@ -217,7 +217,7 @@ def test_the_buffer_marks_what_was_searched(calm: Story) -> None:
     assert all(math.isfinite(row["perplexity"]) and row["perplexity"] >= 1 for row in buffer)
     assert selected == [row["example_id"] for row in buffer][: len(selected)]
     assert sorted(selected) == sorted(trees(calm))
-    in_buffer = calm.storage.ask("SELECT example_id FROM splits WHERE in_buffer AND split = 'train'")
+    in_buffer = calm.storage.ask("SELECT example_id FROM experiment_examples WHERE in_buffer AND split = 'train'")
     assert {row["example_id"] for row in buffer} == {row["example_id"] for row in in_buffer}
 
 

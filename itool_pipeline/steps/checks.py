@@ -36,14 +36,12 @@ class Finding:
 
 
 def splits_are_disjoint(ws: Workspace) -> Finding:
-    """No group of near-duplicates is in both training and validation parts, and the buffer is of the training part."""
+    """No group of near-duplicates is in both training and validation parts."""
     rows = split_rows(ws)
     training, validation = (
         {row.group_id for row in rows.values() if row.split == split} for split in ("train", "validation")
     )
     problems = [f"group {group} is in training and validation examples" for group in sorted(training & validation)]
-    stray = (key for key, row in rows.items() if row.in_buffer and row.split != "train")
-    problems += [f"{key} is buffered and not trained on" for key in stray]
     return Finding(problems, {"examples": len(rows)})
 
 

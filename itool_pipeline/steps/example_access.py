@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from itool_pipeline.core.replay_buffer import draw_buffer
 from itool_pipeline.core.reward import SearchProblem
 from itool_pipeline.core.types import Example
 from itool_pipeline.files.parts import Parts
@@ -30,13 +31,22 @@ class SplitRow:
     group_id: str
     split: Literal["train", "validation", "unused"]
     difficulty: str
-    in_buffer: bool
 
 
 def split_rows(ws: Workspace) -> dict[str, SplitRow]:
     """Example id → where it goes, in the data's order."""
     rows = (SplitRow(**row) for row in read_table_rows(ws.input("splits").file(SPLITS_FILE)))
     return {row.example_id: row for row in rows}
+
+
+def buffered_rows(ws: Workspace) -> dict[str, SplitRow]:
+    """The replay buffer's members, in every iteration the same: a random part of the training part (Section 3.2).
+
+    They are drawn where they are asked for, not in `splits`, so that a warm-up does not depend on how many they are.
+    """
+    rows, e = split_rows(ws), ws.experiment
+    trained = [key for key, row in rows.items() if row.split == "train"]
+    return {key: rows[key] for key in draw_buffer(trained, e.replay_buffer.fraction, e.seed)}
 
 
 def each_training_example(ws: Workspace, ids: Collection[str] | None = None) -> Iterator[Example]:

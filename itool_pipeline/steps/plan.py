@@ -24,7 +24,7 @@ STAGES = ("easy", "medium", "hard")
 CODE_VERSIONS = {
     "base_model": "1",
     "examples": "8",
-    "splits": "6",
+    "splits": "7",
     "warmup": "4",
     "replay_buffer": "5",
     "trees": "10",
@@ -204,7 +204,7 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
             "prompt": e.prompt,
             "seed": e.seed,
         },
-        "splits": {"split": e.split, "buffer_fraction": e.replay_buffer.fraction, "seed": e.seed},
+        "splits": {"split": e.split, "seed": e.seed},
         "warmup": {"warmup": warmup, "seed": e.seed, "compute": _numerics(e)},
         "replay_buffer": {
             "replay_buffer": e.replay_buffer,
@@ -219,6 +219,8 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
             "preference": e.preference,
             **({"answers": _answering(e)} if e.preference.keep == "most_right" else {}),
             "lora": e.warmup.lora,
+            # Which pairs validate is drawn of the buffer.
+            "buffer_fraction": e.replay_buffer.fraction,
             "validation_fraction": e.split.validation_fraction,
             "seed": e.seed,
             "compute": _numerics(e),

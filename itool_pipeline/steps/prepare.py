@@ -12,7 +12,6 @@ from typing import Any
 from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.config import Experiment
 from itool_pipeline.core.difficulty import difficulty_of
-from itool_pipeline.core.replay_buffer import draw_buffer
 from itool_pipeline.core.splits import training_ids, validation_ids, validation_shortfall
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.base_model import prepare_base_model
@@ -113,7 +112,7 @@ def examples(ws: Workspace) -> Produced:
 
 
 def splits(ws: Workspace) -> Produced:
-    """Training and validation parts, difficulty (Eq. 1), and the replay buffer's random half (Section 3.2)."""
+    """Training and validation parts, and difficulty (Eq. 1)."""
 
     def make(step: Step) -> dict[str, Any]:
         data, e = ws.input("examples"), ws.experiment
@@ -126,14 +125,12 @@ def splits(ws: Workspace) -> Produced:
         if shortfall:
             ws.say(f"warning: {shortfall} (split.validation_fraction)")
         trained = training_ids(found.keys() - held_back, e.split.train_fraction, e.seed)
-        buffer = set(draw_buffer([k for k in found if k in trained], e.replay_buffer.fraction, e.seed))
         rows = [
             {
                 "example_id": key,
                 "group_id": row["group_id"],
                 "split": "validation" if key in held_back else "train" if key in trained else "unused",
                 "difficulty": str(difficulty_of(size_of(row), bounds)),
-                "in_buffer": key in buffer,
             }
             for key, row in found.items()
         ]
@@ -144,7 +141,6 @@ def splits(ws: Workspace) -> Produced:
             "validation_examples": len(held_back),
             "unused_examples": len(found) - len(held_back) - len(trained),
             "validation_shortfall": shortfall or None,
-            "buffer_examples": len(buffer),
             "by_difficulty": table(
                 {"difficulty": d, "split": s, "examples": n} for (d, s), n in sorted(counts.items())
             ),

@@ -16,7 +16,7 @@ from itool_pipeline.core.types import Example, Expectation
 from itool_pipeline.steps.artifact_files import BUFFER_FILE
 from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import histogram, table
-from itool_pipeline.steps.example_access import each_problem, each_response_tokens, split_rows, training_examples
+from itool_pipeline.steps.example_access import buffered_rows, each_problem, each_response_tokens, training_examples
 from itool_pipeline.steps.example_files import ResponseTokens
 from itool_pipeline.steps.judging import mistake_type, search_judge
 from itool_pipeline.steps.models import search_engine
@@ -37,7 +37,7 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
 
     def make(step: Step) -> dict[str, Any]:
         settings = ws.experiment.replay_buffer
-        buffered = {key for key, row in split_rows(ws).items() if row.in_buffer}
+        buffered = buffered_rows(ws)
         engine = search_engine(settled(ws, step.parts), policy_before(k))
         progress = ws.progress("buffered examples scored")
         scored, groups = _score(each_response_tokens(ws, buffered), len(buffered), engine, progress)

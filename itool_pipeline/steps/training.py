@@ -24,7 +24,7 @@ from itool_pipeline.steps.artifact_files import ANSWERS_FILE, PAIRS_FILE
 from itool_pipeline.steps.candidates import Answered, answered, most_right
 from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import loss_plot
-from itool_pipeline.steps.example_access import each_problem, each_response_tokens, split_rows
+from itool_pipeline.steps.example_access import buffered_rows, each_problem, each_response_tokens, split_rows
 from itool_pipeline.steps.judging import search_judge
 from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir, chat
 from itool_pipeline.steps.plan import STAGES, passes_on, policy_before
@@ -211,7 +211,7 @@ def _by_grpo(ws: Workspace, k: int, step: Step, config: Grpo) -> dict[str, Any]:
 def _preference_validation(ws: Workspace) -> frozenset[str]:
     """Examples whose pairs validate, in every iteration the same, so that none of them is ever trained on."""
     e = ws.experiment
-    buffered = {key: row.group_id for key, row in split_rows(ws).items() if row.in_buffer}
+    buffered = {key: row.group_id for key, row in buffered_rows(ws).items()}
     return validation_ids(buffered, e.split.validation_fraction, derive_seed(e.seed, "preference"))
 
 

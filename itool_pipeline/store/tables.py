@@ -90,7 +90,6 @@ SPLITS = Table(
         Column("group_id", TEXT, "its group of near-duplicates"),
         Column("split", TEXT, "train, validation; unused: not in split.train_fraction", required=True),
         Column("difficulty", TEXT, "easy, medium, hard (Section 3.1)", required=True),
-        Column("in_buffer", BOOLEAN, "drawn for the replay buffer (Section 3.2)", required=True),
     ),
     made_by=("splits",),
     key=("example_id",),

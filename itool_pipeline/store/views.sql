@@ -290,13 +290,19 @@ SELECT m.*, stale.asset IS NOT NULL AS stale
 FROM materializations AS m
 LEFT JOIN stale ON stale.experiment = m.experiment AND stale.asset = m.asset;
 
--- Every example of an experiment; those to train on with where they go.
+-- Every example of an experiment; those to train on with where they go. The replay buffer has the same members in every
+-- iteration, and none where no iteration was made.
 CREATE OR REPLACE VIEW experiment_examples AS
 WITH divided AS (
     SELECT m.experiment, lineage.input_artifact AS examples_artifact, splits.*
     FROM materializations AS m
     JOIN lineage ON lineage.artifact = m.artifact
     JOIN splits ON splits.artifact = m.artifact
+),
+buffered AS (
+    SELECT DISTINCT m.experiment, buffer.example_id
+    FROM materializations AS m
+    JOIN buffer ON buffer.artifact = m.artifact
 )
 SELECT
     m.experiment,
@@ -304,12 +310,13 @@ SELECT
     e.*,
     d.split,
     d.difficulty,
-    CASE WHEN e.part = 'held_out' THEN false ELSE d.in_buffer END AS in_buffer,
+    b.example_id IS NOT NULL AS in_buffer,
     m.stale
 FROM experiment_artifacts AS m
 JOIN examples AS e ON e.artifact = m.artifact
 LEFT JOIN divided AS d
-    ON d.experiment = m.experiment AND d.examples_artifact = e.artifact AND d.example_id = e.example_id;
+    ON d.experiment = m.experiment AND d.examples_artifact = e.artifact AND d.example_id = e.example_id
+LEFT JOIN buffered AS b ON b.experiment = d.experiment AND b.example_id = d.example_id;
 
 -- The artifacts that the pairs of each artifact come from. The search reads no splits: they come to it by the replay
 -- buffer, whose examples it searches.

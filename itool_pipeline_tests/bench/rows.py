@@ -74,7 +74,7 @@ def prepare(ws: Workspace, count: int) -> None:
     keys = [f"example_{number:06d}" for number in range(count)]
     put_model(ws, ws.paths.root / "model", {"model_type": "llama"})
     put(ws, "examples", lambda out: write_train(out, map(example, keys)))
-    where = {"split": "train", "difficulty": "easy", "in_buffer": True}
+    where = {"split": "train", "difficulty": "easy"}
     splits = [{"example_id": key, "group_id": key, **where} for key in keys]
     put(ws, "splits", lambda out: write_table_file(out / SPLITS_FILE, SPLITS, splits))
     hard = {"perplexity": 1.5, "response_tokens": 9, "selected": True}

@@ -42,11 +42,11 @@ BFCL, API_BANK = BY_NAME["bfcl"], BY_NAME["api_bank"]
 Row = dict[str, Any]
 
 
-def split(key: str, part: str = "train", in_buffer: bool = False) -> Row:
-    return {"example_id": key, "split": part, "difficulty": "easy", "in_buffer": in_buffer}
+def split(key: str, part: str = "train") -> Row:
+    return {"example_id": key, "split": part, "difficulty": "easy"}
 
 
-GOOD_SPLITS = [split("t1", in_buffer=True), split("t2"), split("t3", in_buffer=True), split("v1", "validation")]
+GOOD_SPLITS = [split("t1"), split("t2"), split("t3"), split("v1", "validation")]
 
 
 def parquet(rows: Sequence[Row], name: str) -> Callable[[Path], None]:
@@ -108,11 +108,6 @@ def test_a_near_duplicate_that_is_scored(ws: Workspace) -> None:
 def test_a_near_duplicate_in_validation(ws: Workspace) -> None:
     put_data(ws, splits=[*GOOD_SPLITS[:2], split("t3", "validation"), GOOD_SPLITS[3]])
     assert checks.splits_are_disjoint(ws).problems == ["group g is in training and validation examples"]
-
-
-def test_a_validation_example_in_the_buffer(ws: Workspace) -> None:
-    put_data(ws, splits=[*GOOD_SPLITS[:3], split("v1", "validation", in_buffer=True)])
-    assert checks.splits_are_disjoint(ws).problems == ["v1 is buffered and not trained on"]
 
 
 @pytest.mark.parametrize("question", ["What is t1?", "what  is T1", "WHAT, is t1!?", "What is\nt1?"])

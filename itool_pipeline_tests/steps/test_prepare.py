@@ -16,7 +16,13 @@ from itool_pipeline.core.types import Message
 from itool_pipeline.data.conversations.known_keys import THOUGHTS_LEFT_OUT
 from itool_pipeline.data.sources import TOO_LONG_WITH_ANSWER
 from itool_pipeline.steps import checks, prepare
-from itool_pipeline.steps.example_access import each_training_example, source_account, split_rows, training_examples
+from itool_pipeline.steps.example_access import (
+    buffered_rows,
+    each_training_example,
+    source_account,
+    split_rows,
+    training_examples,
+)
 from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline_tests.steps.by_hand import example, workspace
 from itool_pipeline_tests.store.by_hand import ask
@@ -101,8 +107,9 @@ def test_the_quarantine_and_the_account(ws: Workspace) -> None:
 
 def test_splits_hold_every_example_once(ws: Workspace) -> None:
     made = ws.input("splits").manifest.metadata
-    assert (made["train_examples"], made["validation_examples"], made["buffer_examples"]) == (3, 1, 3)
+    assert (made["train_examples"], made["validation_examples"], made["unused_examples"]) == (3, 1, 0)
     assert [x.id for x in each_training_example(ws)] == list(split_rows(ws))
+    assert buffered_rows(ws) == {key: row for key, row in split_rows(ws).items() if row.split == "train"}
     assert {x.question for x in each_training_example(ws)} == {r["messages"][0]["content"] for r in ROWS[:4]}
     assert list(training_examples(ws, {"jsonl_3_1"})) == ["jsonl_3_1"]
     levels = ask(

@@ -18,7 +18,7 @@ from itool_pipeline.calls.reading import looks_like_call
 from itool_pipeline.core.replay_buffer import apportion
 from itool_pipeline.steps import checks, training, trees
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, PAIRS_FILE
-from itool_pipeline.steps.example_access import split_rows
+from itool_pipeline.steps.example_access import buffered_rows, split_rows
 from itool_pipeline.steps.pairs import pairs
 from itool_pipeline.steps.replay_buffer import replay_buffer
 from itool_pipeline.steps.report import search_tables
@@ -283,7 +283,7 @@ def test_the_buffer_is_a_fraction_of_the_training_set(
     tmp_path: Path, trainings: Trainings, fraction: float, count: int
 ) -> None:
     ws = prepared(tmp_path, replay_buffer={"fraction": fraction}, split={"validation_fraction": 0.0})
-    assert sum(row.in_buffer for row in split_rows(ws).values()) == count
+    assert len(buffered_rows(ws)) == count
 
 
 @pytest.mark.parametrize("select_by", ["perplexity", "random"])
@@ -456,7 +456,7 @@ def test_a_share_of_the_data_is_a_part_of_a_larger_and_validates_on_the_same(
         trained.append({item.name for job in asked for item in job.train})
         validated.append({item.name for job in asked for item in job.validation})
         rows = split_rows(ws)
-        buffered.append({key for key, row in rows.items() if row.in_buffer})
+        buffered.append(set(buffered_rows(ws)))
         assert trained[-1] == {key for key, row in rows.items() if row.split == "train"}
         assert checks.splits_are_disjoint(ws).problems == []
     counts = [math.ceil(share * len(trained[2])) for share in (0.3, 0.6)]

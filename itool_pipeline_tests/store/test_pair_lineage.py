@@ -44,7 +44,7 @@ def of_trees(draw: random.Random, count: int, size: int) -> tuple[Rows, Rows, Ro
 def fill(database: Database, draw: random.Random, count: int, size: int) -> dict[str, tuple[Rows, Rows, Rows]]:
     """Two iterations of one experiment, the first shared with another; what each iteration was filled with."""
     examples = [row(EXAMPLES, example_id=f"e{i}", question=f"question {i}") for i in range(count)]
-    divided = {"group_id": "g", "split": "train", "in_buffer": True}
+    divided = {"group_id": "g", "split": "train"}
     splits = [row(SPLITS, example_id=f"e{i}", difficulty=f"level {i % 3}", **divided) for i in range(count)]
     database.replace_many({"examples": examples}, "e" * 16)
     database.replace_many({"splits": splits}, "5" * 16)

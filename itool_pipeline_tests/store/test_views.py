@@ -65,7 +65,7 @@ def load_search(database: Database) -> None:
         {"example_id": "e1", "question": "What is the time?", "response": "[clock()]"},
         {"example_id": "e2", "question": "And the weather?", "response": "[sky()]"},
     )
-    divided = {"group_id": "g", "split": "train", "in_buffer": True}
+    divided = {"group_id": "g", "split": "train"}
     splits = [{"example_id": key, "difficulty": level, **divided} for key, level in (("e1", "easy"), ("e2", "hard"))]
     trees = (
         {"tree_id": "t1", "example_id": "e1", "policy": WARMUP, "node_count": 3},
@@ -96,12 +96,13 @@ def test_a_pair_leads_back_to_question_policy_and_run(database: Database) -> Non
 
 
 def test_examples_with_where_they_go(database: Database) -> None:
-    """The split of the experiment's own `splits`; none for what is held out."""
+    """The split of the experiment's own `splits`, none for what is held out; the buffer of its own iterations."""
     load_search(database)
     held_out = {"example_id": "c1", "part": "held_out"}
     load(database, "examples", EXAMPLES, rows(database, "examples", {"example_id": "e1", "part": "train"}, held_out))
     examples = made("examples", EXAMPLES)
-    record(database, "first", examples, SEARCHED[0])
+    load(database, "buffer", BUFFER, rows(database, "buffer", {"example_id": "e1"}))
+    record(database, "first", examples, *SEARCHED[:3])
     record(database, "second", examples, made("splits", OTHER_SPLITS, examples=EXAMPLES))
     record(database, "third", examples)
     columns = "experiment, example_id, part, split, difficulty, in_buffer"
@@ -109,9 +110,9 @@ def test_examples_with_where_they_go(database: Database) -> None:
         ("first", "c1", "held_out", None, None, False),
         ("first", "e1", "train", "train", "easy", True),
         ("second", "c1", "held_out", None, None, False),
-        ("second", "e1", "train", "train", "medium", True),
+        ("second", "e1", "train", "train", "medium", False),
         ("third", "c1", "held_out", None, None, False),
-        ("third", "e1", "train", None, None, None),
+        ("third", "e1", "train", None, None, False),
     ]
 
 
