@@ -281,6 +281,13 @@ def test_names_that_look_like_numbers_stay_names(folder: Path) -> None:
             "'easy_to_hard', 'easy_to_medium', 'easy', 'mixed' or 'none'",
         ),
         ("iterations: 6", "iterations", "less than or equal to 5"),
+        ("evaluation: {checkpoints: [iteration_9]}", "evaluation.checkpoints.0", "'base', 'warmup', 'iteration_1'"),
+        ("evaluation: {checkpoints: []}", "evaluation.checkpoints", "at least 1 item"),
+        (
+            "iterations: 2\nevaluation: {checkpoints: [base, iteration_3]}",
+            "experiment",
+            "evaluation.checkpoints asks for iteration_3, and the experiment has 2 iterations",
+        ),
         ("split: {train_fraction: 0.0}", "split.train_fraction", "greater than 0"),
         ("ablations: without_warmup", "ablations", "valid tuple"),
         ("seed: -1", "seed", "greater than or equal to 0"),

@@ -23,8 +23,16 @@ from itool_pipeline.config.data import (
     ToolAceData,
     XlamData,
 )
-from itool_pipeline.config.evaluation import ApiBankConfig, BenchmarkConfig, BfclConfig, CallsConfig, EvaluationConfig
-from itool_pipeline.config.experiment import MAX_ITERATIONS, Experiment
+from itool_pipeline.config.evaluation import (
+    CHECKPOINTS,
+    MAX_ITERATIONS,
+    ApiBankConfig,
+    BenchmarkConfig,
+    BfclConfig,
+    CallsConfig,
+    EvaluationConfig,
+)
+from itool_pipeline.config.experiment import Experiment
 from itool_pipeline.config.fields import AtLeastOne, Count, Fraction, Positive, Section, Share
 from itool_pipeline.config.model import ComputeConfig, HubModel, WheelModel
 from itool_pipeline.config.search import (
@@ -61,6 +69,7 @@ __all__ = [
     "BFCL_MULTI_TURN",
     "BFCL_SINGLE_TURN",
     "BFCL_TRAINING",
+    "CHECKPOINTS",
     "MAX_ITERATIONS",
     "ApiBankConfig",
     "ApiBankLevel",

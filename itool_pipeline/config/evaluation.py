@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,20 @@ from itool_pipeline.config.categories import (
     BfclSingleTurnCategory,
 )
 from itool_pipeline.config.fields import AtLeastOne, Section
+
+MAX_ITERATIONS = 5
+"""How many iterations the asset graph unrolls: two beyond the paper's best, so that a decline shows (Fig. 7)."""
+
+CHECKPOINTS = ("base", "warmup", *(f"iteration_{k}" for k in range(1, MAX_ITERATIONS + 1)))
+"""What can be scored: the base model, the policy after the warm-up and after each iteration, in their order."""
+
+LAST = "last"
+"""Stands for the last checkpoint that an experiment has."""
+
+if TYPE_CHECKING:  # a type checker cannot read a choice that is made from a table; pydantic can
+    Checkpoint = str
+else:
+    Checkpoint = Literal[(*CHECKPOINTS, LAST)]
 
 
 class BenchmarkConfig(Section):
@@ -66,8 +80,11 @@ class CallsConfig(BenchmarkConfig):
 
 
 class EvaluationConfig(Section):
-    """A section for each benchmark, named as it is; `null` where it is not asked for."""
+    """Which checkpoints are scored; a section for each benchmark, named as it is, `null` where it is not asked for."""
 
+    checkpoints: Annotated[tuple[Checkpoint, ...], Field(min_length=1)] | None = Field(
+        None, description="the base model, the warm-up's and every iteration's unless some are named; `last` is one"
+    )
     bfcl: BfclConfig | None = BfclConfig()
     api_bank: ApiBankConfig | None = Field(None, description="not scored unless asked for: no wheel carries it")
     calls: CallsConfig | None = Field(None, description="not scored unless a file is named")

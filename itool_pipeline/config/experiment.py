@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from itool_pipeline.config.data import DataConfig, PromptConfig, SplitConfig
-from itool_pipeline.config.evaluation import EvaluationConfig
+from itool_pipeline.config.evaluation import CHECKPOINTS, LAST, MAX_ITERATIONS, EvaluationConfig
 from itool_pipeline.config.fields import Count, Section, default_type
 from itool_pipeline.config.model import ComputeConfig, HubModel, WheelModel
 from itool_pipeline.config.search import (
@@ -19,9 +19,6 @@ from itool_pipeline.config.search import (
     SearchConfig,
 )
 from itool_pipeline.config.training import PreferenceConfig, WarmupConfig
-
-MAX_ITERATIONS = 5
-"""How many iterations the asset graph unrolls: two beyond the paper's best, so that a decline shows (Fig. 7)."""
 
 
 class Experiment(Section):
@@ -51,6 +48,22 @@ class Experiment(Section):
         """How answers are drawn and judged that choose the examples (`replay_buffer.select_by: mistakes`)."""
         shared = {key: getattr(self.search, key) for key in SearchBase.model_fields}
         return SamplingConfig(type="sampling", responses=self.replay_buffer.answers, **shared)
+
+    def scored_checkpoints(self) -> tuple[str, ...]:
+        """The checkpoints that are scored, in their order."""
+        there = CHECKPOINTS[: 2 + self.iterations]
+        asked = self.evaluation.checkpoints
+        return there if asked is None else tuple(n for n in there if n in asked or (n == there[-1] and LAST in asked))
+
+    @model_validator(mode="after")
+    def _scored_checkpoints_are_there(self) -> Experiment:
+        absent = sorted({*(self.evaluation.checkpoints or ())} - {*CHECKPOINTS[: 2 + self.iterations], LAST})
+        if absent:
+            raise ValueError(
+                f"evaluation.checkpoints asks for {', '.join(absent)}, and the experiment has {self.iterations} "
+                f"iterations; {LAST} is its last checkpoint, whichever that is"
+            )
+        return self
 
     @model_validator(mode="after")
     def _answers_need_validation_examples(self) -> Experiment:

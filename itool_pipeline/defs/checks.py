@@ -1,6 +1,7 @@
 """Asset checks: what must hold after an asset is made. They read artifacts, and what reserved benchmarks ask."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -14,7 +15,7 @@ from itool_pipeline.defs.metadata import shown_value
 from itool_pipeline.defs.resources import RunOptions, workspace
 from itool_pipeline.steps import checks
 from itool_pipeline.steps.checks import Finding
-from itool_pipeline.steps.plan import cases_asset, scores_of
+from itool_pipeline.steps.plan import WHOLE, cases_asset, scores_of
 from itool_pipeline.steps.workspace import Workspace
 
 _SHOWN = 20
@@ -134,7 +135,7 @@ def all_checks() -> list[dg.AssetChecksDefinition]:
 def _benchmark_checks(benchmark: Benchmark[Any]) -> Iterator[dg.AssetChecksDefinition]:
     leaks = _of(checks.no_case_is_trained_on, benchmark)
     yield step_check(cases_asset(benchmark.name), "no_leak", leaks, _TAKE_OUT, also_reads=["examples"], blocking=True)
-    for asset in scores_of(benchmarks=[benchmark.name]):
+    for asset in scores_of(replace(WHOLE, benchmarks=(benchmark.name,))):
         yield step_check(asset, "complete", _of(checks.scores_cover_every_case, asset), _REPORT)
         for own in benchmark.row_checks:
             rows = _of(checks.rows_pass, asset, own, description=own.description)

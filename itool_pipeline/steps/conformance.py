@@ -14,7 +14,6 @@ from itool_pipeline.data.streams import json_lines
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.steps.artifact_files import CASES_FILE
 from itool_pipeline.steps.display import MARKDOWN, table
-from itool_pipeline.steps.plan import checkpoints
 from itool_pipeline.steps.workspace import MissingInput, Workspace
 from itool_pipeline.store.paths import StoragePaths
 from itool_pipeline.store.table_files import read_table_rows
@@ -32,7 +31,7 @@ def judged_cases(name: str, benchmark: str) -> dict[str, list[JudgedCase]]:
     """
     ws = Workspace.of(name, say=lambda line: print(line, file=sys.stderr))
     found = {}
-    for checkpoint in checkpoints(ws.experiment.iterations):
+    for checkpoint in ws.experiment.scored_checkpoints():
         asset = f"{benchmark}/{checkpoint}"
         if not ws.has(asset):
             continue

@@ -6,14 +6,14 @@ from the config alone: steps find their inputs by it, and experiments that agree
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.benchmarks.types import Benchmark
-from itool_pipeline.config import MAX_ITERATIONS, BenchmarkConfig, BfclHalfData, Experiment, Grpo
+from itool_pipeline.config import CHECKPOINTS, MAX_ITERATIONS, BenchmarkConfig, BfclHalfData, Experiment, Grpo
 from itool_pipeline.data.wheels import BFCL, SMOLLM2
 from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.store.manifest import Origin
@@ -55,7 +55,7 @@ class Planned:
 
 
 def checkpoints(iterations: int = MAX_ITERATIONS) -> dict[str, str]:
-    """Name → asset of each checkpoint that is scored, first to last."""
+    """Name → asset of each checkpoint that can be scored, first to last."""
     trained = {f"iteration_{k}": f"iteration_{k}/policy" for k in range(1, iterations + 1)}
     return {"base": "base_model", "warmup": "warmup/hard", **trained}
 
@@ -116,20 +116,37 @@ def reads_trees(experiment: Experiment, asset: str) -> bool:
     return step_kind(asset) == "policy" and isinstance(experiment.preference.loss, Grpo)
 
 
-def scores_of(iterations: int = MAX_ITERATIONS, benchmarks: Sequence[str] = ALL) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What an experiment has of the graph: so many iterations, and these checkpoints scored on these benchmarks."""
+
+    iterations: int
+    benchmarks: tuple[str, ...]
+    scored: tuple[str, ...]
+
+    @staticmethod
+    def of(experiment: Experiment) -> Shape:
+        benchmarks = tuple(benchmark.name for benchmark in asked_benchmarks(experiment))
+        return Shape(experiment.iterations, benchmarks, experiment.scored_checkpoints())
+
+
+WHOLE = Shape(MAX_ITERATIONS, ALL, CHECKPOINTS)
+"""The graph that Dagster sees."""
+
+
+def scores_of(shape: Shape = WHOLE) -> tuple[str, ...]:
     """The assets that score a checkpoint on a benchmark."""
-    return tuple(f"{benchmark}/{name}" for benchmark in benchmarks for name in checkpoints(iterations))
+    return tuple(f"{benchmark}/{name}" for benchmark in shape.benchmarks for name in shape.scored)
 
 
-def inputs_of(asset: str, iterations: int = MAX_ITERATIONS, benchmarks: Sequence[str] = ALL) -> tuple[str, ...]:
+def inputs_of(asset: str, shape: Shape = WHOLE) -> tuple[str, ...]:
     """The assets that `asset` is made from; the edges of the graph in DESIGN's order."""
     group, _, name = asset.partition("/")
     if group == "warmup":
         before = STAGES[: STAGES.index(name)][-1:]
         return ("base_model", "examples", "splits", *(f"warmup/{stage}" for stage in before))
     if step_kind(asset) == "scores":
-        checkpoint = checkpoints(MAX_ITERATIONS)[name]
-        return ("base_model", cases_asset(group), *({checkpoint} - {"base_model"}))
+        return ("base_model", cases_asset(group), *({checkpoints()[name]} - {"base_model"}))
     if step_kind(asset) == "cases":
         return ("base_model",)
     if group.startswith("iteration_"):
@@ -146,27 +163,26 @@ def inputs_of(asset: str, iterations: int = MAX_ITERATIONS, benchmarks: Sequence
         "examples": ("base_model",),
         "splits": ("examples",),
         "report": (
-            *scores_of(iterations, benchmarks),
-            *(f"iteration_{k}/{step}" for k in range(1, iterations + 1) for step in ("trees", "pairs")),
+            *scores_of(shape),
+            *(f"iteration_{k}/{step}" for k in range(1, shape.iterations + 1) for step in ("trees", "pairs")),
         ),
     }[asset]
 
 
-def assets_of(iterations: int = MAX_ITERATIONS, benchmarks: Sequence[str] = ALL) -> tuple[str, ...]:
-    """All assets of an experiment with so many iterations and these benchmarks, every one after its inputs."""
+def assets_of(shape: Shape = WHOLE) -> tuple[str, ...]:
+    """All assets of an experiment of this shape, every one after its inputs."""
     steps = ("replay_buffer", "trees", "pairs", "policy")
-    unrolled = [f"iteration_{k}/{step}" for k in range(1, iterations + 1) for step in steps]
-    front = ("base_model", "examples", "splits", *map(cases_asset, benchmarks), *(f"warmup/{s}" for s in STAGES))
-    return (*front, *unrolled, *scores_of(iterations, benchmarks), "report")
+    unrolled = [f"iteration_{k}/{step}" for k in range(1, shape.iterations + 1) for step in steps]
+    front = ("base_model", "examples", "splits", *map(cases_asset, shape.benchmarks), *(f"warmup/{s}" for s in STAGES))
+    return (*front, *unrolled, *scores_of(shape), "report")
 
 
 def plan(experiment: Experiment) -> dict[str, Planned]:
     """Every asset of the experiment with its fingerprint, inputs first."""
     planned: dict[str, Planned] = {}
-    shape = (experiment.iterations, [benchmark.name for benchmark in asked_benchmarks(experiment)])
-    content = data_content(experiment)
-    for asset in assets_of(*shape):
-        inputs = {name: planned[name].fingerprint for name in inputs_of(asset, *shape)}
+    shape, content = Shape.of(experiment), data_content(experiment)
+    for asset in assets_of(shape):
+        inputs = {name: planned[name].fingerprint for name in inputs_of(asset, shape)}
         section = _section(experiment, asset, content)
         if passes_on(experiment, asset):  # neither data nor settings matter to it
             del inputs["examples"], inputs["splits"]

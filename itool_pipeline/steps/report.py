@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from itool_pipeline.benchmarks.types import Benchmark
+from itool_pipeline.config import Experiment
 from itool_pipeline.core.preference_pairs import PairVerdict
 from itool_pipeline.steps.artifact_files import COMPARISONS_FILE
 from itool_pipeline.steps.comparisons import compare_checkpoints
 from itool_pipeline.steps.display import IMAGE, MARKDOWN, bar_plot, table
 from itool_pipeline.steps.pairs import pair_tables
-from itool_pipeline.steps.plan import asked_benchmarks, checkpoints
+from itool_pipeline.steps.plan import asked_benchmarks
 from itool_pipeline.steps.scoring import score_tables
 from itool_pipeline.steps.tree_rows import tree_tables
 from itool_pipeline.steps.workspace import Produced, Workspace
@@ -47,7 +48,7 @@ def report(ws: Workspace) -> Produced:
     """`report.md` with its pictures, and the same as metadata. Benchmarks stand side by side and are never summed."""
 
     def make(step: Step) -> dict[str, Any]:
-        names = list(checkpoints(ws.experiment.iterations))
+        names = ws.experiment.scored_checkpoints()
         shown: Tables = {}
         accuracies: dict[str, float] = {}
         compared: list[dict[str, Any]] = []
@@ -286,7 +287,7 @@ def _page(ws: Workspace, shown: Tables) -> str:
     e = ws.experiment
     sections = [f"# {e.name}\n\n{e.description}"]
     for benchmark in asked_benchmarks(e):
-        sections += _sections(benchmark, shown)
+        sections += _sections(e, benchmark, shown)
     if e.iterations:
         sections += _search_sections(shown)
     sections.append(f"## Search\n\n{shown['search'][MARKDOWN]}")
@@ -307,7 +308,7 @@ def _search_sections(shown: Tables) -> list[str]:
     ]
 
 
-def _sections(benchmark: Benchmark[Any], shown: Tables) -> list[str]:
+def _sections(experiment: Experiment, benchmark: Benchmark[Any], shown: Tables) -> list[str]:
     """What the page tells of one benchmark."""
     title = benchmark.title
 
@@ -317,6 +318,7 @@ def _sections(benchmark: Benchmark[Any], shown: Tables) -> list[str]:
     def picture(kind: str) -> str:
         return f"![{kind}]({shown[f'{kind}_{benchmark.name}'][IMAGE]})"
 
+    alone = "" if len(experiment.scored_checkpoints()) > 1 else "One checkpoint is scored, so there is none beside it."
     overall = f"## Overall, by its rules: {title}\n\n{benchmark.rules}\n\n{of('aggregates')}"
     return [
         f"## Leaderboard: {title}\n\nCorrect cases, with 95% Wilson intervals.\n\n"
@@ -326,7 +328,7 @@ def _sections(benchmark: Benchmark[Any], shown: Tables) -> list[str]:
         f"95% Wilson intervals.\n\n{of('calling')}",
         *([overall] if benchmark.rules else []),
         f"## Checkpoints on the same cases: {title}\n\nDifference with its 95% interval by paired bootstrap; p by "
-        f"McNemar's exact test.\n\n{of('comparisons')}",
+        f"McNemar's exact test.\n\n{alone or of('comparisons')}",
         f"## Errors by type: {title}\n\n{of('errors_by_type')}\n\n{picture('errors')}\n\n"
         f"Of the last checkpoint, by category:\n\n{of('errors_by_category')}\n\n"
         f"What fails most in it:\n\n{of('fails_most')}",

@@ -50,7 +50,7 @@ GRAPH = {
     "iteration_5/pairs": "examples iteration_5/trees",
     "iteration_5/policy": "base_model examples splits iteration_4/policy iteration_5/pairs",
 }
-BENCHMARKS = tuple(EvaluationConfig.model_fields)
+BENCHMARKS = tuple(name for name in EvaluationConfig.model_fields if name != "checkpoints")
 CHECKPOINTS = {
     "base": "base_model",
     "warmup": "warmup/hard",

@@ -21,18 +21,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itool_pipeline.benchmarks.registry import BENCHMARKS
-from itool_pipeline.config import MAX_ITERATIONS
+from itool_pipeline.config import CHECKPOINTS, MAX_ITERATIONS
 from itool_pipeline.definitions import defs
 from itool_pipeline.defs.assets import op_name
-from itool_pipeline.steps.plan import assets_of
+from itool_pipeline.steps.plan import Shape, assets_of
 
 ONE: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
 JOBS = ("itool", "evaluate", "report")
 SUBSETS = [
     names for n in range(len(BENCHMARKS) + 1) for names in itertools.combinations([b.name for b in BENCHMARKS], n)
 ]
-SHAPES = [(iterations, names) for iterations in range(MAX_ITERATIONS + 1) for names in SUBSETS]
-"""Every shape that an experiment can have: its iterations, its benchmarks."""
+SHAPES = [
+    *(Shape(count, names, CHECKPOINTS[: 2 + count]) for count in (0, 1, MAX_ITERATIONS) for names in SUBSETS),
+    *(Shape(count, SUBSETS[-1], CHECKPOINTS[1 + count : 2 + count]) for count in (0, 1, MAX_ITERATIONS)),
+]
+"""Few and many iterations, with any benchmarks; and with all of them, but the last checkpoint scored alone."""
 
 Ends = Mapping[str, str]
 """Step → how it ended: made, empty, failed, skipped, abandoned."""
@@ -89,10 +92,10 @@ class Walk:
         self.ends[step.key] = "made" if made else "empty"
 
 
-def of_shape(iterations: int, benchmarks: tuple[str, ...]) -> Callable[[str], bool]:
+def of_shape(shape: Shape) -> Callable[[str], bool]:
     """Whether an experiment of this shape has the asset that the step makes, checks or is a part of."""
     everything = sorted(map(op_name, assets_of()), key=len, reverse=True)
-    own = set(map(op_name, assets_of(iterations, benchmarks)))
+    own = set(map(op_name, assets_of(shape)))
 
     def has(step: str) -> bool:
         name = step.partition(".")[0]
@@ -101,11 +104,9 @@ def of_shape(iterations: int, benchmarks: tuple[str, ...]) -> Callable[[str], bo
     return has
 
 
-@pytest.mark.parametrize(("iterations", "benchmarks"), SHAPES, ids=str)
-def test_the_run_ends_whichever_step_fails_first(
-    new_plan: Callable[[], ExecutionPlan], iterations: int, benchmarks: tuple[str, ...]
-) -> None:
-    has = of_shape(iterations, benchmarks)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_run_ends_whichever_step_fails_first(new_plan: Callable[[], ExecutionPlan], shape: Shape) -> None:
+    has = of_shape(shape)
     whole = Walk(new_plan(), has, lambda _: False).run()
     assert "failed" not in whole.values()
     assert "abandoned" not in whole.values()

@@ -10,7 +10,7 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from itool_pipeline.definitions import defs
 from itool_pipeline.experiment_files import load_experiment
-from itool_pipeline.steps.plan import checkpoints, policy_before
+from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.steps.without_model import Trainings, install, install_data
 from itool_pipeline_tests.store.by_hand import ask
@@ -53,7 +53,7 @@ def run(name: str) -> Workspace:
         "splits",
         "bfcl_cases",
         *own,
-        *(f"bfcl/{c}" for c in checkpoints(ws.experiment.iterations)),
+        *(f"bfcl/{c}" for c in ws.experiment.scored_checkpoints()),
     }
     return ws
 

@@ -14,6 +14,7 @@ from itool_pipeline.config import BenchmarkConfig, EvaluationConfig, Experiment
 from itool_pipeline.steps import plan as plan_module
 from itool_pipeline.steps.plan import (
     ALL,
+    Shape,
     assets_of,
     checkpoints,
     code_version,
@@ -39,11 +40,15 @@ API_BANK = ["api_bank_cases", *(name.replace("bfcl", "api_bank") for name in SCO
 ASKED: dict[str, Any] = {"evaluation": {"api_bank": {}}}
 
 
+def shape(iterations: int, *benchmarks: str) -> Shape:
+    return Shape(iterations, benchmarks, tuple(checkpoints(iterations)))
+
+
 def test_all_assets_of_two_iterations() -> None:
-    assert sorted(assets_of(2, ["bfcl"])) == sorted(TWO_ITERATIONS)
-    assert sorted(assets_of(2, ["bfcl", "api_bank"])) == sorted([*TWO_ITERATIONS, *API_BANK])
-    assert list(plan(experiment(iterations=2))) == list(assets_of(2, ["bfcl"]))
-    assert list(plan(experiment(iterations=2, **ASKED))) == list(assets_of(2, ["bfcl", "api_bank"]))
+    assert sorted(assets_of(shape(2, "bfcl"))) == sorted(TWO_ITERATIONS)
+    assert sorted(assets_of(shape(2, "bfcl", "api_bank"))) == sorted([*TWO_ITERATIONS, *API_BANK])
+    assert list(plan(experiment(iterations=2))) == list(assets_of(shape(2, "bfcl")))
+    assert list(plan(experiment(iterations=2, **ASKED))) == list(assets_of(shape(2, "bfcl", "api_bank")))
     assert sorted(plan(experiment(iterations=2, evaluation={"bfcl": None}))) == sorted(set(TWO_ITERATIONS) - set(BFCL))
 
 
@@ -51,16 +56,30 @@ def test_all_assets_of_two_iterations() -> None:
 @pytest.mark.parametrize("iterations", [0, 1, 2, 3])
 def test_every_input_precedes(iterations: int, benchmarks: tuple[str, ...]) -> None:
     seen: set[str] = set()
-    for asset in assets_of(iterations, benchmarks):
-        inputs = inputs_of(asset, iterations, benchmarks)
+    for asset in assets_of(shape(iterations, *benchmarks)):
+        inputs = inputs_of(asset, shape(iterations, *benchmarks))
         assert set(inputs) <= seen, asset
         assert len(set(inputs)) == len(inputs)
         seen.add(asset)
     assert len(seen) == 6 + 4 * iterations + 1 + len(benchmarks) * (1 + 2 + iterations)
 
 
+def test_only_the_checkpoints_that_are_asked_for_are_scored() -> None:
+    asked = experiment(iterations=2, evaluation={"checkpoints": ("last", "warmup"), "api_bank": {}})
+    assert asked.scored_checkpoints() == ("warmup", "iteration_2")
+    dropped = {f"{benchmark}/{name}" for benchmark in ("bfcl", "api_bank") for name in ("base", "iteration_1")}
+    assert set(plan(asked)) == {*TWO_ITERATIONS, *API_BANK} - dropped
+    assert changed(experiment(iterations=2, **ASKED), asked) == {"report"}
+    assert list(plan(asked)["report"].origin.inputs) == [
+        *("bfcl/warmup", "bfcl/iteration_2", "api_bank/warmup", "api_bank/iteration_2"),
+        *("iteration_1/pairs", "iteration_2/pairs"),
+    ]
+    assert experiment(iterations=0, evaluation={"checkpoints": ("last", "warmup")}).scored_checkpoints() == ("warmup",)
+    assert experiment(iterations=1).scored_checkpoints() == ("base", "warmup", "iteration_1")
+
+
 def test_every_benchmark_has_a_section_of_its_name() -> None:
-    assert tuple(EvaluationConfig.model_fields) == ALL
+    assert set(EvaluationConfig.model_fields) - {"checkpoints"} == {*ALL}
     assert len(set(ALL)) == len(ALL)
     everything = EvaluationConfig().model_dump()
     for benchmark in BENCHMARKS:
@@ -115,7 +134,7 @@ def test_checkpoints_in_their_order() -> None:
 
 
 def test_kinds_of_steps() -> None:
-    assert {step_kind(asset) for asset in assets_of(3)} == set(plan_module.CODE_VERSIONS)
+    assert {step_kind(asset) for asset in assets_of()} == set(plan_module.CODE_VERSIONS)
     assert [step_kind(a) for a in ("warmup/easy", "iteration_2/trees", "bfcl/base", "api_bank_cases", "report")] == [
         "warmup",
         "trees",

@@ -182,6 +182,17 @@ def test_the_report_shows_both_benchmarks_side_by_side(ws: Workspace, monkeypatc
     assert ask(ws.database, compared) == [("api_bank", "base", "warmup", 12), ("bfcl", "base", "warmup", 4)]
 
 
+def test_a_report_of_one_checkpoint(tmp_path: Path) -> None:
+    ws = workspace(tmp_path, iterations=0, evaluation={"checkpoints": ("last",)})
+    ws.produce("bfcl/warmup", lambda step: bfcl_scores(step, "warmup"), score_tables)
+    made = report(ws).artifact
+    page = made.file("report.md").read_text()
+    assert "| warmup | 25.0% (1/4; 5%-70%) | 25.0% (1/4; 5%-70%) |" in page
+    assert "| base |" not in page
+    assert "One checkpoint is scored, so there is none beside it." in page
+    assert [key for key in made.manifest.metadata if key.startswith("accuracy_warm")] == ["accuracy_warmup_bfcl"]
+
+
 def test_the_report_loads_rows_that_the_database_has_lost(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     scored(ws, monkeypatch)
     for name in checkpoints(0):

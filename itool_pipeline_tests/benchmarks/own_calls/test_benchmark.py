@@ -181,7 +181,7 @@ def test_the_content_of_the_file_is_the_source(tmp_path: Path, monkeypatch: pyte
     assert {a: p.fingerprint for a, p in plan(home).items()} == {a: p.fingerprint for a, p in before.items()}
     path.write_text(path.read_text() + "\n")
     after = plan(whole)
-    scored = {"calls_cases", *(f"calls/{name}" for name in checkpoints())}
+    scored = {"calls_cases", *(f"calls/{name}" for name in checkpoints(3))}
     assert {a for a in after if after[a].fingerprint != before[a].fingerprint} == {*scored, "report"}
     path.unlink()
     assert local_content(whole) == ""
