@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import sys
 import time
@@ -26,7 +25,6 @@ from typing import Any
 from itool_pipeline.config import Experiment
 from itool_pipeline.errors import mistake_of_ours, words_for
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
-from itool_pipeline.files.durable import write_whole
 from itool_pipeline.steps.plan import asked_benchmarks
 from itool_pipeline.steps.preflight import obstacles
 from itool_pipeline.steps.progress import Timed
@@ -144,42 +142,13 @@ def sql(arguments: argparse.Namespace) -> int:
 
 def compare(arguments: argparse.Namespace) -> int:
     """Print how experiments, or checkpoints of one, differ on the same cases, and write the same as an HTML page."""
-    from itool_pipeline.comparison.entrants import parse_entrant, read_entrants
-    from itool_pipeline.comparison.page import cost_picture, curve_picture, page_of
-    from itool_pipeline.comparison.tables import tables_of
+    from itool_pipeline.comparison.whole import compare as compare_entrants
 
-    try:
-        entrants = [parse_entrant(text) for text in arguments.entrants]
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    if len({len(entrant.members) for entrant in entrants}) > 1:
-        raise ConfigError("entrants that are several experiments joined by + need as many of them each")
-    paths = storage_paths()
-    entered = read_entrants(paths.database, entrants)
-    shared = [name for name in entered[0].cases if all(name in one.cases for one in entered)]
-    if not shared:
-        raise ConfigError("no benchmark was asked of all of them")
-    tables = [table for benchmark in shared for table in tables_of(benchmark, entered)]
-    for table in tables:
+    made = compare_entrants(storage_paths(), arguments.entrants, Path(arguments.html) if arguments.html else None)
+    for table in made.tables:
         print(f"{table.title}\n{text_table(list(table.head), [tuple(row) for row in table.rows])}\n")
-    pictures = [
-        (caption, draw(benchmark, entered))
-        for benchmark in shared
-        for caption, draw in (
-            (f"{benchmark}: right cases from checkpoint to checkpoint", curve_picture),
-            (f"{benchmark}: right cases and what they cost", cost_picture),
-        )
-    ]
-    title = " | ".join(entrant.name for entrant in entrants)
-    page = Path(arguments.html) if arguments.html else paths.root / "comparisons" / f"{_file_name(title)}.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(page, lambda scratch: scratch.write_text(page_of(title, tables, pictures), encoding="utf-8"))
-    print(page)
+    print(made.page)
     return 0
-
-
-def _file_name(title: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_@+-]+", "_vs_", title)[:150]
 
 
 def verify(arguments: argparse.Namespace) -> int:

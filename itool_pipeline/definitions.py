@@ -7,14 +7,15 @@ import dagster as dg
 from itool_pipeline.defs import automation
 from itool_pipeline.defs.assets import all_step_assets
 from itool_pipeline.defs.checks import all_checks
+from itool_pipeline.defs.comparison import comparison
 from itool_pipeline.defs.graphs import all_graph_assets
 from itool_pipeline.defs.logs import console
 from itool_pipeline.defs.resources import RunOptions
 
 defs = dg.Definitions(
-    assets=[*all_step_assets(), *all_graph_assets()],
+    assets=[*all_step_assets(), *all_graph_assets(), comparison],
     asset_checks=all_checks(),
-    jobs=[automation.itool, automation.evaluate, automation.report],
+    jobs=[automation.itool, automation.evaluate, automation.report, automation.compare],
     schedules=[automation.weekly],
     sensors=[automation.local_data],
     resources={"options": RunOptions()},

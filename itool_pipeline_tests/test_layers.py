@@ -37,7 +37,7 @@ BELOW: dict[str, frozenset[str]] = {
     "frames": FLOOR | {"store"},
     "comparison": FLOOR | {"store"},
     "steps": FLOOR | OUTSIDE | {"experiment_files", "store"},
-    "defs": FLOOR | OUTSIDE | {"experiment_files", "store", "steps"},
+    "defs": FLOOR | OUTSIDE | {"experiment_files", "store", "steps", "comparison"},
     "definitions": frozenset({"defs"}),
     "__main__": FLOOR
     | OUTSIDE

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from itool_pipeline.comparison.entrants import Case, Cases
+from itool_pipeline.core.difficulty import Difficulty
 from itool_pipeline.statistics import mcnemar_exact, paired_bootstrap, wilson_interval
 
 ALL = "all"
 """The category that stands for all of them."""
+RIGHT = "right"
+"""Stands beside the types of error for an answer without one."""
 _SEED = 0
 """Of the bootstrap: the same comparison twice gives the same interval."""
 
@@ -57,6 +60,12 @@ def categories_of(cases: Cases) -> list[str]:
     return sorted({case.category for case in cases.values()})
 
 
+def difficulties_of(cases: Cases) -> list[str]:
+    """Those that occur, easiest first."""
+    found = {case.difficulty for case in cases.values()}
+    return [str(name) for name in Difficulty if name in found]
+
+
 def share_of(cases: Iterable[Case], counted: Callable[[Case], bool] = lambda case: case.correct) -> Share:
     """Of these cases, how many are counted."""
     found = [counted(case) for case in cases]
@@ -93,6 +102,21 @@ def difference(first: Cases, second: Cases, category: str = ALL) -> Difference:
 def differences(first: Cases, second: Cases) -> list[Difference]:
     """Of all cases, and of each category."""
     return [difference(first, second, category) for category in (ALL, *categories_of(first))]
+
+
+def by_difficulty(first: Cases, second: Cases) -> list[Difference]:
+    """Of the questions of each difficulty, which stands in `category`; none where it is not known."""
+    found = []
+    for name in difficulties_of(first):
+        keys = [key for key, case in first.items() if case.difficulty == name and key in second]
+        one, other = ({key: cases[key] for key in keys} for cases in (first, second))
+        found.append(replace(difference(one, other), category=name))
+    return found
+
+
+def shifts(first: Cases, second: Cases) -> Counter[tuple[str, str]]:
+    """What became of the first's answers in the second's: types of error, or RIGHT."""
+    return Counter((case.mistake or RIGHT, second[key].mistake or RIGHT) for key, case in first.items())
 
 
 def by_member(first: Cases, second: Cases, count: int) -> Sequence[Difference]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from itool_pipeline.config import DifficultyConfig
+from itool_pipeline.core.difficulty import ExampleSize, difficulty_of
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store.sql_shell import ask_database
 
@@ -33,13 +36,19 @@ class Entrant:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One answer. `mistake` is the type of error, '' when it is right; the last two are None for conversations."""
+    """One answer.
+
+    mistake      the type of error, '' when it is right
+    should_call  None for conversations, as `calls`
+    difficulty   of the question, by the paper's bounds (Section 3.1); '' for conversations
+    """
 
     category: str
     correct: bool
     mistake: str
     should_call: bool | None
     calls: bool | None
+    difficulty: str = ""
 
 
 Cases: TypeAlias = Mapping[tuple[int, str], Case]
@@ -62,12 +71,14 @@ class Entered:
     cases    benchmark → its cases
     curves   benchmark → its checkpoints in their order
     seconds  what making its checkpoints took, everything before them included
+    config   of its first member's experiment
     """
 
     entrant: Entrant
     cases: Mapping[str, Cases]
     curves: Mapping[str, Sequence[CurvePoint]]
     seconds: float
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse_entrant(text: str) -> Entrant:
@@ -81,6 +92,7 @@ def parse_entrant(text: str) -> Entrant:
     return Entrant(text, tuple(members))
 
 
+_NAMES = ("name", "description", "scheduled", "ablations")
 _MEMBERS = """
 WITH asked AS (SELECT unnest($members, recursive := true)),
 found AS (
@@ -94,10 +106,13 @@ found AS (
 """
 _CASES = f"""{_MEMBERS}
 SELECT found.entrant, found.member, c.benchmark, c.case_id, c.category, c.correct,
-    CASE WHEN c.correct THEN '' ELSE coalesce(c.mistake, 'unclassified') END, c.should_call, c.calls
+    CASE WHEN c.correct THEN '' ELSE coalesce(c.mistake, 'unclassified') END, c.should_call, c.calls,
+    asked.tool_count, asked.tool_chars, asked.call_count
 FROM found
 JOIN experiment_artifacts AS m ON m.experiment = found.experiment AND NOT m.stale
 JOIN cases AS c ON c.artifact = m.artifact AND c.checkpoint = found.checkpoint
+LEFT JOIN materializations AS pool ON pool.experiment = found.experiment AND pool.asset = c.benchmark || '_cases'
+LEFT JOIN examples AS asked ON asked.artifact = pool.artifact AND asked.example_id = c.case_id
 ORDER BY ALL
 """
 _CURVES = f"""{_MEMBERS}
@@ -119,6 +134,23 @@ GROUP BY ALL
 """
 
 
+_CONFIGS = f"""{_MEMBERS}
+SELECT found.entrant, e.config::VARCHAR
+FROM found
+JOIN experiments AS e ON e.experiment = found.experiment
+WHERE found.member = 0
+"""
+_BOUNDS = DifficultyConfig()
+
+
+def config_without(entered: Entered, key: tuple[str, str]) -> str:
+    """What the entrant's experiment is set to but for this key of a section, and for its names: equal where all is."""
+    rest = {name: value for name, value in entered.config.items() if name not in _NAMES}
+    section, inner = key
+    rest[section] = {name: value for name, value in rest.get(section, {}).items() if name != inner}
+    return json.dumps(rest, sort_keys=True)
+
+
 def read_entrants(database: Path, entrants: Sequence[Entrant]) -> list[Entered]:
     """All that is compared of them. Raises StorageError when there is no database, or none of a member's cases."""
     members = [
@@ -131,14 +163,18 @@ def read_entrants(database: Path, entrants: Sequence[Entrant]) -> list[Entered]:
         return ask_database(database, sql, lambda cursor: cursor.fetchall(), parameters={"members": members})
 
     cases: dict[int, dict[str, dict[tuple[int, str], Case]]] = defaultdict(lambda: defaultdict(dict))
-    for i, j, benchmark, case_id, *rest in ask(_CASES):
-        cases[i][benchmark][j, case_id] = Case(*rest)
+    for i, j, benchmark, case_id, *rest, tools, chars, calls in ask(_CASES):
+        difficulty = "" if tools is None else str(difficulty_of(ExampleSize(tools, chars, calls), _BOUNDS))
+        cases[i][benchmark][j, case_id] = replace(Case(*rest), difficulty=difficulty)
     _require_all(database, entrants, cases)
     curves: dict[int, dict[str, list[CurvePoint]]] = defaultdict(lambda: defaultdict(list))
     for i, benchmark, *point in ask(_CURVES):
         curves[i][benchmark].append(CurvePoint(*point))
     seconds = dict(ask(_SECONDS))
-    return [Entered(one, cases[i], curves[i], seconds.get(i, 0.0)) for i, one in enumerate(entrants)]
+    configs = {i: json.loads(config) for i, config in ask(_CONFIGS)}
+    return [
+        Entered(one, cases[i], curves[i], seconds.get(i, 0.0), configs.get(i, {})) for i, one in enumerate(entrants)
+    ]
 
 
 def _require_all(

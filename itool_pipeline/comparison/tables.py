@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from itool_pipeline.comparison.differences import (
+    RIGHT,
     Difference,
     DifferentCases,
+    by_difficulty,
     by_member,
     calling,
     categories_of,
     differences,
     mistakes,
     share_of,
+    shifts,
 )
 from itool_pipeline.comparison.entrants import Entered
 from itool_pipeline.files.storage_errors import StorageError
@@ -65,13 +68,24 @@ def _against(benchmark: str, first: Entered, second: Entered) -> list[TextTable]
     title = f"{benchmark}: {second.entrant.name} against {first.entrant.name}"
     told = "difference by paired bootstrap, p by McNemar's exact test"
     tables = [_differences(f"{title}, {told}", "category", [(d.category, d) for d in differences(one, other)])]
+    if difficulties := by_difficulty(one, other):
+        rows = [(d.category, d) for d in difficulties]
+        tables.append(_differences(f"{title}, by the question's difficulty", "difficulty", rows))
     count = len(first.entrant.members)
     if count > 1:
         members = zip(first.entrant.members, second.entrant.members, strict=True)
         named = [f"{b.experiment} against {a.experiment}" for a, b in members]
         found = list(zip(named, by_member(one, other, count), strict=True))
         tables.append(_differences(f"{title}, each by itself", "members", found))
-    return tables
+    return [*tables, _shifts(first, second, benchmark)]
+
+
+def _shifts(first: Entered, second: Entered, benchmark: str) -> TextTable:
+    counts = shifts(first.cases[benchmark], second.cases[benchmark])
+    kinds = sorted({kind for pair in counts for kind in pair}, key=lambda kind: (kind != RIGHT, kind))
+    rows = [[kind, *(str(counts[kind, other]) for other in kinds)] for kind in kinds]
+    title = f"{benchmark}: what {first.entrant.name} answers (rows), and {second.entrant.name} to the same (columns)"
+    return TextTable(title, ["", *kinds], rows)
 
 
 def _differences(title: str, head: str, rows: Sequence[tuple[str, Difference]]) -> TextTable:

@@ -7,6 +7,7 @@ import dagster as dg
 
 from itool_pipeline.config import Experiment
 from itool_pipeline.defs.assets import asset_key
+from itool_pipeline.defs.comparison import comparison
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
 from itool_pipeline.steps.plan import ALL, cases_asset, local_content, scores_of
@@ -18,6 +19,7 @@ SHORT_LOG: dict[str, Any] = {"loggers": {"console": {"config": {}}}}
 """What the terminal shows ends with why the run failed; Dagster's own log with its traces."""
 
 _SCORES = dg.AssetSelection.assets(*(asset_key(name) for name in (*map(cases_asset, ALL), *scores_of())))
+_COMPARISON = dg.AssetSelection.assets(comparison)
 _REPORT = dg.AssetSelection.assets(asset_key("report"))
 
 
@@ -31,9 +33,14 @@ def _job(name: str, selection: dg.AssetSelection, description: str) -> Any:
     )
 
 
-itool = _job("itool", dg.AssetSelection.all(), "One experiment from data to report.")
+itool = _job("itool", dg.AssetSelection.all() - _COMPARISON, "One experiment from data to report.")
 evaluate = _job("evaluate", _SCORES | _REPORT, "Score the checkpoints of an experiment and write its report.")
 report = _job("report", _REPORT, "Write an experiment's report again.")
+compare = dg.define_asset_job(
+    "compare",
+    selection=_COMPARISON,
+    description="Experiments on the same cases, as one page; name them in the run's config.",
+)
 
 
 def _valid_experiments(say: Callable[[str], None]) -> Iterator[Experiment]:

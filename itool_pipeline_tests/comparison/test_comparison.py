@@ -8,13 +8,36 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from itool_pipeline import __main__ as command_line
-from itool_pipeline.comparison.differences import DifferentCases, by_member, calling, difference, differences, mistakes
-from itool_pipeline.comparison.entrants import Case, CurvePoint, Entered, Entrant, Member, parse_entrant, read_entrants
+from itool_pipeline.comparison.differences import (
+    DifferentCases,
+    Share,
+    by_difficulty,
+    by_member,
+    calling,
+    difference,
+    differences,
+    difficulties_of,
+    mistakes,
+    shifts,
+)
+from itool_pipeline.comparison.entrants import (
+    Case,
+    CurvePoint,
+    Entered,
+    Entrant,
+    Member,
+    config_without,
+    parse_entrant,
+    read_entrants,
+)
 from itool_pipeline.comparison.page import page_of
+from itool_pipeline.comparison.pictures import _curves, pictures_of
 from itool_pipeline.comparison.tables import TextTable, tables_of
+from itool_pipeline.defs.comparison import comparison
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.statistics import wilson_interval
 from itool_pipeline.store.database import Database
@@ -76,6 +99,80 @@ def test_calling_by_hand() -> None:
     assert mistakes(right(1, 0, 0)) == {"tool_name": 2}
 
 
+def test_difficulties_and_shifts_by_hand() -> None:
+    def case(level: str, mistake: str) -> Case:
+        return Case("simple", not mistake, mistake, True, True, level)
+
+    first = {
+        (0, "a"): case("hard", "tool_name"),
+        (0, "b"): case("easy", ""),
+        (0, "c"): case("hard", ""),
+        (0, "d"): case("", ""),
+    }
+    second = {
+        **first,
+        (0, "a"): case("hard", ""),
+        (0, "c"): case("hard", "parameter_value"),
+        (0, "b"): case("easy", "x"),
+    }
+    assert difficulties_of(first) == ["easy", "hard"]
+    assert [(d.category, d.cases, d.won, d.lost) for d in by_difficulty(first, second)] == [
+        ("easy", 1, 0, 1),
+        ("hard", 2, 1, 1),
+    ]
+    assert shifts(first, second) == {
+        ("tool_name", "right"): 1,
+        ("right", "x"): 1,
+        ("right", "parameter_value"): 1,
+        ("right", "right"): 1,
+    }
+    assert by_difficulty(right(1), right(0)) == []
+
+
+def entered(name: str, *marks: int, share: float = 1.0, curriculum: str = "easy_to_hard", rate: float = 1.0) -> Entered:
+    config = {
+        "name": name,
+        "description": name,
+        "split": {"train_fraction": share, "validation_fraction": 0.1},
+        "warmup": {"curriculum": curriculum, "rate": rate},
+    }
+    return Entered(Entrant(name, (Member(name),)), {"bfcl": right(*marks)}, {"bfcl": []}, 60.0, config)
+
+
+def test_a_line_is_what_differs_in_one_key() -> None:
+    ones = [
+        entered("all", 1, 1),
+        entered("half", 1, 0, share=0.5),
+        entered("other half", 0, 0, share=0.5, rate=2.0),
+        entered("other", 0, 1, rate=2.0),
+        entered("easy", 0, 0, curriculum="easy"),
+        entered("alone", 0, 0, share=0.25, rate=3.0),
+        entered("mixed", 0, 0, curriculum="mixed"),
+    ]
+    shares, stages = _curves("bfcl", ones)
+    assert (shares[0], shares[2]) == (
+        "the share of the training data",
+        {"all": [(0.5, Share(1, 2)), (1.0, Share(2, 2))], "other": [(0.5, Share(0, 2)), (1.0, Share(1, 2))]},
+    )
+    assert (stages[0], stages[2]) == ("the warm-up's stages", {"all": [(0, Share(0, 2)), (2, Share(2, 2))]})
+    assert list(_curves("bfcl", ones[:1])) == []
+
+
+def test_every_picture_is_a_png() -> None:
+    ones = [entered("all", 1, 1), entered("half", 1, 0, share=0.5), entered("easy", 0, 0, curriculum="easy")]
+    drawn = dict(pictures_of("bfcl", ones))
+    assert [caption.removeprefix("bfcl: ").split(",")[0] for caption in drawn] == [
+        "right cases",
+        "difference to all",
+        "wrong cases by type of error",
+        "right cases from checkpoint to checkpoint",
+        "right cases over the share of the training data",
+        "right cases over the warm-up's stages",
+        "right cases and what they cost",
+    ]
+    assert all(png.startswith(b"\x89PNG") for png in drawn.values())
+
+
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
     """`sft` has a warm-up with one of three right; `full` its own iteration with two, and `other` the same cases."""
@@ -126,6 +223,40 @@ def test_what_the_database_knows_of_entrants(database: Database) -> None:
     assert (first.seconds, second.seconds) == (1 + 10 + 1 + 30, 1 + 20 + 1 + 30)
 
 
+def test_difficulties_and_configs_are_looked_up(database: Database) -> None:
+    """By the paper's bounds: one tool, 999 characters and one call are easy, four tools hard."""
+    pool = "9" * 16
+    asked = [
+        {"example_id": "c0", "part": "held_out", "tool_count": 1, "tool_chars": 999, "call_count": 1},
+        {"example_id": "c1", "part": "held_out", "tool_count": 4, "tool_chars": 999, "call_count": 1},
+    ]
+    load(database, "examples", pool, rows(database, "examples", *asked))
+    database.record_materialization("sft", artifact("bfcl_cases", pool), run_id="run", reused=False)
+    database.record_experiment("sft", "", {"seed": 3, "split": {"train_fraction": 0.5}}, ["bfcl_cases", "bfcl/warmup"])
+    (found,) = read_entrants(database.path, [parse_entrant("sft@warmup")])
+    assert [found.cases["bfcl"][0, f"c{i}"].difficulty for i in range(3)] == ["easy", "hard", ""]
+    assert found.config == {"seed": 3, "split": {"train_fraction": 0.5}}
+    assert config_without(found, ("split", "train_fraction")) == '{"seed": 3, "split": {}}'
+
+
+def test_the_asset_shows_and_writes_the_same_page(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ITOOL_STORAGE", str(tmp_path))
+    config = {"ops": {"comparison": {"config": {"entrants": ["sft", "full@iteration_1"]}}}}
+    result = dg.materialize([comparison], run_config=config)
+    (made,) = result.asset_materializations_for_node("comparison")
+    page = tmp_path / "comparisons" / "sft_vs_full@iteration_1.html"
+    assert made.metadata["page"].value == str(page)
+    assert {Seen(page.read_text()).tags.count(tag) for tag in ("table", "img")} == {6, 5}
+    shown = [str(value.value) for key, value in made.metadata.items() if key != "page"]
+    assert sum(text.startswith("| ") for text in shown) == 6
+    assert sum("](data:image/png;base64," in text for text in shown) == 5
+    config["ops"]["comparison"]["config"]["entrants"] = ["sft", "nobody"]
+    failed = dg.materialize([comparison], run_config=config, raise_on_error=False)
+    assert not failed.success
+
+
 def test_the_last_checkpoint_is_meant_unless_one_is_named(database: Database) -> None:
     last, named, base = read_entrants(database.path, [parse_entrant(t) for t in ("full", "full@iteration_1", "sft")])
     assert last.cases == named.cases
@@ -141,10 +272,15 @@ def test_who_is_not_scored_is_told_with_those_who_are(database: Database, name: 
 def test_tables_of_a_comparison(database: Database) -> None:
     entered = read_entrants(database.path, [parse_entrant("sft"), parse_entrant("full")])
     tables = {table.title: table for table in tables_of("bfcl", entered)}
-    scores, against, asked, wrong, cost = tables.values()
+    scores, against, shifted, asked, wrong, cost = tables.values()
     assert [row[0] for row in scores.rows] == ["sft", "full"]
     assert scores.rows[1][1].startswith("66.7% (2/3; ")
     assert [row[:5] for row in against.rows] == [["all", "3", "1", "0", "+33.3%"], ["simple", "3", "1", "0", "+33.3%"]]
+    assert [list(row) for row in (shifted.head, *shifted.rows)] == [
+        ["", "right", "tool_name"],
+        ["right", "1", "0"],
+        ["tool_name", "1", "1"],
+    ]
     assert asked.head == ["", "precision", "recall", "abstention"]
     assert [list(row) for row in wrong.rows] == [["sft", "2"], ["full", "1"]]
     assert [list(row) for row in cost.rows] == [["sft", "11", "33.3%"], ["full", "21", "66.7%"]]
@@ -193,8 +329,8 @@ def test_the_command_prints_and_writes_a_page(
     page = Path(told.splitlines()[-1])
     assert page == tmp_path / "comparisons" / "sft_vs_full@iteration_1.html"
     seen = Seen(page.read_text())
-    assert seen.tags.count("table") == 5
-    assert len(seen.sources) == 2
+    assert seen.tags.count("table") == 6
+    assert len(seen.sources) == 5
     for source in seen.sources:
         assert source.startswith("data:image/png;base64,")
         assert base64.b64decode(source.partition(",")[2]).startswith(b"\x89PNG")

@@ -95,7 +95,7 @@ def test_assets_and_their_inputs(graph: AssetGraph) -> None:
         k.to_user_string(): {parent.to_user_string() for parent in graph.get(k).parent_keys}
         for k in graph.get_all_asset_keys()
     }
-    assert found == {name: set(inputs.split()) for name, inputs in GRAPH.items()}
+    assert found == {name: set(inputs.split()) for name, inputs in GRAPH.items()} | {"comparison": set()}
 
 
 @pytest.mark.parametrize("name", GRAPH)
@@ -178,6 +178,13 @@ def test_jobs(job: str, assets: set[str]) -> None:
     assert found.description
     assert found.partitions_def is not None
     assert found.partitions_def.get_partition_keys() == experiment_names()
+
+
+def test_a_comparison_is_of_no_partition_and_a_job_of_its_own(graph: AssetGraph) -> None:
+    assert graph.get(key("comparison")).partitions_def is None
+    found = defs.resolve_job_def("compare")
+    assert {k.to_user_string() for k in found.asset_layer.executable_asset_keys} == {"comparison"}
+    assert found.description
 
 
 def test_automation_is_off_until_someone_turns_it_on() -> None:

@@ -92,7 +92,7 @@ def test_ablations_from_data_to_report(trainings: Trainings, name: str) -> None:
 
 
 def test_a_second_experiment_reuses_what_it_shares(trainings: Trainings) -> None:
-    run("random_selection")
+    run("without_mcts")
     before = len(trainings.asked)
     ws = run("without_iterations")
     assert len(trainings.asked) == before
