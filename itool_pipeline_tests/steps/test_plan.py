@@ -72,7 +72,7 @@ def test_only_the_checkpoints_that_are_asked_for_are_scored() -> None:
     assert changed(experiment(iterations=2, **ASKED), asked) == {"report"}
     assert list(plan(asked)["report"].origin.inputs) == [
         *("bfcl/warmup", "bfcl/iteration_2", "api_bank/warmup", "api_bank/iteration_2"),
-        *("iteration_1/pairs", "iteration_2/pairs"),
+        *("iteration_1/trees", "iteration_1/pairs", "iteration_2/trees", "iteration_2/pairs"),
     ]
     assert experiment(iterations=0, evaluation={"checkpoints": ("last", "warmup")}).scored_checkpoints() == ("warmup",)
     assert experiment(iterations=1).scored_checkpoints() == ("base", "warmup", "iteration_1")
@@ -326,7 +326,7 @@ def test_inputs_are_recorded_with_their_fingerprints() -> None:
     }
     assert list(planned["report"].origin.inputs) == [
         *("bfcl/base", "bfcl/warmup", "bfcl/iteration_1"),
-        "iteration_1/pairs",
+        *("iteration_1/trees", "iteration_1/pairs"),
     ]
 
 
