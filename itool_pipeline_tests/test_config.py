@@ -274,7 +274,7 @@ def test_names_that_look_like_numbers_stay_names(folder: Path) -> None:
         ),
         ("search: {type: sampling}\npairs: {min_chosen_q: 0.0}", "experiment", "pairs.min_chosen_q compares by Q"),
         ("search: {type: sampling}\npairs: {min_q_difference: 0.2}", "experiment", "pairs.min_q_difference compares"),
-        ("replay_buffer: {balance: by_tool}", "replay_buffer.balance", "'none' or 'by_call'"),
+        ("replay_buffer: {balance: by_tool}", "replay_buffer.balance", "'none', 'by_call' or 'by_mistake'"),
         (
             "warmup: {curriculum: hard_to_easy}",
             "warmup.curriculum",

@@ -40,6 +40,8 @@ def buffer_rows(count: int) -> list[dict[str, Any]]:
             "perplexity": 1.0,
             "response_tokens": 2,
             "right_share": None,
+            "mistakes": None,
+            "mistake": None,
             "rank": i,
             "selected": True,
         }
