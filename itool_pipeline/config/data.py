@@ -87,4 +87,9 @@ class SplitConfig(Section):
     train_fraction: Share = Field(
         1.0, description="of what does not validate, drawn by seed; a smaller part is a part of the larger (Fig. 1, 8)"
     )
+    warmup_fraction: Share = Field(
+        1.0,
+        description="of the training part that the warm-up trains on, in whole groups of near-duplicates; below 1 the "
+        "replay buffer is drawn from the rest, which the policy has not seen",
+    )
     difficulty: DifficultyConfig = DifficultyConfig()

@@ -37,6 +37,11 @@ def training_ids(ids: Collection[str], fraction: float, seed: int) -> frozenset[
     return frozenset(names[i] for i in order[: math.ceil(round(fraction * len(names), 6))])
 
 
+def unseen_ids(groups: Mapping[str, str], warmup_fraction: float, seed: int) -> frozenset[str]:
+    """Of the training part `groups` (id → group) those that are left to the iterations, by whole groups."""
+    return validation_ids(groups, 1 - warmup_fraction, derive_seed(seed, "unseen"))
+
+
 def validation_shortfall(groups: Mapping[str, str], held_back: Collection[str], fraction: float) -> str:
     """Why the part that `validation_ids` drew has less than half of what was asked for; empty when it has not."""
     exact, wanted = fraction * len(groups), _wanted(groups, fraction)

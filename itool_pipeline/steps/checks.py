@@ -6,6 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 from itool_pipeline.benchmarks.registry import BENCHMARKS
@@ -36,12 +37,17 @@ class Finding:
 
 
 def splits_are_disjoint(ws: Workspace) -> Finding:
-    """No group of near-duplicates is in both training and validation parts."""
+    """No group of near-duplicates is in two of the parts that are trained on, searched, or validate."""
     rows = split_rows(ws)
-    training, validation = (
-        {row.group_id for row in rows.values() if row.split == split} for split in ("train", "validation")
-    )
-    problems = [f"group {group} is in training and validation examples" for group in sorted(training & validation)]
+    parts = {
+        name: {row.group_id for row in rows.values() if row.split == split}
+        for name, split in (("training", "train"), ("unseen", "unseen"), ("validation", "validation"))
+    }
+    problems = [
+        f"group {group} is in {one} and {other} examples"
+        for one, other in combinations(parts, 2)
+        for group in sorted(parts[one] & parts[other])
+    ]
     return Finding(problems, {"examples": len(rows)})
 
 

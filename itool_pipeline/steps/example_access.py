@@ -29,7 +29,7 @@ class SplitRow:
 
     example_id: str
     group_id: str
-    split: Literal["train", "validation", "unused"]
+    split: Literal["train", "unseen", "validation", "unused"]
     difficulty: str
 
 
@@ -40,13 +40,14 @@ def split_rows(ws: Workspace) -> dict[str, SplitRow]:
 
 
 def buffered_rows(ws: Workspace) -> dict[str, SplitRow]:
-    """The replay buffer's members, in every iteration the same: a random part of the training part (Section 3.2).
+    """The replay buffer's members, in every iteration the same: a random part of the training part (Section 3.2), or of
+    what the warm-up left unseen of it.
 
     They are drawn where they are asked for, not in `splits`, so that a warm-up does not depend on how many they are.
     """
     rows, e = split_rows(ws), ws.experiment
-    trained = [key for key, row in rows.items() if row.split == "train"]
-    return {key: rows[key] for key in draw_buffer(trained, e.replay_buffer.fraction, e.seed)}
+    unseen, trained = ([key for key, row in rows.items() if row.split == split] for split in ("unseen", "train"))
+    return {key: rows[key] for key in draw_buffer(unseen or trained, e.replay_buffer.fraction, e.seed)}
 
 
 def each_training_example(ws: Workspace, ids: Collection[str] | None = None) -> Iterator[Example]:

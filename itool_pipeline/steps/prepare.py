@@ -12,7 +12,7 @@ from typing import Any
 from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.config import Experiment
 from itool_pipeline.core.difficulty import difficulty_of
-from itool_pipeline.core.splits import training_ids, validation_ids, validation_shortfall
+from itool_pipeline.core.splits import training_ids, unseen_ids, validation_ids, validation_shortfall
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.base_model import prepare_base_model
 from itool_pipeline.data.rows import Quarantined
@@ -125,11 +125,20 @@ def splits(ws: Workspace) -> Produced:
         if shortfall:
             ws.say(f"warning: {shortfall} (split.validation_fraction)")
         trained = training_ids(found.keys() - held_back, e.split.train_fraction, e.seed)
+        unseen = unseen_ids({key: groups[key] for key in trained}, e.split.warmup_fraction, e.seed)
+        if e.split.warmup_fraction < 1 and not unseen:
+            ws.say("warning: no example is left unseen: the rest is smaller than each group (split.warmup_fraction)")
+        parts = {
+            **dict.fromkeys(found, "unused"),
+            **dict.fromkeys(held_back, "validation"),
+            **dict.fromkeys(trained, "train"),
+            **dict.fromkeys(unseen, "unseen"),
+        }
         rows = [
             {
                 "example_id": key,
                 "group_id": row["group_id"],
-                "split": "validation" if key in held_back else "train" if key in trained else "unused",
+                "split": parts[key],
                 "difficulty": str(difficulty_of(size_of(row), bounds)),
             }
             for key, row in found.items()
@@ -137,7 +146,8 @@ def splits(ws: Workspace) -> Produced:
         write_table_file(step.work / SPLITS_FILE, SPLITS, rows)
         counts = Counter((row["difficulty"], row["split"]) for row in rows)
         return {
-            "train_examples": len(trained),
+            "train_examples": len(trained) - len(unseen),
+            "unseen_examples": len(unseen),
             "validation_examples": len(held_back),
             "unused_examples": len(found) - len(held_back) - len(trained),
             "validation_shortfall": shortfall or None,

@@ -88,7 +88,12 @@ SPLITS = Table(
     (
         Column("example_id", TEXT, "the example"),
         Column("group_id", TEXT, "its group of near-duplicates"),
-        Column("split", TEXT, "train, validation; unused: not in split.train_fraction", required=True),
+        Column(
+            "split",
+            TEXT,
+            "train, validation; unseen: not in split.warmup_fraction; unused: not in split.train_fraction",
+            required=True,
+        ),
         Column("difficulty", TEXT, "easy, medium, hard (Section 3.1)", required=True),
     ),
     made_by=("splits",),

@@ -9,7 +9,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itool_pipeline.core.splits import training_ids, validation_ids, validation_shortfall
+from itool_pipeline.core.splits import training_ids, unseen_ids, validation_ids, validation_shortfall
 
 GROUPS = st.dictionaries(st.integers(0, 99).map(str), st.sampled_from("abcdefgh"), max_size=40)
 FRACTIONS = st.integers(0, 100).map(lambda percent: percent / 100)
@@ -59,6 +59,22 @@ def test_a_larger_share_holds_the_smaller(ids: set[str], one: int, other: int, s
     assert len(small) == math.ceil(Fraction(min(one, other), 100) * len(ids))
     assert training_ids(ids, 1.0, seed) == ids
     assert training_ids(sorted(ids, reverse=True), one / 100, seed) == training_ids(ids, one / 100, seed)
+
+
+@given(GROUPS, st.integers(1, 100), st.integers(0, 99))
+def test_what_is_left_unseen_is_whole_groups_and_no_more_than_asked_for(
+    groups: dict[str, str], seen: int, seed: int
+) -> None:
+    unseen = unseen_ids(groups, seen / 100, seed)
+    assert len(unseen) * 100 <= (100 - seen) * len(groups)
+    assert {groups[key] for key in unseen} & {groups[key] for key in groups.keys() - unseen} == set()
+
+
+def test_what_is_left_unseen_is_not_what_validates() -> None:
+    groups = {str(i): str(i) for i in range(100)}
+    assert len(unseen_ids(groups, 0.6, 0)) == 40
+    assert unseen_ids(groups, 1.0, 0) == frozenset()
+    assert unseen_ids(groups, 0.6, 0) != validation_ids(groups, 0.4, 0)
 
 
 def test_shares_are_drawn_at_random() -> None:

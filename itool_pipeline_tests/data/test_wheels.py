@@ -113,7 +113,7 @@ def test_processes_at_once_all_get_the_whole(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path)
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         assert pool.starmap(fetch_text, [(wheel, tmp_path)] * 6) == ["hello"] * 6
-        # Left to end by themselves: one that is terminated with the queue's lock in its hands blocks the others for ever.
+        # Left to end by themselves: one that is terminated with the queue's lock in its hands blocks the others.
         pool.close()
         pool.join()
 

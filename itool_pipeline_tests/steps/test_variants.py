@@ -466,6 +466,23 @@ def test_a_share_of_the_data_is_a_part_of_a_larger_and_validates_on_the_same(
     assert all(some <= every for some, every in zip(buffered, trained, strict=True))
 
 
+@pytest.mark.parametrize("curriculum", ["easy_to_hard", "mixed"])
+def test_what_the_warm_up_leaves_unseen_is_what_is_searched(
+    tmp_path: Path, trainings: Trainings, curriculum: str
+) -> None:
+    split = {"validation_fraction": 0.25, "warmup_fraction": 0.5}
+    ws = prepared(tmp_path, split=split, warmup={"curriculum": curriculum})
+    warm_up(ws)
+    seen = {item.name for asked in trainings.asked for item in asked.train}
+    validated = {item.name for item in trainings.asked[0].validation}
+    unseen = {key for key, row in split_rows(ws).items() if row.split == "unseen"}
+    assert unseen
+    assert (seen | unseen, seen & unseen) == (set(PROBLEMS) - validated, set())
+    assert set(buffered_rows(ws)) == unseen
+    assert {node["tree_id"] for node in searched(ws)} <= unseen
+    assert checks.splits_are_disjoint(ws).problems == []
+
+
 def test_each_loss_reaches_the_training_on_the_same_pairs(tmp_path: Path, trainings: Trainings) -> None:
     losses = ("simpo", "dpo", "ipo", "orpo", "cpo")
     for loss in losses:
