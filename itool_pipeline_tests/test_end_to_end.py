@@ -75,7 +75,7 @@ def test_the_run_succeeds_and_shows_its_leaderboard(calm: Story) -> None:
 
 def test_every_table_has_rows(calm: Story) -> None:
     counts = calm.counts["first"]
-    assert len(counts) == 16
+    assert len(counts) == 17
     assert {table for table, rows in counts.items() if not rows} == {"quarantine"}, "BFCL's rows can all be read"
     assert counts["materializations"] == len(ASSETS)
     assert counts["cases"] == 3 * 2 * 3  # checkpoints, categories, cases
@@ -232,7 +232,7 @@ def test_all_checks_passed(calm: Story) -> None:
         ("splits", "disjoint"),
         ("splits", "no_leak"),
         ("bfcl_cases", "no_leak"),
-        ("iteration_1/pairs", "filters"),
+        *(("iteration_1/pairs", check) for check in ("filters", "enough", "true_pairs")),
         ("iteration_1/policy", "finite"),
         *(
             (f"bfcl/{name}", check)
