@@ -231,7 +231,7 @@ def search_tables(step: Step, ws: Workspace) -> Tables:
         if of == "siblings" and rows
     }
     return {
-        "pairs": table(_true_pairs_row(k, rows, searched[k].manifest.seconds) for k, rows in truths.items()),
+        "pairs": table(_true_pairs_row(k, rows) for k, rows in truths.items()),
         "refused_pairs": table(_refused_row(k, row) for k, rows in truths.items() for row in _refused(rows)),
         "signals": table(_signals_row(*key, rows) for key, rows in among.items() if rows),
         "signals_among_siblings": bar_plot(step.work / "signals.png", drawn, "True steps from false siblings", "AUC"),
@@ -246,16 +246,14 @@ def _loaded(ws: Workspace, asset: str, tables: Callable[[Artifact], Mapping[str,
     return artifact
 
 
-def _true_pairs_row(k: int, rows: Sequence[Row], seconds: float) -> dict[str, Any]:
+def _true_pairs_row(k: int, rows: Sequence[Row]) -> dict[str, Any]:
+    """Without times, so that a report is the same in every run; the view `pair_quality` has them."""
     kept = next((row for row in rows if row["reason"] == PairVerdict.KEPT), dict[str, Any]())
-    minutes = max(seconds, 1e-3) / 60
     return {
         "iteration": k,
         "kept": kept.get("pairs", 0),
         "true by gold": _true_cell(kept) if kept else "-",
         **{told: kept.get(column, 0) for column, told in UNTRUE.items()},
-        "kept per minute of search": kept.get("pairs", 0) / minutes,
-        "true per minute": kept.get("true_pairs", 0) / minutes,
     }
 
 
