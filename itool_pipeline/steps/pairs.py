@@ -45,8 +45,10 @@ def pairs(ws: Workspace, k: int) -> Produced:
     def make(step: Step) -> dict[str, Any]:
         config, searched = ws.experiment.pairs, isinstance(ws.experiment.search, MctsConfig)
         figures, found, sides = NodeFigures(), list[PreferencePair](), dict[tuple[str, int, int], int]()
+        answers: list[dict[str, Any]] = []
         for tree in read_trees(ws, k):
             figures.add(tree)
+            answers += _right_answers(tree)
             own = list(_candidates(tree, config, by_q=searched))
             found += own
             if config.balance == "by_call":
@@ -57,7 +59,7 @@ def pairs(ws: Workspace, k: int) -> Produced:
         # Texts and token ids are read a second time: with all of them held, a million nodes take a gigabyte.
         written = write_table_file(step.work / PAIRS_FILE, PAIRS, _pair_rows(found, read_trees(ws, k)))
         assert written == len(found), "pairs come in the order of the trees"
-        answers = write_table_file(step.work / ANSWERS_FILE, RIGHT_ANSWERS, _right_answers(read_trees(ws, k)))
+        write_table_file(step.work / ANSWERS_FILE, RIGHT_ANSWERS, answers)
         kept = [pair for pair in found if pair.verdict is PairVerdict.KEPT]
         counts = Counter(pair.verdict for pair in found)
         top = sorted(kept, key=lambda pair: -pair.margin)[:8]
@@ -69,7 +71,7 @@ def pairs(ws: Workspace, k: int) -> Produced:
             "candidates": len(found),
             "kept": counts[PairVerdict.KEPT],
             **{f"refused_{verdict}": counts[verdict] for verdict in PairVerdict if verdict is not PairVerdict.KEPT},
-            "right_answers": answers,
+            "right_answers": len(answers),
             "trees_with_pairs": len({pair.tree_id for pair in kept}),
             "largest_margin": table(_shown(pair, shown, questions) for pair in top),
         }
@@ -144,20 +146,19 @@ def _pair_row(pair: PreferencePair, nodes: Nodes) -> dict[str, Any]:
     }
 
 
-def _right_answers(trees: Iterable[Sequence[NodeRow]]) -> Iterator[dict[str, Any]]:
+def _right_answers(tree: Sequence[NodeRow]) -> Iterator[dict[str, Any]]:
     """Rows of the table `right_answers`: of equal token ids the first."""
-    for tree in trees:
-        nodes, seen = {node.node_id: node for node in tree}, set[tuple[int, ...]]()
-        for node in tree:
-            if node.correct and (ids := tuple(_ids_to(node.node_id, nodes))) not in seen:
-                seen.add(ids)
-                yield {
-                    "tree_id": node.tree_id,
-                    "node_id": node.node_id,
-                    "answer": node.prefix + node.fragment,
-                    "given": any(step.given for step in _path(node.node_id, nodes)),
-                    "answer_ids": ids,
-                }
+    nodes, seen = {node.node_id: node for node in tree}, set[tuple[int, ...]]()
+    for node in tree:
+        if node.correct and (ids := tuple(_ids_to(node.node_id, nodes))) not in seen:
+            seen.add(ids)
+            yield {
+                "tree_id": node.tree_id,
+                "node_id": node.node_id,
+                "answer": node.prefix + node.fragment,
+                "given": any(step.given for step in _path(node.node_id, nodes)),
+                "answer_ids": ids,
+            }
 
 
 def _path(node: int, nodes: Nodes) -> Iterator[NodeRow]:

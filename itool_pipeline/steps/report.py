@@ -139,13 +139,18 @@ def _leaderboard(figures: Figures) -> list[dict[str, Any]]:
 
 
 def _cell(row: Row) -> str:
-    return f"{row['accuracy']:.1%} ({row['correct']}/{row['total']}; {row['low']:.0%}-{row['high']:.0%})"
+    return _share(row["accuracy"], row["correct"], row["total"], row["low"], row["high"])
+
+
+def _share(share: float, count: int, total: int, low: float, high: float) -> str:
+    """With its counts and its 95% interval."""
+    return f"{share:.1%} ({count}/{total}; {low:.0%}-{high:.0%})"
 
 
 def _calling(checkpoint: str, row: Row) -> dict[str, Any]:
     def cell(name: str, correct: str, total: str) -> str:
-        counts = f"{row[correct]}/{row[total]}; {row[f'{name}_low']:.0%}-{row[f'{name}_high']:.0%}"
-        return f"{row[name]:.1%} ({counts})" if row[total] else "-"
+        bounds = row[f"{name}_low"], row[f"{name}_high"]
+        return _share(row[name], row[correct], row[total], *bounds) if row[total] else "-"
 
     return {
         "checkpoint": checkpoint,
@@ -258,8 +263,7 @@ def _true_pairs_row(k: int, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _true_cell(row: Row) -> str:
-    counts = f"{row['true_pairs']}/{row['pairs']}; {row['low']:.0%}-{row['high']:.0%}"
-    return f"{row['true_share']:.1%} ({counts})"
+    return _share(row["true_share"], row["true_pairs"], row["pairs"], row["low"], row["high"])
 
 
 def _refused(rows: Sequence[Row]) -> list[Row]:
