@@ -16,7 +16,7 @@ from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.metadata import data_version, shown
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.resources import GPU_POOL, GPU_TAGS, RunOptions, workspace
-from itool_pipeline.steps import pairs, prepare, replay_buffer, training
+from itool_pipeline.steps import pairs, policy, prepare, replay_buffer, warmup
 from itool_pipeline.steps.cases import benchmark_cases
 from itool_pipeline.steps.plan import STAGES, cases_asset, checkpoints, code_version, inputs_of
 from itool_pipeline.steps.scoring import score_checkpoint
@@ -70,7 +70,7 @@ def step_asset(asset: str, body: Body, description: str, *, uses_model: bool = F
 def _warmup(stage: str) -> dg.AssetsDefinition:
     return step_asset(
         f"warmup/{stage}",
-        lambda ws: training.warmup(ws, stage),
+        lambda ws: warmup.warmup(ws, stage),
         f"LoRA adapter after supervised fine-tuning on the {stage} examples (Section 3.1, Eq. 2), or what the "
         "experiment's curriculum makes of this stage.",
         uses_model=True,
@@ -93,7 +93,7 @@ def _iteration(k: int) -> list[dg.AssetsDefinition]:
         ),
         step_asset(
             f"iteration_{k}/policy",
-            lambda ws: training.policy(ws, k),
+            lambda ws: policy.policy(ws, k),
             "LoRA adapter after preference optimisation on the pairs (Eq. 10 and 11).",
             uses_model=True,
         ),

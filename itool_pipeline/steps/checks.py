@@ -16,12 +16,11 @@ from itool_pipeline.core.preference_pairs import PairVerdict
 from itool_pipeline.core.types import Example
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.account import QUARANTINED, Account, quarantined_shares
-from itool_pipeline.steps.artifact_files import CASES_FILE, PAIRS_FILE, SCORES_FILE, TRAIN_FILE
+from itool_pipeline.steps.artifact_files import CASES_FILE, CHECKPOINT_FILE, PAIRS_FILE, SCORES_FILE, TRAIN_FILE
 from itool_pipeline.steps.cases import drawn_cases, read_pool
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_access import each_training_example, source_account, split_rows
 from itool_pipeline.steps.plan import BY_NAME
-from itool_pipeline.steps.training import CHECKPOINT
 from itool_pipeline.steps.tree_rows import tree_tables
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.table_files import read_table_rows
@@ -193,7 +192,7 @@ def _kind(before: bool, chosen: bool, rejected: bool) -> str:
 
 def held_out_loss_is_finite(ws: Workspace, k: int) -> Finding:
     """The policy's loss on validation pairs; with too few pairs to hold any back, its training loss."""
-    row = Parts(ws.input(f"iteration_{k}/policy").path).read_json(CHECKPOINT)
+    row = Parts(ws.input(f"iteration_{k}/policy").path).read_json(CHECKPOINT_FILE)
     losses = [loss for _, loss in row["losses"]["validation"]] or row["losses"]["train"]
     # JSON has no NaN: such a loss is a text there
     problems = [f"loss {loss}" for loss in map(float, losses) if not math.isfinite(loss)]

@@ -13,7 +13,7 @@ from itool_pipeline.config import Experiment
 from itool_pipeline.core.types import Progress
 from itool_pipeline.experiment_files import load_experiment
 from itool_pipeline.files.parts import Parts
-from itool_pipeline.steps import candidates, training
+from itool_pipeline.steps import candidates, policy
 from itool_pipeline.steps.candidates import Answered, most_right
 from itool_pipeline.steps.example_access import split_rows
 from itool_pipeline.steps.workspace import StepError, Workspace
@@ -61,7 +61,7 @@ class Policies:
                 yield number, tuple(text.encode())
 
 
-def policy(
+def trained_policy(
     root: Path, monkeypatch: pytest.MonkeyPatch, right: dict[str, int], curriculum: str = "easy_to_hard"
 ) -> tuple[Workspace, Policies]:
     """Iteration 1 after a training of 3 steps, whose adapters are "1" and "3" and whose loss is lowest after one."""
@@ -93,7 +93,7 @@ def policy(
     )
     warm_up(ws)
     searched(ws)
-    training.policy(ws, 1)
+    policy.policy(ws, 1)
     return ws, policies
 
 
@@ -116,7 +116,7 @@ def test_the_most_right_answers_decide(
 ) -> None:
     # the warm-up trains one stage: its adapter says "1" too, so it gets another name
     monkeypatch.setattr(Trainings, "run", _named(Trainings.run))
-    ws, policies = policy(tmp_path, monkeypatch, {"warm": 1, **right})
+    ws, policies = trained_policy(tmp_path, monkeypatch, {"warm": 1, **right})
     validating = [key for key, row in split_rows(ws).items() if row.split == "validation"]
     assert len(validating) >= 2
     assert policies.asked == ["warm", "1", "3"]
@@ -149,13 +149,13 @@ def _named(run: object) -> object:
 def test_a_base_model_that_answers_best_stays_without_an_adapter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ws, policies = policy(tmp_path, monkeypatch, {"base": 2, "1": 1, "3": 0}, curriculum="none")
+    ws, policies = trained_policy(tmp_path, monkeypatch, {"base": 2, "1": 1, "3": 0}, curriculum="none")
     assert policies.asked == ["base", "1", "3"]
     assert adapter(ws, "iteration_1/policy") is None
 
 
 def test_what_was_answered_before_a_kill_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ws, policies = policy(tmp_path, monkeypatch, {"base": 1, "1": 2, "3": 1}, curriculum="none")
+    ws, policies = trained_policy(tmp_path, monkeypatch, {"base": 1, "1": 2, "3": 1}, curriculum="none")
     asked = len(policies.asked)
     parts = Parts(tmp_path / "parts")
     adapters = {0: None, 1: _adapter(tmp_path, "1")}

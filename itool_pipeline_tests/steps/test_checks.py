@@ -20,6 +20,7 @@ from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps import checks
 from itool_pipeline.steps.artifact_files import (
     ACCOUNT_FILE,
+    CHECKPOINT_FILE,
     PAIRS_FILE,
     SCORES_FILE,
     SPLITS_FILE,
@@ -28,7 +29,6 @@ from itool_pipeline.steps.artifact_files import (
 )
 from itool_pipeline.steps.artifact_files import CASES_FILE as CASE_ROWS
 from itool_pipeline.steps.plan import BY_NAME
-from itool_pipeline.steps.training import CHECKPOINT
 from itool_pipeline.steps.workspace import MissingInput, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.table_files import write_table_file
@@ -310,7 +310,7 @@ def test_no_pairs_are_not_untrue(ws: Workspace) -> None:
 def policy_checked(ws: Workspace, train: list[float], validation: list[tuple[int, float]]) -> checks.Finding:
     row = {"validation_loss": 1.0, "steps": 4, "losses": {"train": train, "validation": [list(v) for v in validation]}}
 
-    put(ws, "iteration_1/policy", lambda directory: Parts(directory).write_json(CHECKPOINT, row))
+    put(ws, "iteration_1/policy", lambda directory: Parts(directory).write_json(CHECKPOINT_FILE, row))
     return checks.held_out_loss_is_finite(ws, 1)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.engines import dtype_finding
-from itool_pipeline.steps import replay_buffer, training, trees
+from itool_pipeline.steps import policy, replay_buffer, trees
 from itool_pipeline.steps.computing import settled
 from itool_pipeline.steps.plan import plan
 from itool_pipeline.steps.workspace import Workspace
@@ -66,7 +66,7 @@ def test_every_artifact_that_a_model_made_says_its_dtype_and_its_device(
     warm_up(ws)
     searched(ws)
     on_machine(monkeypatch, "Other", "float32")
-    training.policy(ws, 1)
+    policy.policy(ws, 1)
     made = ("warmup/easy", "warmup/hard", "iteration_1/replay_buffer", "iteration_1/trees", "iteration_1/policy")
     told = {asset: ws.input(asset).manifest.metadata for asset in made}
     trained = [asset for asset in told if "dtype" in told[asset]]

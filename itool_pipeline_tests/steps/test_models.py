@@ -12,7 +12,7 @@ import pytest
 from itool_pipeline.engines import model as engine_model
 from itool_pipeline.engines import model_probe, transformers_engine
 from itool_pipeline.engines.factory import release_engines
-from itool_pipeline.steps import models, training
+from itool_pipeline.steps import models, training_run
 from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.training.job import SftObjective
@@ -87,12 +87,12 @@ def test_training_starts_with_the_memory_given_back(
         assert kept() is None
         raise InterruptedError
 
-    monkeypatch.setattr(training, "base_dir", lambda ws: Path("base"))
-    monkeypatch.setattr(training, "adapter_dir", lambda ws, checkpoint: None)
+    monkeypatch.setattr(training_run, "base_dir", lambda ws: Path("base"))
+    monkeypatch.setattr(training_run, "adapter_dir", lambda ws, checkpoint: None)
     monkeypatch.setattr("itool_pipeline.training.runner.run_training_job", run)
     step = Step("iteration_1/policy", "f" * 16, tmp_path / "target", tmp_path / "work", None)
     with pytest.raises(InterruptedError):
-        training._train(ws, step.asset, "warmup/hard", step, SftObjective(), ws.experiment.warmup.optimizer)
+        training_run.train(ws, step, "warmup/hard", SftObjective(), ws.experiment.warmup.optimizer)
 
 
 @pytest.mark.parametrize(

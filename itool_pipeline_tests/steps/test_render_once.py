@@ -11,7 +11,7 @@ import pytest
 
 from itool_pipeline.core.reward import GradePrompt
 from itool_pipeline.core.types import Example
-from itool_pipeline.steps import cases, models, pairs, prepare, replay_buffer, training, trees
+from itool_pipeline.steps import cases, models, pairs, policy, prepare, replay_buffer, trees
 from itool_pipeline.steps.artifact_files import TRAIN_FILE
 from itool_pipeline.steps.plan import BY_NAME
 from itool_pipeline_tests.steps.by_hand import put, workspace
@@ -77,6 +77,6 @@ def test_every_prompt_is_rendered_once_and_no_iteration_reads_the_examples_whole
             trees.search_shards(ws, k, [index])
         trees.gather(ws, k)
         assert pairs.pairs(ws, k).artifact.manifest.metadata["kept"]
-        training.policy(ws, k)
+        policy.policy(ws, k)
     assert rendered == Counter([*PROBLEMS, *(f"grade {key}" for key in PROBLEMS), *(x.id for x in HELD_OUT)])
     assert whole_reads == []

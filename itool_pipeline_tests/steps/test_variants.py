@@ -16,7 +16,7 @@ import pytest
 
 from itool_pipeline.calls.reading import looks_like_call
 from itool_pipeline.core.replay_buffer import apportion
-from itool_pipeline.steps import checks, training, trees
+from itool_pipeline.steps import checks, policy, trees, warmup
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, PAIRS_FILE
 from itool_pipeline.steps.example_access import buffered_rows, split_rows
 from itool_pipeline.steps.pairs import pairs
@@ -170,7 +170,7 @@ def test_several_pairs_of_a_node_in_the_database_and_in_training(tmp_path: Path,
     written = read(ws, "iteration_1/pairs", PAIRS_FILE)
     for name in ("prefix_ids", "chosen_ids", "rejected_ids"):
         assert {row["pair_id"] for row in written if row[name] is not None} == {row[0] for row in rows}
-    training.policy(ws, 1)
+    policy.policy(ws, 1)
     trained: list[PreferenceRow] = trainings.asked[-1].train
     assert sum(len(row.pairs) for row in trained) == len(rows)
     expected = {
@@ -227,10 +227,10 @@ def test_sampled_pairs_lead_back_and_train(tmp_path: Path, trainings: Trainings)
         gold_response FROM pair_lineage WHERE kept""",
     )
     assert len(lineage) == len(kept_of(ws)) > 8
-    for tree, node, chosen, rejected, p_chosen, p_rejected, example, policy, gold in lineage:
-        assert (node, example, policy, gold) == (0, tree, "warmup/hard", PROBLEMS[tree].example.response)
+    for tree, node, chosen, rejected, p_chosen, p_rejected, example, asked, gold in lineage:
+        assert (node, example, asked, gold) == (0, tree, "warmup/hard", PROBLEMS[tree].example.response)
         assert p_chosen == nodes[tree, chosen]["prior"] > p_rejected == nodes[tree, rejected]["prior"]
-    training.policy(ws, 1)
+    policy.policy(ws, 1)
     for row in trainings.asked[-1].train:
         (pair,) = row.pairs
         assert pair.path == ()
@@ -260,7 +260,7 @@ def test_each_iteration_asks_the_newest_policy(tmp_path: Path, trainings: Traini
         replay_buffer(ws, k)
         trees.gather(ws, k)
         pairs(ws, k)
-        training.policy(ws, k)
+        policy.policy(ws, k)
     policies = ["warmup/hard", "iteration_1/policy", "iteration_2/policy"]
     assert trainings.engines == [checkpoint for checkpoint in policies for _ in ("replay_buffer", "trees")]
     assert [asked.start for asked in trainings.asked[-3:]] == policies
@@ -416,7 +416,7 @@ def test_without_a_warm_up_preferences_start_from_the_base_model(
     assert trainings.asked == []
     assert [adapter(ws, f"warmup/{stage}") for stage in ("easy", "medium", "hard")] == [None] * 3
     searched(ws)
-    training.policy(ws, 1)
+    policy.policy(ws, 1)
     (asked,) = trainings.asked
     assert (asked.start, asked.job.quantization) == ("warmup/hard", quantization)
     assert adapter(ws, "iteration_1/policy") == "1"
@@ -425,7 +425,7 @@ def test_without_a_warm_up_preferences_start_from_the_base_model(
 def test_stages_that_train_nothing_are_shared(tmp_path: Path, trainings: Trainings) -> None:
     warm_up(prepared(tmp_path, warmup={"curriculum": "mixed"}))
     other = prepared(tmp_path, name="other", warmup={"curriculum": "none"}, split={"validation_fraction": 0.0}, seed=1)
-    produced = [training.warmup(other, stage) for stage in ("easy", "medium", "hard")]
+    produced = [warmup.warmup(other, stage) for stage in ("easy", "medium", "hard")]
     assert [p.reused for p in produced] == [True, True, False]
     assert "mixed" not in produced[0].artifact.manifest.metadata["unchanged"]
 
@@ -489,7 +489,7 @@ def test_each_loss_reaches_the_training_on_the_same_pairs(tmp_path: Path, traini
         ws = prepared(tmp_path, preference={"loss": {"type": loss, "beta": 0.25}}, pairs={"per_node": "all"})
         warm_up(ws)
         searched(ws)
-        training.policy(ws, 1)
+        policy.policy(ws, 1)
         job, config = trainings.asked[-1].job, ws.experiment.preference
         assert (job.objective, job.optimizer) == (PreferenceObjective(loss=config.loss), config.optimizer)
     first, *policies = trainings.asked
@@ -516,7 +516,7 @@ def test_right_answers_are_trained_on_in_place_of_pairs(tmp_path: Path, training
     answers = ask(ws.database, "SELECT tree_id, answer, given FROM right_answers")
     assert Counter(tree for tree, *_ in answers) == {tree: len(found) for tree, found in expected.items()}
     assert {given for *_, given in answers} == {False}
-    training.policy(ws, 1)
+    policy.policy(ws, 1)
     asked = trainings.asked[-1]
     assert asked.job.objective == SftObjective()
     assert {(x.name, x.prompt, x.response) for x in asked.train} == {
@@ -532,7 +532,7 @@ def test_without_a_right_answer_that_fits_the_checkpoint_stays(tmp_path: Path, t
     warm_up(ws)
     searched(ws)
     before = len(trainings.asked)
-    assert "no right answer" in training.policy(ws, 1).artifact.manifest.metadata["unchanged"]
+    assert "no right answer" in policy.policy(ws, 1).artifact.manifest.metadata["unchanged"]
     assert len(trainings.asked) == before
     assert adapter(ws, "iteration_1/policy") == adapter(ws, "warmup/hard")
 
@@ -548,7 +548,7 @@ def test_grpo_generates_what_the_search_generated(tmp_path: Path, trainings: Tra
     nodes = [node for node in searched(ws) if node["parent_id"] is not None]
     expected = sum(len(node["token_ids"]) * (node["visits"] if search else 1) for node in nodes)
     assert any(node["visits"] > 1 for node in nodes)
-    metadata = training.policy(ws, 1).artifact.manifest.metadata
+    metadata = policy.policy(ws, 1).artifact.manifest.metadata
     (asked,) = trainings.by_grpo
     assert (asked.job.budget, metadata["search_tokens"], metadata["token_budget"]) == (expected,) * 3
     assert metadata["generated_tokens"] == expected + 3
@@ -560,7 +560,7 @@ def test_grpo_goes_on_from_the_policy_before_on_what_was_searched(tmp_path: Path
     ws = prepared(tmp_path, preference=preference, replay_buffer=half, split={"validation_fraction": 0.0})
     warm_up(ws)
     trees_ids = {node["tree_id"] for node in searched(ws)}
-    produced = training.policy(ws, 1)
+    produced = policy.policy(ws, 1)
     (asked,) = trainings.by_grpo
     assert len(trees_ids) == 8
     assert asked.prompts == {key: PROBLEMS[key].prompt for key in trees_ids}
@@ -575,7 +575,7 @@ def test_grpo_goes_on_from_the_policy_before_on_what_was_searched(tmp_path: Path
     rows = ask(ws.database, "SELECT examples, steps, train_loss FROM checkpoints WHERE stage = 'iteration_1/policy'")
     assert rows == [(8, 2, 0.25)]
     assert checks.held_out_loss_is_finite(ws, 1).problems == []
-    assert training.policy(ws, 1).reused
+    assert policy.policy(ws, 1).reused
 
 
 def test_grpo_is_rewarded_with_the_outcome_of_the_prompts_own_example(tmp_path: Path, trainings: Trainings) -> None:
@@ -583,7 +583,7 @@ def test_grpo_is_rewarded_with_the_outcome_of_the_prompts_own_example(tmp_path: 
     ws = prepared(tmp_path, preference=GRPO, search={"outcome": outcome}, split={"validation_fraction": 0.0})
     warm_up(ws)
     searched(ws)
-    training.policy(ws, 1)
+    policy.policy(ws, 1)
     reward = trainings.by_grpo[-1].reward
     for key, other in (("call0", "text0"), ("text0", "call0")):
         gold, wrong = (tuple(PROBLEMS[name].example.response.encode()) for name in (key, other))
@@ -597,7 +597,7 @@ def test_grpo_holds_back_what_validates_preferences(tmp_path: Path, trainings: T
         ws = prepared(tmp_path, preference=preference, pairs={"per_node": "all"}, split={"validation_fraction": 0.3})
         warm_up(ws)
         found.append({node["tree_id"] for node in searched(ws)})
-        training.policy(ws, 1)
+        policy.policy(ws, 1)
     (asked,), validating = trainings.by_grpo, {row.name for row in trainings.asked[-1].validation}
     assert validating
     assert not asked.prompts.keys() & validating
@@ -618,9 +618,9 @@ def test_grpo_that_was_killed_begins_again(
     with monkeypatch.context() as patched:
         patched.setattr("itool_pipeline.training.grpo.train_by_grpo", killed)
         with pytest.raises(KeyboardInterrupt):
-            training.policy(ws, 1)
+            policy.policy(ws, 1)
     assert not ws.artifacts.find("iteration_1/policy", ws.planned["iteration_1/policy"].fingerprint)
-    assert not training.policy(ws, 1).reused
+    assert not policy.policy(ws, 1).reused
     first, second = trainings.by_grpo
     assert (first.job.seed, first.job.adapter, first.prompts) == (second.job.seed, second.job.adapter, second.prompts)
     assert adapter(ws, "iteration_1/policy") == "grpo 2"
@@ -630,7 +630,7 @@ def test_without_a_prompt_that_fits_grpo_trains_nothing(tmp_path: Path, training
     ws = prepared(tmp_path, preference={**GRPO, "max_tokens": 256})
     warm_up(ws)
     searched(ws)
-    assert "no example" in training.policy(ws, 1).artifact.manifest.metadata["unchanged"]
+    assert "no example" in policy.policy(ws, 1).artifact.manifest.metadata["unchanged"]
     assert trainings.by_grpo == []
 
 
@@ -639,7 +639,7 @@ def test_gold_answers_are_trained_beside_the_pairs(tmp_path: Path, trainings: Tr
     ws = prepared(tmp_path, preference={"gold_weight": weight}, pairs=LAX)
     warm_up(ws)
     searched(ws)
-    training.policy(ws, 1)
+    policy.policy(ws, 1)
     asked = trainings.asked[-1]
     assert isinstance(asked.job.objective, PreferenceObjective)
     assert asked.job.objective.gold_weight == weight

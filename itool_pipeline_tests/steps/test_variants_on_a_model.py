@@ -18,7 +18,7 @@ from itool_pipeline.config import MctsConfig, PreferenceConfig
 from itool_pipeline.data.base_model import SOURCE_FILE
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.model import LoadedModel, load_model, load_tokenizer
-from itool_pipeline.steps import models, prepare, training, trees
+from itool_pipeline.steps import models, policy, prepare, trees
 from itool_pipeline.steps.artifact_files import BUFFER_FILE
 from itool_pipeline.steps.example_access import each_response_tokens
 from itool_pipeline.steps.models import ADAPTER
@@ -81,7 +81,7 @@ def test_from_the_base_model_to_a_policy(ws: Workspace, tiny_model_dir: Path) ->
     assert all(1 <= len(n["token_ids"]) < 10 + 4 and n["terminal"] for n in responses)
     text = Chat(load_tokenizer(tiny_model_dir))
     assert all(text.text(n["token_ids"]) == n["fragment"] for n in responses)
-    metadata: dict[str, Any] = training.policy(ws, 1).artifact.manifest.metadata
+    metadata: dict[str, Any] = policy.policy(ws, 1).artifact.manifest.metadata
     assert metadata["pairs"] == ws.input("iteration_1/pairs").manifest.metadata["kept"] > 0
     # DPO against the policy before its first step: a fresh adapter changes nothing, so every margin is 0
     assert metadata["first_loss"] == pytest.approx(-torch.nn.functional.logsigmoid(torch.tensor(0.0)).item())
@@ -101,7 +101,7 @@ def test_from_the_base_model_to_a_policy_by_grpo(ws: Workspace) -> None:
     by_grpo = replace(ws, experiment=e, planned=plan(e))
     warm_up(by_grpo)
     searched_tokens = sum(len(n["token_ids"]) * n["visits"] for n in searched(by_grpo) if n["depth"])
-    metadata: dict[str, Any] = training.policy(by_grpo, 1).artifact.manifest.metadata
+    metadata: dict[str, Any] = policy.policy(by_grpo, 1).artifact.manifest.metadata
     assert metadata["token_budget"] == searched_tokens <= metadata["generated_tokens"]
     assert metadata["generated_tokens"] < searched_tokens + 4 * 10, "at most a step of four completions beyond"
     assert metadata["examples"] == len(EXAMPLES)

@@ -19,7 +19,20 @@ from itool_pipeline.core.types import Example, Progress
 from itool_pipeline.data.rows import Rows
 from itool_pipeline.data.sources import Chosen, LoadedData
 from itool_pipeline.engines import dtype_finding
-from itool_pipeline.steps import cases, computing, examinee, models, pairs, prepare, replay_buffer, training, trees
+from itool_pipeline.steps import (
+    cases,
+    computing,
+    examinee,
+    grpo,
+    models,
+    pairs,
+    prepare,
+    replay_buffer,
+    trained,
+    training_run,
+    trees,
+    warmup,
+)
 from itool_pipeline.steps.artifact_files import TRAIN_FILE
 from itool_pipeline.steps.examinee import ModelExaminee
 from itool_pipeline.steps.models import ADAPTER
@@ -141,9 +154,11 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     no_measurement(monkeypatch)
     for module in (trees, replay_buffer):
         monkeypatch.setattr(module, "search_engine", engine)
-    monkeypatch.setattr(training, "adapter_dir", trainings.adapter_dir)
-    monkeypatch.setattr(training, "base_dir", lambda ws: ws.input("base_model").path)
-    monkeypatch.setattr(training, "chat", lambda ws: Template())
+    for module in (training_run, trained):
+        monkeypatch.setattr(module, "adapter_dir", trainings.adapter_dir)
+    for module in (training_run, grpo):
+        monkeypatch.setattr(module, "base_dir", lambda ws: ws.input("base_model").path)
+    monkeypatch.setattr(grpo, "chat", lambda ws: Template())
     monkeypatch.setattr("itool_pipeline.training.runner.run_training_job", trainings.run)
     monkeypatch.setattr("itool_pipeline.training.grpo.train_by_grpo", trainings.run_grpo)
     return trainings
@@ -205,7 +220,7 @@ def prepared(root: Path, **over: Any) -> Workspace:
 
 def warm_up(ws: Workspace) -> None:
     for stage in ("easy", "medium", "hard"):
-        training.warmup(ws, stage)
+        warmup.warmup(ws, stage)
 
 
 def searched(ws: Workspace) -> list[dict[str, Any]]:

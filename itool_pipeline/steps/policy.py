@@ -1,0 +1,82 @@
+"""iteration_k/policy: the newest policy, trained on by what its search found (Section 3.2).
+
+The paper optimises preferences. The config's loss may say otherwise: what stands in their place has modules of its own,
+`rejection_sampling` and `grpo`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from itool_pipeline.config import Grpo, PreferenceLoss, RejectionSampling
+from itool_pipeline.steps.artifact_files import PAIRS_FILE
+from itool_pipeline.steps.computing import settled
+from itool_pipeline.steps.example_access import each_response_tokens
+from itool_pipeline.steps.grpo import by_grpo
+from itool_pipeline.steps.held_back import parted
+from itool_pipeline.steps.plan import policy_before
+from itool_pipeline.steps.rejection_sampling import by_right_answers
+from itool_pipeline.steps.trained import checkpoint_tables, finish, unchanged
+from itool_pipeline.steps.training_run import JOB_DATA, train
+from itool_pipeline.steps.workspace import Produced, Workspace
+from itool_pipeline.store.artifacts import Step
+from itool_pipeline.store.table_files import read_table_rows
+from itool_pipeline.training.data_file import write_preference_data
+from itool_pipeline.training.items import PreferenceRow, TokenPair, fit_rows
+from itool_pipeline.training.job import PreferenceObjective, TrainingResult, Validation
+
+_PAIR_IDS = ("prefix_ids", "chosen_ids", "rejected_ids")
+"""Columns of the table `pairs`, in TokenPair's order."""
+
+
+def policy(ws: Workspace, k: int) -> Produced:
+    """Train the newest policy on what iteration k searched, by the loss that the config names."""
+
+    def make(step: Step) -> dict[str, Any]:
+        loss = ws.experiment.preference.loss
+        if isinstance(loss, RejectionSampling):
+            return by_right_answers(ws, k, step, loss)
+        if isinstance(loss, Grpo):
+            return by_grpo(ws, k, step, loss)
+        return _by_preferences(ws, k, step, loss)
+
+    return ws.produce(f"iteration_{k}/policy", make, checkpoint_tables)
+
+
+def _by_preferences(ws: Workspace, k: int, step: Step, loss: PreferenceLoss) -> dict[str, Any]:
+    """Preference optimisation on the pairs of iteration k (Eq. 10 and 11)."""
+    before, config = policy_before(k), ws.experiment.preference
+    fitted = fit_rows(_rows(ws, k), config.max_tokens, config.overlong)
+    if not fitted.rows:
+        return unchanged(ws, step, before, "the search gave no pair that could be trained on")
+    own, data = settled(ws, step.parts), parted(ws, fitted.rows)
+    counts = {
+        name: sum(len(r.pairs) for r in rows)
+        for name, rows in (("pairs", data.train), ("validation_pairs", data.validation))
+    }
+    ws.say(f"optimising preferences on {counts['pairs']} pairs of {len(data.train)} trees")
+    write_preference_data(step.parts.path(JOB_DATA), data)
+    objective = PreferenceObjective(loss=loss, gold_weight=config.gold_weight)
+    trained = train(own, step, before, objective, config.optimizer, config.quantization)
+    measured = {f"{name}_{when}": v.metrics[name] for when, v in _ends(trained.result) for name in v.metrics}
+    fit = {"overlong_refused": fitted.refused, "overlong_cut": fitted.cut}
+    return {**finish(ws, step, before, trained), **counts, **fit, **measured}
+
+
+def _rows(ws: Workspace, k: int) -> list[PreferenceRow]:
+    pairs: dict[str, list[TokenPair]] = defaultdict(list)
+    for row in read_table_rows(ws.input(f"iteration_{k}/pairs").file(PAIRS_FILE), ["tree_id", "kept", *_PAIR_IDS]):
+        if row["kept"]:
+            pairs[row["tree_id"]].append(TokenPair(*(tuple(row[name]) for name in _PAIR_IDS)))
+    with_gold = ws.experiment.preference.gold_weight > 0
+    tokens = {
+        found.id: (found.prompt, found.response if with_gold else ()) for found in each_response_tokens(ws, pairs)
+    }
+    return [PreferenceRow(key, tokens[key][0], tuple(found), tokens[key][1]) for key, found in pairs.items()]
+
+
+def _ends(result: TrainingResult) -> list[tuple[str, Validation]]:
+    """Validation before the first step and at the step whose weights were kept."""
+    kept = [v for v in result.validation if v.step == result.best_step]
+    return [*(("before", v) for v in result.validation[:1]), *(("after", v) for v in kept[:1])]

@@ -1,0 +1,47 @@
+"""iteration_k/policy by rejection sampling: fine-tuning on the policy's own right answers in place of preferences."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from itool_pipeline.config import RejectionSampling
+from itool_pipeline.steps.artifact_files import ANSWERS_FILE
+from itool_pipeline.steps.computing import settled
+from itool_pipeline.steps.example_access import each_response_tokens
+from itool_pipeline.steps.held_back import parted
+from itool_pipeline.steps.plan import policy_before
+from itool_pipeline.steps.trained import finish, unchanged
+from itool_pipeline.steps.training_run import JOB_DATA, train
+from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.store.artifacts import Step
+from itool_pipeline.store.table_files import read_table_rows
+from itool_pipeline.training.data_file import write_sft_data
+from itool_pipeline.training.items import SftItem
+from itool_pipeline.training.job import SftObjective
+
+
+def by_right_answers(ws: Workspace, k: int, step: Step, config: RejectionSampling) -> dict[str, Any]:
+    """Make the policy of iteration k from the right answers in its trees; the artifact's metadata."""
+    before, preference = policy_before(k), ws.experiment.preference
+    items, refused = _items(ws, k, config.answers_per_tree, preference.max_tokens)
+    if not items:
+        return unchanged(ws, step, before, "the search gave no right answer that could be trained on")
+    own, data = settled(ws, step.parts), parted(ws, items)
+    counts = {"answers": len(data.train), "validation_answers": len(data.validation), "overlong_refused": refused}
+    ws.say(f"fine-tuning on {len(data.train)} right answers")
+    write_sft_data(step.parts.path(JOB_DATA), data)
+    trained = train(own, step, before, SftObjective(), preference.optimizer, preference.quantization)
+    return {**finish(ws, step, before, trained), **counts}
+
+
+def _items(ws: Workspace, k: int, most: int, max_tokens: int) -> tuple[list[SftItem], int]:
+    """The first `most` right answers of each tree, and how many of them are too long with their prompt."""
+    found: dict[str, list[tuple[int, ...]]] = defaultdict(list)
+    for row in read_table_rows(ws.input(f"iteration_{k}/pairs").file(ANSWERS_FILE), ["tree_id", "answer_ids"]):
+        if len(found[row["tree_id"]]) < most:
+            found[row["tree_id"]].append(tuple(row["answer_ids"]))
+    prompts = {tokens.id: tokens.prompt for tokens in each_response_tokens(ws, found)}
+    items = [SftItem(key, prompts[key], answer) for key, answers in found.items() for answer in answers]
+    fitting = [item for item in items if item.length <= max_tokens]
+    return fitting, len(items) - len(fitting)

@@ -1,0 +1,103 @@
+"""How a step trains: a job and its data are written into its parts, and run in this process.
+
+`python -m itool_pipeline.training` would do the same with the file. Torch is imported where it is used: it takes
+seconds, and Dagster loads the steps' modules to draw the graph.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from typing import Literal
+
+from itool_pipeline.config import OptimizerConfig
+from itool_pipeline.core.seeds import derive_seed
+from itool_pipeline.engines.factory import release_engines
+from itool_pipeline.steps.candidates import answered, most_right
+from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir
+from itool_pipeline.steps.trained import Trained
+from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.store.artifacts import Step
+from itool_pipeline.training.job import (
+    ContinuedAdapter,
+    FreshAdapter,
+    Objectives,
+    TrainingJob,
+    TrainingResult,
+    candidate_path,
+    candidate_steps,
+)
+
+JOB, JOB_DATA, JOB_RESULT, CANDIDATES = "job.json", "training_data.parquet", "result.json", "candidates"
+"""In the parts, as the job holds paths of this machine; what decides the training is in the manifest's config."""
+
+
+def train(
+    ws: Workspace,
+    step: Step,
+    before: str,
+    objective: Objectives,
+    optimizer: OptimizerConfig,
+    quantization: Literal["nf4", "none"] = "none",
+) -> Trained:
+    """Train on what is written as JOB_DATA, from the checkpoint `before`.
+
+    What it leaves as the adapter has the lowest validation loss or, where the config says so, the most right answers.
+    """
+    from itool_pipeline.training.runner import run_training_job
+
+    parts = step.parts
+    job = TrainingJob(
+        base_model=base_dir(ws).absolute(),
+        compute=ws.experiment.compute,
+        quantization=quantization,
+        adapter=first_adapter(ws, before),
+        data=parts.path(JOB_DATA).absolute(),
+        objective=objective,
+        optimizer=optimizer,
+        seed=training_seed(ws, step.asset),
+        parts=parts.directory.absolute(),
+        out=(step.work / ADAPTER).absolute(),
+        candidates=parts.path(CANDIDATES).absolute() if _chosen_by_answers(ws, step.asset) else None,
+        result=parts.path(JOB_RESULT).absolute(),
+    )
+    ws.say(f"training from {before} by the job {parts.write_json(JOB, job)}")
+    release_engines()
+    result = run_training_job(job, ws.progress("optimizer steps"))
+    return Trained(result) if job.candidates is None else _keep_most_right(ws, step, before, result)
+
+
+def first_adapter(ws: Workspace, before: str) -> FreshAdapter | ContinuedAdapter:
+    """What a training from the checkpoint `before` begins with: its adapter, or a new one where it has none."""
+    e, start = ws.experiment, adapter_dir(ws, before)
+    if start is None:
+        return FreshAdapter(lora=e.warmup.lora, seed=derive_seed(e.seed, "adapter") % 2**32)
+    return ContinuedAdapter(directory=start.absolute())
+
+
+def training_seed(ws: Workspace, asset: str) -> int:
+    """The seed of the training that makes the asset, in the 32 bits that all libraries take."""
+    return derive_seed(ws.experiment.seed, asset) % 2**32
+
+
+def _chosen_by_answers(ws: Workspace, asset: str) -> bool:
+    return ws.experiment.preference.keep == "most_right" and not asset.startswith("warmup/")
+
+
+def _keep_most_right(ws: Workspace, step: Step, before: str, result: TrainingResult) -> Trained:
+    """Leave as the adapter what answers most validation examples right: one that was validated, or the one before."""
+    out, candidates = step.work / ADAPTER, step.parts.path(CANDIDATES)
+    adapters = {
+        0: adapter_dir(ws, before),
+        **{steps: candidate_path(candidates, steps) for steps in candidate_steps(candidates)},
+    }
+    release_engines()
+    policies = answered(ws, adapters, step.asset, step.parts)
+    best = most_right(policies)
+    found = ", ".join(f"{policy.right} after {policy.step} steps" for policy in policies)
+    ws.say(f"{step.asset}: right of {best.examples} validation examples: {found}; those after {best.step} are kept")
+    kept = adapters[best.step]
+    shutil.rmtree(out)
+    if kept is not None:
+        shutil.copytree(kept, out)
+    return Trained(replace(result, best_step=best.step), tuple(policies))
