@@ -24,6 +24,7 @@ from itool_pipeline.engines.model_config import end_tokens_of
 from itool_pipeline.training.job import GrpoJob, GrpoResult, TrainingError
 from itool_pipeline.training.lora import save_adapter, trainable_parameters
 from itool_pipeline.training.runner import start_model
+from itool_pipeline.training.schedule import learning_rate_factor
 from itool_pipeline.training.trl_extra import require_trl
 
 RewardOf = Callable[[str, tuple[int, ...], bool], float]
@@ -82,8 +83,8 @@ class _Run(TrainerCallback):  # type: ignore[misc]
         return self._reward(name, tuple(ids[:-1] if finished else ids), finished)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, *, optimizer: Any, **_: Any) -> None:
-        settings = self._job.optimizer
-        factor = learning_rate_factor(self.before_step, self.generated, self._job.budget, settings.warmup_ratio)
+        settings, budget = self._job.optimizer, self._job.budget
+        factor = learning_rate_factor(self.before_step, self.generated, budget, budget * settings.warmup_ratio)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor
 
@@ -102,17 +103,6 @@ class _Run(TrainerCallback):  # type: ignore[misc]
         self.losses.append(logs["loss"])
         self.rewards.append(logs["reward"])
         self.equal_rewards.append(logs["frac_reward_zero_std"])
-
-
-def learning_rate_factor(before: int, after: int, budget: int, warmup_ratio: float) -> float:
-    """The schedule of our own training (`trainer.learning_rate_factor`), by tokens, as nobody knows the steps.
-
-    before, after  tokens generated before and after the completions of the step
-    """
-    warmup = budget * warmup_ratio
-    if before < warmup:
-        return min(1.0, after / warmup)
-    return 0.5 * (1 + math.cos(math.pi * (before - warmup) / (budget - warmup)))
 
 
 def _trainer(job: GrpoJob, model: Any, prompts: Mapping[str, tuple[int, ...]], run: _Run, scratch: str) -> Any:

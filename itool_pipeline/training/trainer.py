@@ -34,6 +34,7 @@ from itool_pipeline.training.log_probs import Kernels, LogProbs, TokenLogProbs
 from itool_pipeline.training.lora import save_adapter, trainable_parameters
 from itool_pipeline.training.packing import micro_batches
 from itool_pipeline.training.processes import TrainingProcesses
+from itool_pipeline.training.schedule import learning_rate_factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +69,6 @@ class Objective(Generic[T]):
     steps: Callable[[Sequence[T], int], list[list[T]]]
     prepare: Callable[[Any, LogProbs, Sequence[T], int], Sequence[T]] = lambda model, log_probs, items, tokens: items
     metrics: tuple[str, ...] = ()
-
-
-def learning_rate_factor(step: int, total: int, warmup_ratio: float) -> float:
-    """What the learning rate of step 0, 1, … total - 1 is multiplied with: linear up to 1, then half a cosine to 0.
-
-    The schedule of transformers starts at 0 instead of 1/warmup, so that its first step trains nothing: of a hundred
-    steps one is lost, of the few that a small stage has, one in three.
-    """
-    warmup = math.ceil(total * warmup_ratio)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
 def train_adapter(
@@ -196,7 +185,8 @@ class _Run(Generic[T]):
                 f"step {step + 1} of {self.total}: loss {loss}, gradient norm {norm} on the examples {names}; "
                 "lower the learning rate or remove the example"
             )
-        factor = learning_rate_factor(step, self.total, self.config.warmup_ratio)
+        warmup = math.ceil(self.total * self.config.warmup_ratio)
+        factor = learning_rate_factor(step, step + 1, self.total, warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * factor
         self.optimizer.step()

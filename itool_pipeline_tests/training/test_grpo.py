@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from itool_pipeline.config import ComputeConfig, Grpo, LoraConfig, OptimizerConfig, SamplingConfig
+from itool_pipeline.core.types import no_progress
 from itool_pipeline.engines.model import load_model, load_tokenizer
 from itool_pipeline.training import grpo, trl_extra
-from itool_pipeline.training.grpo import RewardOf, learning_rate_factor, train_by_grpo
+from itool_pipeline.training.grpo import RewardOf, train_by_grpo
 from itool_pipeline.training.job import ContinuedAdapter, FreshAdapter, GrpoJob, GrpoResult, TrainingError
 from itool_pipeline.training.lora import save_adapter
-from itool_pipeline.training.trainer import learning_rate_factor as by_steps
+from itool_pipeline.training.schedule import learning_rate_factor
 from itool_pipeline_tests.training.conftest import AdaptedModel
 
 pytest.importorskip("trl", reason="TRL is an extra")
@@ -195,8 +197,16 @@ def test_trl_is_imported_where_it_is_used() -> None:
     assert not [line for line in at_the_top if line.startswith(("import trl", "from trl", "from datasets"))]
 
 
-def test_the_schedule_is_that_of_our_own_training() -> None:
-    """Steps of 7 tokens each, twenty of them: the two schedules are one."""
-    for warmup in (0.0, 0.1, 0.25):
-        ours = [by_steps(step, 20, warmup) for step in range(20)]
-        assert [learning_rate_factor(7 * s, 7 * s + 7, 140, warmup) for s in range(20)] == pytest.approx(ours)
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.25])
+def test_the_schedule_is_that_of_our_own_training(tmp_path: Path, warmup: float) -> None:
+    """Steps of 7 tokens each, twenty of them: by tokens the rates are what they are by steps."""
+    optimizer = OptimizerConfig(learning_rate=0.5, batch_size=4, warmup_ratio=warmup)
+    run = grpo._Run(job(tmp_path, tmp_path / "out", 140, optimizer=optimizer), even, no_progress)
+    rates = []
+    for _ in range(20):
+        run.reward(["p0"], [[5] * 7])
+        groups = [{"lr": 9.0}]
+        run.on_pre_optimizer_step(None, None, None, optimizer=SimpleNamespace(param_groups=groups))
+        rates.append(groups[0]["lr"])
+    by_steps = [learning_rate_factor(step, step + 1, 20, round(20 * warmup)) for step in range(20)]
+    assert rates == pytest.approx([0.5 * factor for factor in by_steps])

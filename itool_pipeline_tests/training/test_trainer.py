@@ -1,4 +1,4 @@
-"""The loop against a plain one written out here, its schedule by hand, and kills that must leave no trace."""
+"""The loop against a plain one written out here, and kills that must leave no trace."""
 
 import json
 import math
@@ -17,8 +17,9 @@ from itool_pipeline.training.items import SftItem, TrainingData, batches_of_item
 from itool_pipeline.training.job import TrainingError, TrainingResult, candidate_path, candidate_steps
 from itool_pipeline.training.log_probs import LogProbs
 from itool_pipeline.training.lora import trainable_parameters
+from itool_pipeline.training.schedule import learning_rate_factor
 from itool_pipeline.training.sft import SFT
-from itool_pipeline.training.trainer import Loss, Objective, learning_rate_factor, train_adapter
+from itool_pipeline.training.trainer import Loss, Objective, train_adapter
 from itool_pipeline_tests.training.conftest import AdaptedModel
 
 ITEMS = tuple(SftItem(f"item{i}", tuple(range(5, 8 + i)), (100 + i, 200 + i, 2)) for i in range(5))
@@ -47,15 +48,6 @@ def weights(directory: Path) -> dict[str, torch.Tensor]:
     return load_file(directory / "adapter_model.safetensors")
 
 
-def test_schedule_by_hand() -> None:
-    factors = [learning_rate_factor(step, 6, 1 / 3) for step in range(6)]
-    # Two steps up; then half a cosine over the remaining four: cos 0, 45, 90, 135 degrees.
-    root = math.sqrt(0.5)
-    assert factors == pytest.approx([0.5, 1.0, 1.0, 0.5 * (1 + root), 0.5, 0.5 * (1 - root)])
-    assert learning_rate_factor(0, 1, 0.0) == 1.0
-    assert learning_rate_factor(0, 1, 1.0) == 1.0
-
-
 def plain_training(model: Any, order: Sequence[Sequence[SftItem]], config: OptimizerConfig) -> list[float]:
     """Whole batches, transformers' forward pass, unfused AdamW; returns the steps' losses."""
     parameters = list(trainable_parameters(model).values())
@@ -68,9 +60,9 @@ def plain_training(model: Any, order: Sequence[Sequence[SftItem]], config: Optim
             log_probs = model(input_ids=ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])
             total = total - log_probs[len(item.prompt) - 1 :].sum()
         loss = total / sum(len(item.response) for item in items)
-        optimizer.param_groups[0]["lr"] = config.learning_rate * learning_rate_factor(
-            step, len(order), config.warmup_ratio
-        )
+        warmup = math.ceil(len(order) * config.warmup_ratio)
+        factor = learning_rate_factor(step, step + 1, len(order), warmup)
+        optimizer.param_groups[0]["lr"] = config.learning_rate * factor
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
         optimizer.step()
