@@ -70,6 +70,13 @@ class PreferencePair:
     verdict: PairVerdict
 
 
+def true_by_gold(before: bool, chosen: bool, rejected: bool) -> bool:
+    """Whether a pair is true, by whether the three states are flawed: after a prefix without a flaw, a step that brings
+    none is preferred to one that does.
+    """
+    return not before and not chosen and rejected
+
+
 def text_similarity(a: str, b: str) -> float:
     """Ratio of matching characters in both texts, 1 for equal ones."""
     return SequenceMatcher(None, a, b, autojunk=False).ratio()
@@ -126,8 +133,7 @@ def _true_steps(fork: Fork, ranked: Sequence[Candidate], filters: PairsConfig) -
 
 def _pair(fork: Fork, better: Candidate, worse: Candidate, filters: PairsConfig) -> PreferencePair:
     alike = text_similarity(better.text, worse.text)
-    true = not fork.flawed and not better.flawed and worse.flawed
-    if filters.truth == "gold" and not true:
+    if filters.truth == "gold" and not true_by_gold(fork.flawed, better.flawed, worse.flawed):
         verdict = PairVerdict.UNTRUE
     else:
         verdict = judge_pair(alike, better.q, worse.q, filters, _counted_from(fork, better, filters))

@@ -12,7 +12,7 @@ from typing import Any
 from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.benchmarks.types import Benchmark, RowCheck
 from itool_pipeline.config import MctsConfig
-from itool_pipeline.core.preference_pairs import PairVerdict
+from itool_pipeline.core.preference_pairs import PairVerdict, true_by_gold
 from itool_pipeline.core.types import Example
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.account import QUARANTINED, Account, quarantined_shares
@@ -155,10 +155,13 @@ def enough_pairs(ws: Workspace, k: int) -> Finding:
 
 def pairs_are_true(ws: Workspace, k: int) -> Finding:
     """Of the kept pairs at least `pairs.min_true_share` are true by gold: after a prefix without a flaw, a step that
-    brings none is preferred to one that does.
+    brings none is preferred to one that does. With a share of 0 asked for, truth is not counted.
     """
     columns = ("tree_id", "node_id", "chosen_node", "rejected_node", "kept")
     kept = [row for row in read_table_rows(ws.input(f"iteration_{k}/pairs").file(PAIRS_FILE), columns) if row["kept"]]
+    bound = ws.experiment.pairs.min_true_share
+    if not bound:  # every node of the iteration would be read
+        return Finding([], {"kept": len(kept)})
     wanted = {(row["tree_id"], row[column]) for row in kept for column in columns[1:4]}
     flawed = {
         key: row["flawed"]
@@ -167,8 +170,7 @@ def pairs_are_true(ws: Workspace, k: int) -> Finding:
         if (key := (row["tree_id"], row["node_id"])) in wanted
     }
     kinds = Counter(_kind(*(flawed[row["tree_id"], row[column]] for column in columns[1:4])) for row in kept)
-    true, bound = kinds.pop(_TRUE, 0), ws.experiment.pairs.min_true_share
-    problems = []
+    true, problems = kinds.pop(_TRUE, 0), list[str]()
     if kept and true / len(kept) < bound:
         others = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         problems = [
@@ -183,11 +185,13 @@ _TRUE = "are true"
 
 def _kind(before: bool, chosen: bool, rejected: bool) -> str:
     """What the gold answer says of a pair, by whether the three states are flawed."""
+    if true_by_gold(before, chosen, rejected):
+        return _TRUE
     if before:
         return "come after a flaw"
     if chosen:
         return "choose between two flaws" if rejected else "prefer the flaw"
-    return _TRUE if rejected else "choose between two steps without a flaw"
+    return "choose between two steps without a flaw"
 
 
 def held_out_loss_is_finite(ws: Workspace, k: int) -> Finding:

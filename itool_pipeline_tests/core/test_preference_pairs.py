@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from itool_pipeline.core.preference_pairs import (
     pair_by_probability,
     pairs_of,
     text_similarity,
+    true_by_gold,
 )
 
 FILTERS = PairsConfig()
@@ -269,6 +271,10 @@ def test_a_sound_step_is_preferred_to_the_likeliest_flawed_one() -> None:
     assert {p.verdict for p in every} == {PairVerdict.KEPT}
 
 
+def test_one_of_eight_kinds_of_pairs_is_true() -> None:
+    assert [kind for kind in product((False, True), repeat=3) if true_by_gold(*kind)] == [(False, False, True)]
+
+
 @pytest.mark.parametrize(
     ("flawed_before", "flaws"), [(True, (False, True)), (False, (False, False)), (False, (True, True))]
 )
@@ -277,6 +283,10 @@ def test_without_truth_the_node_is_accounted_for_and_refused(flawed_before: bool
     pair = _only(pairs_of(Fork("t", 0, steps, flawed=flawed_before), TRUE))
     assert (pair.chosen, pair.rejected, pair.verdict) == (10, 11, PairVerdict.UNTRUE)
     assert _only(pairs_of(Fork("t", 0, steps, flawed=flawed_before), FILTERS)).verdict is PairVerdict.KEPT
+    three = _steps((0.9, 0.5, flaws[0]), (0.1, 0.5, flaws[1]), (-0.5, 0.5, flaws[1]))
+    every = TRUE.model_copy(update={"per_node": "all"})
+    pair = _only(pairs_of(Fork("t", 0, three, flawed=flawed_before), every))
+    assert (pair.chosen, pair.rejected, pair.verdict) == (10, 12, PairVerdict.UNTRUE), "once, of however many"
 
 
 def test_the_other_filters_hold_for_true_pairs_too() -> None:

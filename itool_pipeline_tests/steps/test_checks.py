@@ -297,7 +297,8 @@ def test_the_share_of_true_pairs_against_its_bound(tmp_path: Path, bound: float,
     assert (truth_checked(tmp_path, bound, (0, 2, 1), (0, 1, 2)).problems == []) is passes
 
 
-def test_no_pairs_are_not_untrue(ws: Workspace) -> None:
+def test_no_pairs_are_not_untrue(tmp_path: Path) -> None:
+    ws = workspace(tmp_path, iterations=1, pairs={"min_true_share": 0.5})
     put(
         ws,
         "iteration_1/pairs",
@@ -305,6 +306,12 @@ def test_no_pairs_are_not_untrue(ws: Workspace) -> None:
     )
     ws.produce("iteration_1/trees", lambda step: {"shards": 0})
     assert checks.pairs_are_true(ws, 1) == checks.Finding([], {"kept": 0, "true": 0})
+
+
+def test_where_no_share_is_asked_for_no_node_is_read(ws: Workspace) -> None:
+    """There are no trees that could be."""
+    put(ws, "iteration_1/pairs", parquet([pair(), pair(), pair(kept=False)], PAIRS_FILE))
+    assert checks.pairs_are_true(ws, 1) == checks.Finding([], {"kept": 2})
 
 
 def policy_checked(ws: Workspace, train: list[float], validation: list[tuple[int, float]]) -> checks.Finding:
