@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from enum import StrEnum
@@ -57,6 +57,7 @@ class PreferencePair:
     """Two children of one node of one tree. `node`, `chosen`, `rejected` are node indices.
 
     margin  by how much `chosen` is ahead in what chose it: Q, or the probability where there was no search
+    side    1 or -1, of two kinds of pairs that are to be in balance; 0 for those that are of neither
     """
 
     tree_id: str
@@ -68,6 +69,7 @@ class PreferencePair:
     margin: float
     similarity: float
     verdict: PairVerdict
+    side: int = 0
 
 
 def true_by_gold(before: bool, chosen: bool, rejected: bool) -> bool:
@@ -163,18 +165,12 @@ def pair_by_probability(fork: Fork, max_similarity: float) -> PreferencePair | N
     return PreferencePair(fork.tree_id, fork.node, best.node, worst.node, best.q, worst.q, margin, alike, verdict)
 
 
-def balance_pairs(pairs: Iterable[PreferencePair], side: Callable[[PreferencePair], int]) -> list[PreferencePair]:
-    """As many kept pairs of side 1 as of side -1: of the larger, those with the smallest margin are marked.
-
-    side  of a pair; pairs of side 0 stay as they are
-    """
+def balance_pairs(pairs: Iterable[PreferencePair]) -> list[PreferencePair]:
+    """As many kept pairs of side 1 as of side -1: of the larger, those with the smallest margin are marked."""
     pairs = list(pairs)
-    sides: dict[int, list[int]] = {1: [], -1: []}
-    for i, pair in enumerate(pairs):
-        if pair.verdict is PairVerdict.KEPT and (on := side(pair)):
-            sides[on].append(i)
-    fewest = min(map(len, sides.values()))
-    return _marked(pairs, (_best_first(pairs, on)[fewest:] for on in sides.values()), PairVerdict.UNBALANCED)
+    sides = [[i for i in _kept(pairs) if pairs[i].side == side] for side in (1, -1)]
+    fewest = min(map(len, sides))
+    return _marked(pairs, (_best_first(pairs, side)[fewest:] for side in sides), PairVerdict.UNBALANCED)
 
 
 def limit_pairs(

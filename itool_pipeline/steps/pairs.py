@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -44,17 +45,15 @@ def pairs(ws: Workspace, k: int) -> Produced:
 
     def make(step: Step) -> dict[str, Any]:
         config, searched = ws.experiment.pairs, isinstance(ws.experiment.search, MctsConfig)
-        figures, found, sides = NodeFigures(), list[PreferencePair](), dict[tuple[str, int, int], int]()
-        answers: list[dict[str, Any]] = []
+        by_call = config.balance == "by_call"
+        figures, found, answers = NodeFigures(), list[PreferencePair](), list[dict[str, Any]]()
         for tree in read_trees(ws, k):
             figures.add(tree)
             answers += _right_answers(tree)
-            own = list(_candidates(tree, config, by_q=searched))
-            found += own
-            if config.balance == "by_call":
-                sides |= {_steps_of(pair): side for pair in own if (side := _side(pair, tree))}
-        if config.balance == "by_call":
-            found = balance_pairs(found, lambda pair: sides.get(_steps_of(pair), 0))
+            own = _candidates(tree, config, by_q=searched)
+            found += (replace(pair, side=_side(pair, tree)) for pair in own) if by_call else own
+        if by_call:
+            found = balance_pairs(found)
         found = limit_pairs(found, config.max_pairs, config.max_pairs_per_tree)
         # Texts and token ids are read a second time: with all of them held, a million nodes take a gigabyte.
         written = write_table_file(step.work / PAIRS_FILE, PAIRS, _pair_rows(found, read_trees(ws, k)))
@@ -98,10 +97,6 @@ def _candidates(tree: Sequence[NodeRow], config: PairsConfig, *, by_q: bool) -> 
             yield from pairs_of(fork, config)
         elif pair := pair_by_probability(fork, config.max_similarity):
             yield pair
-
-
-def _steps_of(pair: PreferencePair) -> tuple[str, int, int]:
-    return pair.tree_id, pair.chosen, pair.rejected
 
 
 def _side(pair: PreferencePair, tree: Sequence[NodeRow]) -> int:

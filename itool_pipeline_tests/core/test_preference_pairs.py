@@ -320,14 +320,15 @@ def test_balance_takes_the_smallest_margins_of_the_larger_side() -> None:
     pairs = [_pair("a", i, margin) for i, margin in enumerate((0.5, 3.0, 1.0, 2.0, 0.1))]
     pairs.append(_pair("b", 7, 9.0, PairVerdict.SIMILAR))
     side = {0: 1, 1: 1, 2: 1, 3: -1, 4: 0, 7: -1}
-    balanced = balance_pairs(pairs, lambda pair: side[pair.node])
+    balanced = balance_pairs(replace(pair, side=side[pair.node]) for pair in pairs)
     assert {p.node: p.verdict for p in balanced if p.verdict is not PairVerdict.KEPT} == {
         0: PairVerdict.UNBALANCED,
         2: PairVerdict.UNBALANCED,
         7: PairVerdict.SIMILAR,  # refused before, so it weighs nothing
     }
-    assert balance_pairs(pairs, lambda pair: 0) == pairs
-    assert [p.verdict for p in balance_pairs(pairs[:3], lambda pair: -1)] == [PairVerdict.UNBALANCED] * 3
+    assert balance_pairs(pairs) == pairs, "of no side"
+    alone = [replace(pair, side=-1) for pair in pairs[:3]]
+    assert [p.verdict for p in balance_pairs(alone)] == [PairVerdict.UNBALANCED] * 3
 
 
 def test_a_limit_for_each_tree_comes_before_the_limit_for_all() -> None:
