@@ -31,6 +31,7 @@ from itool_pipeline.config.evaluation import (
     BfclConfig,
     CallsConfig,
     EvaluationConfig,
+    checkpoints_of,
 )
 from itool_pipeline.config.experiment import Experiment
 from itool_pipeline.config.fields import AtLeastOne, Count, Fraction, Positive, Section, Share
@@ -125,4 +126,5 @@ __all__ = [
     "WarmupConfig",
     "WheelModel",
     "XlamData",
+    "checkpoints_of",
 ]

@@ -17,8 +17,14 @@ from itool_pipeline.config.fields import AtLeastOne, Section
 MAX_ITERATIONS = 5
 """How many iterations the asset graph unrolls: two beyond the paper's best, so that a decline shows (Fig. 7)."""
 
-CHECKPOINTS = ("base", "warmup", *(f"iteration_{k}" for k in range(1, MAX_ITERATIONS + 1)))
-"""What can be scored: the base model, the policy after the warm-up and after each iteration, in their order."""
+
+def checkpoints_of(iterations: int) -> tuple[str, ...]:
+    """What can be scored, in its order: the base model, the policy after the warm-up and after each iteration."""
+    return ("base", "warmup", *(f"iteration_{k}" for k in range(1, iterations + 1)))
+
+
+CHECKPOINTS = checkpoints_of(MAX_ITERATIONS)
+"""All that can be scored of any experiment."""
 
 LAST = "last"
 """Stands for the last checkpoint that an experiment has."""

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from itool_pipeline.config.data import DataConfig, PromptConfig, SplitConfig
-from itool_pipeline.config.evaluation import CHECKPOINTS, LAST, MAX_ITERATIONS, EvaluationConfig
+from itool_pipeline.config.evaluation import LAST, MAX_ITERATIONS, EvaluationConfig, checkpoints_of
 from itool_pipeline.config.fields import Count, Section, default_type
 from itool_pipeline.config.model import ComputeConfig, HubModel, WheelModel
 from itool_pipeline.config.search import (
@@ -51,13 +51,13 @@ class Experiment(Section):
 
     def scored_checkpoints(self) -> tuple[str, ...]:
         """The checkpoints that are scored, in their order."""
-        there = CHECKPOINTS[: 2 + self.iterations]
+        there = checkpoints_of(self.iterations)
         asked = self.evaluation.checkpoints
         return there if asked is None else tuple(n for n in there if n in asked or (n == there[-1] and LAST in asked))
 
     @model_validator(mode="after")
     def _scored_checkpoints_are_there(self) -> Experiment:
-        absent = sorted({*(self.evaluation.checkpoints or ())} - {*CHECKPOINTS[: 2 + self.iterations], LAST})
+        absent = sorted({*(self.evaluation.checkpoints or ())} - {*checkpoints_of(self.iterations), LAST})
         if absent:
             raise ValueError(
                 f"evaluation.checkpoints asks for {', '.join(absent)}, and the experiment has {self.iterations} "

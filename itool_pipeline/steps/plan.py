@@ -13,7 +13,15 @@ from typing import Any
 
 from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.benchmarks.types import Benchmark
-from itool_pipeline.config import CHECKPOINTS, MAX_ITERATIONS, BenchmarkConfig, BfclHalfData, Experiment, Grpo
+from itool_pipeline.config import (
+    CHECKPOINTS,
+    MAX_ITERATIONS,
+    BenchmarkConfig,
+    BfclHalfData,
+    Experiment,
+    Grpo,
+    checkpoints_of,
+)
 from itool_pipeline.data.wheels import BFCL, SMOLLM2
 from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.store.manifest import Origin
@@ -56,8 +64,8 @@ class Planned:
 
 def checkpoints(iterations: int = MAX_ITERATIONS) -> dict[str, str]:
     """Name → asset of each checkpoint that can be scored, first to last."""
-    trained = {f"iteration_{k}": f"iteration_{k}/policy" for k in range(1, iterations + 1)}
-    return {"base": "base_model", "warmup": "warmup/hard", **trained}
+    start = {"base": "base_model", "warmup": "warmup/hard"}
+    return {name: start.get(name, f"{name}/policy") for name in checkpoints_of(iterations)}
 
 
 def policy_before(k: int) -> str:
