@@ -60,6 +60,7 @@ SHARED = {
     "by_mistakes": START,
     "by_mistake_types": START,
     "rejection_sampling": START | {"iteration_1/replay_buffer"},
+    "continued_sft": START | {"iteration_1/replay_buffer", "iteration_1/trees", "iteration_1/pairs"},
     "grpo": START | {"iteration_1/replay_buffer", "iteration_1/trees", "iteration_1/pairs"},
     "relative_q": START | {"iteration_1/replay_buffer", "iteration_1/trees"},
 }
@@ -71,6 +72,7 @@ ITERATIONS = {
     **dict.fromkeys(("sft_entire", "warmup_easy", "warmup_medium", "without_iterations"), 0),
     **dict.fromkeys(("sft_10", "sft_30", "sft_60"), 0),
     "iterations_5": 5,
+    "continued_sft": 1,
 }
 
 PAPER = (

@@ -50,6 +50,7 @@ from itool_pipeline.config.search import (
     SelfEvaluationConfig,
 )
 from itool_pipeline.config.training import (
+    ContinuedSft,
     CpoLoss,
     DpoLoss,
     Grpo,
@@ -85,6 +86,7 @@ __all__ = [
     "BfclTrainingCategory",
     "CallsConfig",
     "ComputeConfig",
+    "ContinuedSft",
     "Count",
     "CpoLoss",
     "DataConfig",

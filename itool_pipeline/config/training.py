@@ -99,6 +99,12 @@ class RejectionSampling(Section):
     answers_per_tree: AtLeastOne = Field(4, description="distinct ones, the first that were found")
 
 
+class ContinuedSft(Section):
+    """No preferences: the gold answers of the whole training part once more, for comparison at as many tokens."""
+
+    type: Literal["sft"]
+
+
 class Grpo(Section):
     """No preferences: GRPO (Shao et al. 2024) by TRL's trainer, at equal generated tokens, for comparison.
 
@@ -116,7 +122,7 @@ class Grpo(Section):
 class PreferenceConfig(Section):
     """Preference training on step-level pairs (Eq. 10 and 11)."""
 
-    loss: Annotated[PreferenceLoss | RejectionSampling | Grpo, Field(discriminator="type")] = SimpoLoss()
+    loss: Annotated[PreferenceLoss | RejectionSampling | ContinuedSft | Grpo, Field(discriminator="type")] = SimpoLoss()
     gold_weight: Weight = Field(
         0.0,
         description="of the gold answer's mean negative log-likelihood beside each pair of its tree; above 0 the "

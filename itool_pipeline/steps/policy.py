@@ -1,7 +1,7 @@
 """iteration_k/policy: the newest policy, trained on by what its search found (Section 3.2).
 
 The paper optimises preferences. The config's loss may say otherwise: what stands in their place has modules of its own,
-`rejection_sampling` and `grpo`.
+`rejection_sampling`, `continued_sft` and `grpo`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from itool_pipeline.config import Grpo, PreferenceLoss, RejectionSampling
+from itool_pipeline.config import ContinuedSft, Grpo, PreferenceLoss, RejectionSampling
 from itool_pipeline.steps.artifact_files import PAIRS_FILE
 from itool_pipeline.steps.computing import settled
+from itool_pipeline.steps.continued_sft import by_gold_answers
 from itool_pipeline.steps.example_access import each_response_tokens
 from itool_pipeline.steps.grpo import by_grpo
 from itool_pipeline.steps.held_back import parted
@@ -37,6 +38,8 @@ def policy(ws: Workspace, k: int) -> Produced:
         loss = ws.experiment.preference.loss
         if isinstance(loss, RejectionSampling):
             return by_right_answers(ws, k, step, loss)
+        if isinstance(loss, ContinuedSft):
+            return by_gold_answers(ws, k, step)
         if isinstance(loss, Grpo):
             return by_grpo(ws, k, step, loss)
         return _by_preferences(ws, k, step, loss)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from itool_pipeline.steps.computing import settled
-from itool_pipeline.steps.example_access import each_response_tokens, split_rows
+from itool_pipeline.steps.gold_answers import gold_answers
 from itool_pipeline.steps.plan import STAGES, passes_on
 from itool_pipeline.steps.trained import checkpoint_tables, finish, unchanged
 from itool_pipeline.steps.training_run import JOB_DATA, train
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.training.data_file import write_sft_data
-from itool_pipeline.training.items import SftItem, TrainingData
 from itool_pipeline.training.job import SftObjective
 
 
@@ -28,7 +27,7 @@ def warmup(ws: Workspace, stage: str) -> Produced:
         config = ws.experiment.warmup
         if passes_on(ws.experiment, asset):
             return unchanged(ws, step, before, "the curriculum trains nothing in this stage")
-        data = _data(ws, stage)
+        data = gold_answers(ws, None if config.curriculum == "mixed" else stage)
         if not data.train:
             return unchanged(ws, step, before, "no training example has this difficulty")
         own = settled(ws, step.parts)
@@ -39,18 +38,3 @@ def warmup(ws: Workspace, stage: str) -> Produced:
         return finish(ws, step, before, train(own, step, before, SftObjective(), config.optimizer))
 
     return ws.produce(asset, make, checkpoint_tables)
-
-
-def _data(ws: Workspace, stage: str) -> TrainingData[SftItem]:
-    rows = split_rows(ws)
-    # Every stage is validated on all difficulties, so that the stages' losses can be compared.
-    mixed = ws.experiment.warmup.curriculum == "mixed"
-    wanted = {
-        k
-        for k, row in rows.items()
-        if row.split == "validation" or (row.split == "train" and (mixed or row.difficulty == stage))
-    }
-    parts: dict[str, list[SftItem]] = {"train": [], "validation": []}
-    for tokens in each_response_tokens(ws, wanted):
-        parts[rows[tokens.id].split].append(SftItem(tokens.id, tokens.prompt, tokens.response))
-    return TrainingData(parts["train"], parts["validation"])

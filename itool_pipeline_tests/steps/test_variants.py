@@ -526,6 +526,25 @@ def test_right_answers_are_trained_on_in_place_of_pairs(tmp_path: Path, training
     assert (metadata["answers"], metadata["overlong_refused"]) == (len(asked.train), 0)
 
 
+def test_the_warm_up_goes_on_in_place_of_pairs(tmp_path: Path, trainings: Trainings) -> None:
+    """All its gold answers, though the search saw one example only, and validated as it was."""
+    ws = prepared(
+        tmp_path,
+        preference={"loss": {"type": "sft"}},
+        replay_buffer={"fraction": 1.0, "top_fraction": 0.01},
+        warmup={"curriculum": "mixed"},
+    )
+    warm_up(ws)
+    searched(ws)
+    policy.policy(ws, 1)
+    first, again = trainings.asked
+    assert again.start == "warmup/hard"
+    assert again.job.objective == SftObjective()
+    assert again.job.optimizer == ws.experiment.preference.optimizer != first.job.optimizer
+    assert len(again.train) > 1
+    assert (again.train, again.validation) == (first.train, first.validation)
+
+
 def test_without_a_right_answer_that_fits_the_checkpoint_stays(tmp_path: Path, trainings: Trainings) -> None:
     too_long = {"loss": {"type": "rejection_sampling"}, "max_tokens": 1}
     ws = prepared(tmp_path, preference=too_long, search={"type": "sampling", "responses": 2})

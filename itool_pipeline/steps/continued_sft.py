@@ -1,0 +1,27 @@
+"""iteration_k/policy by more of the warm-up's fine-tuning: is it the pairs that help, or only more steps?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from itool_pipeline.steps.computing import settled
+from itool_pipeline.steps.gold_answers import gold_answers
+from itool_pipeline.steps.plan import policy_before
+from itool_pipeline.steps.trained import finish, unchanged
+from itool_pipeline.steps.training_run import JOB_DATA, train
+from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline.store.artifacts import Step
+from itool_pipeline.training.data_file import write_sft_data
+from itool_pipeline.training.job import SftObjective
+
+
+def by_gold_answers(ws: Workspace, k: int, step: Step) -> dict[str, Any]:
+    """Make the policy of iteration k from the gold answers of the whole training part; the artifact's metadata."""
+    before, preference, data = policy_before(k), ws.experiment.preference, gold_answers(ws)
+    if not data.train:
+        return unchanged(ws, step, before, "there is no training example")
+    own = settled(ws, step.parts)
+    ws.say(f"fine-tuning on the gold answers of all {len(data.train)} training examples")
+    write_sft_data(step.parts.path(JOB_DATA), data)
+    trained = train(own, step, before, SftObjective(), preference.optimizer, preference.quantization)
+    return finish(ws, step, before, trained)
