@@ -151,14 +151,16 @@ class PairsConfig(Section):
 
     truth: Literal["any", "gold"] = Field(
         "any",
-        description="gold: only after a response without a flaw, a step that brings none is preferred to one that "
-        "does; by Q alone the less bad of two wrong steps is preferred too",
+        description="gold: only after a response without a flaw, a step that brings the answer on, and no flaw, is "
+        "preferred to one that brings a flaw; by Q alone the less bad of two wrong steps is preferred too. A step "
+        "brings the answer on when it is the gold answer's own (search.guide), when O rises, or when the answer is "
+        "right after it: with search.outcome.progress 0 only the first and the last do",
     )
 
     per_node: Literal["extremes", "all"] = Field(
         "extremes",
         description="the best and the worst child, or every two children that differ enough in Q; with truth: gold "
-        "the best without a flaw and the likeliest with one, or every two such",
+        "the best that brings the answer on without a flaw and the likeliest with a flaw, or every two such",
     )
     max_similarity: Fraction = 0.95
     min_q_difference: Annotated[float, Field(ge=0.0)] | None = Field(0.1, description="null: whatever it is")
@@ -176,6 +178,7 @@ class PairsConfig(Section):
     few: Count = Field(0, description="an iteration with fewer pairs fails a check, which says what refused them")
     min_true_share: Fraction = Field(
         0.0,
-        description="an iteration fails a check when fewer of its kept pairs are true by gold: after a prefix without "
-        "a flaw, a step that brings none is preferred to one that does. By Q alone about half are",
+        description="an iteration fails a check when fewer of its kept pairs are true by gold, see `truth`. By Q alone "
+        "at most about half are; with search.outcome.progress 0, where only given steps and right answers bring the "
+        "answer on, still fewer",
     )

@@ -1,8 +1,8 @@
 """Step-level preference pairs: the best and the worst child of a node (Section 3.2; filters of App. B.1).
 
-Variants stand beside it: all children of a node that differ enough in Q; steps without a flaw and steps with one, as
-the gold answer says (`truth: gold`); and, for the comparison without MCTS (Section 4.3.2), the likeliest and the least
-likely child.
+Variants stand beside it: all children of a node that differ enough in Q; steps that bring the answer on and steps with
+a flaw, as the gold answer says (`truth: gold`); and, for the comparison without MCTS (Section 4.3.2), the likeliest and
+the least likely child.
 """
 
 from __future__ import annotations
@@ -32,13 +32,18 @@ class PairVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A candidate step: a child's node index, its fragment's text, Q(s, a), p(a | s), and whether s' is flawed."""
+    """A candidate step: a child's node index, its fragment's text, Q(s, a), p(a | s), and what the gold says of it.
+
+    flawed    whether something of s' is wrong for good
+    advances  whether the step brings the answer on, see `step_advances`
+    """
 
     node: int
     text: str
     q: float
     p: float = 1.0
     flawed: bool = False
+    advances: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +77,22 @@ class PreferencePair:
     side: int = 0
 
 
-def true_by_gold(before: bool, chosen: bool, rejected: bool) -> bool:
-    """Whether a pair is true, by whether the three states are flawed: after a prefix without a flaw, a step that brings
-    none is preferred to one that does.
+def step_advances(*, given: bool, correct: bool | None, outcome: float, before: float) -> bool:
+    """Whether a step brings the answer on: it is the gold answer's own, or the answer is right after it, or more of it
+    is right than before, by the outcomes O of the two states.
+
+    An argument that the benchmark drops, one that is given twice, and a value that is cut in its middle bring no flaw,
+    and bring nothing on. Some that are right do not either, unless they are given: a half of a right value, and an
+    optional argument after all that must be given. With `outcome.progress: 0` no O rises before the end.
     """
-    return not before and not chosen and rejected
+    return given or bool(correct) or outcome > before
+
+
+def true_by_gold(before: bool, chosen: bool, rejected: bool, *, advances: bool) -> bool:
+    """Whether a pair is true, by whether the three states are flawed and whether the chosen step advances: after a
+    prefix without a flaw, a step that brings the answer on, and no flaw, is preferred to one that brings a flaw.
+    """
+    return not before and not chosen and advances and rejected
 
 
 def text_similarity(a: str, b: str) -> float:
@@ -122,11 +138,11 @@ def _better_steps(ranked: Sequence[Candidate], filters: PairsConfig) -> Steps:
 
 
 def _true_steps(fork: Fork, ranked: Sequence[Candidate], filters: PairsConfig) -> Steps:
-    """(without a flaw, with one): the best by Q and the likeliest, or every two.
+    """(one that advances without a flaw, one with a flaw): the best by Q and the likeliest, or every two.
 
     Where there are none, the first and the last of the ranked, which `_pair` refuses: the node stays accounted for.
     """
-    sound = [child for child in ranked if not child.flawed]
+    sound = [child for child in ranked if not child.flawed and child.advances]
     flawed = sorted((child for child in ranked if child.flawed), key=lambda child: -child.p)
     if fork.flawed or not sound or not flawed:
         return [(ranked[0], ranked[-1])]
@@ -135,7 +151,8 @@ def _true_steps(fork: Fork, ranked: Sequence[Candidate], filters: PairsConfig) -
 
 def _pair(fork: Fork, better: Candidate, worse: Candidate, filters: PairsConfig) -> PreferencePair:
     alike = text_similarity(better.text, worse.text)
-    if filters.truth == "gold" and not true_by_gold(fork.flawed, better.flawed, worse.flawed):
+    true = true_by_gold(fork.flawed, better.flawed, worse.flawed, advances=better.advances)
+    if filters.truth == "gold" and not true:
         verdict = PairVerdict.UNTRUE
     else:
         verdict = judge_pair(alike, better.q, worse.q, filters, _counted_from(fork, better, filters))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.benchmarks.types import Benchmark, RowCheck
 from itool_pipeline.config import MctsConfig
-from itool_pipeline.core.preference_pairs import PairVerdict, true_by_gold
+from itool_pipeline.core.preference_pairs import PairVerdict, step_advances, true_by_gold
 from itool_pipeline.core.types import Example
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.account import QUARANTINED, Account, quarantined_shares
@@ -155,7 +155,8 @@ def enough_pairs(ws: Workspace, k: int) -> Finding:
 
 def pairs_are_true(ws: Workspace, k: int) -> Finding:
     """Of the kept pairs at least `pairs.min_true_share` are true by gold: after a prefix without a flaw, a step that
-    brings none is preferred to one that does. With a share of 0 asked for, truth is not counted.
+    brings the answer on, and no flaw, is preferred to one that brings a flaw. With a share of 0 asked for, truth is not
+    counted.
     """
     columns = ("tree_id", "node_id", "chosen_node", "rejected_node", "kept")
     kept = [row for row in read_table_rows(ws.input(f"iteration_{k}/pairs").file(PAIRS_FILE), columns) if row["kept"]]
@@ -163,13 +164,13 @@ def pairs_are_true(ws: Workspace, k: int) -> Finding:
     if not bound:  # every node of the iteration would be read
         return Finding([], {"kept": len(kept)})
     wanted = {(row["tree_id"], row[column]) for row in kept for column in columns[1:4]}
-    flawed = {
-        key: row["flawed"]
+    nodes = {
+        key: row
         for file in tree_tables(ws.input(f"iteration_{k}/trees"))[NODES.name]
-        for row in read_table_rows(file, ["tree_id", "node_id", "flawed"])
+        for row in read_table_rows(file, ["tree_id", "node_id", "outcome", "correct", "flawed", "given"])
         if (key := (row["tree_id"], row["node_id"])) in wanted
     }
-    kinds = Counter(_kind(*(flawed[row["tree_id"], row[column]] for column in columns[1:4])) for row in kept)
+    kinds = Counter(_kind(*(nodes[row["tree_id"], row[column]] for column in columns[1:4])) for row in kept)
     true, problems = kinds.pop(_TRUE, 0), list[str]()
     if kept and true / len(kept) < bound:
         others = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
@@ -183,15 +184,18 @@ def pairs_are_true(ws: Workspace, k: int) -> Finding:
 _TRUE = "are true"
 
 
-def _kind(before: bool, chosen: bool, rejected: bool) -> str:
-    """What the gold answer says of a pair, by whether the three states are flawed."""
-    if true_by_gold(before, chosen, rejected):
+def _kind(before: Mapping[str, Any], chosen: Mapping[str, Any], rejected: Mapping[str, Any]) -> str:
+    """What the gold answer says of a pair, by its three rows of `nodes`."""
+    on = step_advances(
+        given=chosen["given"], correct=chosen["correct"], outcome=chosen["outcome"], before=before["outcome"]
+    )
+    if true_by_gold(before["flawed"], chosen["flawed"], rejected["flawed"], advances=on):
         return _TRUE
-    if before:
+    if before["flawed"]:
         return "come after a flaw"
-    if chosen:
-        return "choose between two flaws" if rejected else "prefer the flaw"
-    return "choose between two steps without a flaw"
+    if chosen["flawed"]:
+        return "choose between two flaws" if rejected["flawed"] else "prefer the flaw"
+    return "choose a step that brings nothing on" if rejected["flawed"] else "choose between two steps without a flaw"
 
 
 def held_out_loss_is_finite(ws: Workspace, k: int) -> Finding:

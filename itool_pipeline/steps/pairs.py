@@ -20,6 +20,7 @@ from itool_pipeline.core.preference_pairs import (
     limit_pairs,
     pair_by_probability,
     pairs_of,
+    step_advances,
 )
 from itool_pipeline.steps.artifact_files import ANSWERS_FILE, PAIRS_FILE
 from itool_pipeline.steps.display import table
@@ -85,12 +86,14 @@ def pair_tables(artifact: Artifact) -> dict[str, Any]:
 
 def _candidates(tree: Sequence[NodeRow], config: PairsConfig, *, by_q: bool) -> Iterator[PreferencePair]:
     """Every pair of one tree that comes into question, node by node, kept or refused."""
+    nodes = {row.node_id: row for row in tree}
     children: dict[int, list[Candidate]] = defaultdict(list)
     for row in tree:
         if row.parent_id is not None:
-            step = Candidate(row.node_id, row.fragment, row.action_value, row.prior, row.flawed)
+            before = nodes[row.parent_id].outcome
+            on = step_advances(given=row.given, correct=row.correct, outcome=row.outcome, before=before)
+            step = Candidate(row.node_id, row.fragment, row.action_value, row.prior, row.flawed, on)
             children[row.parent_id].append(step)
-    nodes = {row.node_id: row for row in tree}
     for node, below in children.items():
         fork = Fork(tree[0].tree_id, node, below, nodes[node].value, nodes[node].flawed)
         if by_q:

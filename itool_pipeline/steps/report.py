@@ -40,6 +40,7 @@ UNTRUE = {
     "both_flawed": "both flawed",
     "none_flawed": "neither flawed",
     "after_flaw": "after a flaw",
+    "no_gain": "nothing brought on",
 }
 """Columns of the view `pair_truths` with the pairs that are not true, as the page names them."""
 
@@ -300,8 +301,9 @@ def _search_sections(shown: Tables) -> list[str]:
     """What the page tells of the pairs and of the signals that they come of."""
     picture = f"![signals]({shown['signals_among_siblings'][IMAGE]})"
     return [
-        "## Pairs, and how many are true\n\nTrue by gold: after a prefix without a flaw, a step that brings none is "
-        f"preferred to one that does. 95% Wilson intervals.\n\n{shown['pairs'][MARKDOWN]}\n\n"
+        "## Pairs, and how many are true\n\nTrue by gold: after a prefix without a flaw, a step that brings the answer "
+        "on, and no flaw, is preferred to one that brings a flaw. 95% Wilson intervals.\n\n"
+        f"{shown['pairs'][MARKDOWN]}\n\n"
         f"What was refused, and how much of it is true:\n\n{shown['refused_pairs'][MARKDOWN]}",
         "## What the signals tell\n\nAUC: the share of pairs of a true and a false step in which the true one is "
         "ranked higher, ties counted half; 0.5 is chance. By `no_flaw` O is circular, and r, Q and V as far as O is in "

@@ -24,6 +24,16 @@ CREATE OR REPLACE MACRO wilson_low(correct, total) AS
 CREATE OR REPLACE MACRO wilson_high(correct, total) AS
     least(1.0, wilson_middle(correct, total) + wilson_half_width(correct, total));
 
+-- Whether a step brings the answer on: it is the gold answer's own, or the answer is right after it, or its outcome is
+-- above that of the state before it. `correct` is NULL before the end; of nodes that are not there the answer is NULL.
+CREATE OR REPLACE MACRO step_advances(given, correct, outcome, outcome_before) AS
+    coalesce(given, false) OR coalesce(correct, false) OR outcome > outcome_before;
+
+-- Whether a pair is true, by whether the three states are flawed and whether the chosen step advances: after a prefix
+-- without a flaw, a step that brings the answer on, and no flaw, is preferred to one that brings a flaw.
+CREATE OR REPLACE MACRO true_by_gold(flawed_before, chosen_flawed, rejected_flawed, advances) AS
+    NOT flawed_before AND NOT chosen_flawed AND advances AND rejected_flawed;
+
 -- Figures of one scored artifact. Which experiment has it, the views further below say.
 CREATE OR REPLACE VIEW category_scores AS
 SELECT
@@ -332,31 +342,42 @@ LEFT JOIN lineage AS divided ON divided.artifact = searched.input_artifact AND d
 WHERE made.input_asset LIKE '%/trees'
 GROUP BY made.artifact, made.input_artifact;
 
--- Pairs by what was decided of them, and what the gold answer says: `true_pairs` prefer, after a prefix without a flaw, a
--- step that brings none to one that does. Every other pair is in one of the columns after it; in none where its tree is
--- not there.
+-- Pairs by what was decided of them, and what the gold answer says: `true_pairs` are those of the macro `true_by_gold`.
+-- Every other pair is in one of the columns after it; in none where its tree is not there. `no_gain`: but for the chosen
+-- step, which brings nothing on, it is a true pair.
 CREATE OR REPLACE VIEW pair_truths AS
+WITH judged AS (
+    SELECT
+        p.artifact,
+        p.reason,
+        parent.flawed AS before,
+        chosen.flawed AS chosen,
+        rejected.flawed AS rejected,
+        step_advances(chosen.given, chosen.correct, chosen.outcome, parent.outcome) AS advances
+    FROM pairs AS p
+    LEFT JOIN pair_origins AS o ON o.pairs_artifact = p.artifact
+    LEFT JOIN nodes AS parent
+        ON parent.artifact = o.trees_artifact AND parent.tree_id = p.tree_id AND parent.node_id = p.node_id
+    LEFT JOIN nodes AS chosen
+        ON chosen.artifact = o.trees_artifact AND chosen.tree_id = p.tree_id AND chosen.node_id = p.chosen_node
+    LEFT JOIN nodes AS rejected
+        ON rejected.artifact = o.trees_artifact AND rejected.tree_id = p.tree_id AND rejected.node_id = p.rejected_node
+)
 SELECT
-    p.artifact,
-    p.reason,
+    artifact,
+    reason,
     count(*) AS pairs,
-    count(*) FILTER (NOT parent.flawed AND NOT chosen.flawed AND rejected.flawed) AS true_pairs,
+    count(*) FILTER (true_by_gold(before, chosen, rejected, advances)) AS true_pairs,
     true_pairs / pairs AS true_share,
     wilson_low(true_pairs, pairs) AS low,
     wilson_high(true_pairs, pairs) AS high,
-    count(*) FILTER (parent.flawed) AS after_flaw,
-    count(*) FILTER (NOT parent.flawed AND chosen.flawed AND rejected.flawed) AS both_flawed,
-    count(*) FILTER (NOT parent.flawed AND NOT chosen.flawed AND NOT rejected.flawed) AS none_flawed,
-    count(*) FILTER (NOT parent.flawed AND chosen.flawed AND NOT rejected.flawed) AS wrong_way
-FROM pairs AS p
-LEFT JOIN pair_origins AS o ON o.pairs_artifact = p.artifact
-LEFT JOIN nodes AS parent
-    ON parent.artifact = o.trees_artifact AND parent.tree_id = p.tree_id AND parent.node_id = p.node_id
-LEFT JOIN nodes AS chosen
-    ON chosen.artifact = o.trees_artifact AND chosen.tree_id = p.tree_id AND chosen.node_id = p.chosen_node
-LEFT JOIN nodes AS rejected
-    ON rejected.artifact = o.trees_artifact AND rejected.tree_id = p.tree_id AND rejected.node_id = p.rejected_node
-GROUP BY p.artifact, p.reason;
+    count(*) FILTER (before) AS after_flaw,
+    count(*) FILTER (NOT before AND chosen AND rejected) AS both_flawed,
+    count(*) FILTER (NOT before AND NOT chosen AND NOT rejected) AS none_flawed,
+    count(*) FILTER (NOT before AND chosen AND NOT rejected) AS wrong_way,
+    count(*) FILTER (NOT before AND NOT chosen AND NOT advances AND rejected) AS no_gain
+FROM judged
+GROUP BY artifact, reason;
 
 -- One row for each pair and each experiment that has it: where the pair comes from. LATERAL looks up the nodes of the
 -- pairs that are asked for; a plain join makes a hash table of all nodes first.
@@ -390,7 +411,8 @@ SELECT
     chosen_node.flawed AS chosen_flawed,
     rejected_node.flawed AS rejected_flawed,
     parent.flawed AS node_flawed,
-    NOT parent.flawed AND NOT chosen_node.flawed AND rejected_node.flawed AS true_by_gold,
+    step_advances(chosen_node.given, chosen_node.correct, chosen_node.outcome, parent.outcome) AS chosen_advances,
+    true_by_gold(parent.flawed, chosen_node.flawed, rejected_node.flawed, chosen_advances) AS true_by_gold,
     t.artifact AS trees_artifact,
     t.node_count,
     t.example_id,
@@ -414,17 +436,17 @@ JOIN pairs AS p ON p.artifact = m.artifact
 LEFT JOIN pair_origins AS o ON o.pairs_artifact = p.artifact
 LEFT JOIN trees AS t ON t.artifact = o.trees_artifact AND t.tree_id = p.tree_id
 LEFT JOIN LATERAL (
-    SELECT nodes.depth, nodes.visits, nodes.value, nodes.flawed
+    SELECT nodes.depth, nodes.visits, nodes.value, nodes.outcome, nodes.flawed
     FROM nodes
     WHERE nodes.artifact = t.artifact AND nodes.tree_id = t.tree_id AND nodes.node_id = p.node_id
 ) AS parent ON true
 LEFT JOIN LATERAL (
-    SELECT nodes.visits, nodes.prior, nodes.given, nodes.flawed
+    SELECT nodes.visits, nodes.prior, nodes.outcome, nodes.correct, nodes.flawed, nodes.given
     FROM nodes
     WHERE nodes.artifact = t.artifact AND nodes.tree_id = t.tree_id AND nodes.node_id = p.chosen_node
 ) AS chosen_node ON true
 LEFT JOIN LATERAL (
-    SELECT nodes.visits, nodes.prior, nodes.given, nodes.flawed
+    SELECT nodes.visits, nodes.prior, nodes.flawed
     FROM nodes
     WHERE nodes.artifact = t.artifact AND nodes.tree_id = t.tree_id AND nodes.node_id = p.rejected_node
 ) AS rejected_node ON true

@@ -21,6 +21,7 @@ from itool_pipeline.core.preference_pairs import (
     limit_pairs,
     pair_by_probability,
     pairs_of,
+    step_advances,
     text_similarity,
     true_by_gold,
 )
@@ -252,8 +253,8 @@ def test_nothing_marked_is_larger_than_what_is_kept(rows: list[tuple[float, Pair
     assert sum(p.verdict is PairVerdict.LOW for p in limited) == sum(v is PairVerdict.LOW for _, v in rows)
 
 
-def _steps(*rows: tuple[float, float, bool]) -> list[Candidate]:
-    """(Q, p, flawed) of each child."""
+def _steps(*rows: tuple[float, float, bool] | tuple[float, float, bool, bool]) -> list[Candidate]:
+    """(Q, p, flawed) of each child, and whether it advances."""
     return [Candidate(10 + i, "pqrstuvw"[i] * 4, *row) for i, row in enumerate(rows)]
 
 
@@ -271,8 +272,48 @@ def test_a_sound_step_is_preferred_to_the_likeliest_flawed_one() -> None:
     assert {p.verdict for p in every} == {PairVerdict.KEPT}
 
 
-def test_one_of_eight_kinds_of_pairs_is_true() -> None:
-    assert [kind for kind in product((False, True), repeat=3) if true_by_gold(*kind)] == [(False, False, True)]
+def test_one_of_sixteen_kinds_of_pairs_is_true() -> None:
+    kinds = product((False, True), repeat=4)
+    true = [(*flaws, advances) for *flaws, advances in kinds if true_by_gold(*flaws, advances=advances)]
+    assert true == [(False, False, True, True)]
+
+
+@pytest.mark.parametrize(
+    ("given", "correct", "outcome", "before", "advances"),
+    [
+        (False, None, 0.5, 0.25, True),  # an item more is right
+        (False, None, 0.25, 0.25, False),  # nothing is finished, or as much is dropped as is right
+        (False, None, 0.0, 0.25, False),  # an argument is dropped
+        (False, None, -0.125, -0.25, True),  # below 0 as well
+        (True, None, 0.25, 0.25, True),  # the gold answer's own, in the middle of a value
+        (False, True, 1.0, 0.5, True),
+        (False, True, 0.5, 0.5, True),  # the right answer, though O is set no higher
+        (False, False, -1.0, 0.5, False),
+    ],
+)
+def test_what_brings_the_answer_on(
+    given: bool, correct: bool | None, outcome: float, before: float, advances: bool
+) -> None:
+    assert step_advances(given=given, correct=correct, outcome=outcome, before=before) is advances
+
+
+@pytest.mark.parametrize(("per_node", "chosen"), [("extremes", [12]), ("all", [12, 13])])
+def test_a_step_that_brings_nothing_on_is_not_chosen(per_node: str, chosen: list[int]) -> None:
+    """Whatever Q says of it; nor is it rejected."""
+    filters = TRUE.model_copy(update={"per_node": per_node})
+    steps = _steps((0.9, 0.9, False, False), (0.1, 0.5, True), (-0.2, 0.2, False, True), (-0.5, 0.1, False, True))
+    found = list(pairs_of(Fork("t", 0, steps), filters))
+    assert [(p.chosen, p.rejected, p.verdict) for p in found] == [(c, 11, PairVerdict.KEPT) for c in chosen]
+
+
+@pytest.mark.parametrize("per_node", ["extremes", "all"])
+def test_a_node_whose_only_sound_step_brings_nothing_on_is_untrue(per_node: str) -> None:
+    filters = TRUE.model_copy(update={"per_node": per_node})
+    steps = _steps((0.9, 0.5, False, False), (0.5, 0.4, True, True), (-0.5, 0.6, True, True))
+    pair = _only(pairs_of(Fork("t", 0, steps), filters))
+    assert (pair.chosen, pair.rejected, pair.verdict) == (10, 12, PairVerdict.UNTRUE)
+    by_q = _only(pairs_of(Fork("t", 0, steps), FILTERS))
+    assert (by_q.chosen, by_q.rejected, by_q.verdict) == (10, 12, PairVerdict.KEPT), "truth is not asked for"
 
 
 @pytest.mark.parametrize(

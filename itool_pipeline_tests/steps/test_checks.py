@@ -263,11 +263,19 @@ def test_as_many_pairs_as_were_asked_for_are_enough(tmp_path: Path) -> None:
 
 
 def truth_checked(root: Path, bound: float, *kept: tuple[int, int, int]) -> checks.Finding:
-    """Kept pairs of (node, chosen, rejected); the odd nodes are flawed. One more is refused."""
+    """Kept pairs of (node, chosen, rejected); the odd nodes are flawed. One more is refused.
+
+    From node 0 on, 2 brings more right, 4 as much, and 8 less; 6 is given, and 10 is right, with no more right either.
+    """
     ws = workspace(root, iterations=1, pairs={"min_true_share": bound})
     ids = [dict(zip(("node_id", "chosen_node", "rejected_node"), nodes, strict=True)) for nodes in kept]
     rows = [*(pair(tree_id="t1", **ours) for ours in ids), pair(tree_id="t1", **ids[0], kept=False)]
-    nodes = [{"tree_id": "t1", "node_id": n, "flawed": n % 2 == 1} for n in range(8)]
+    outcomes = {0: 0.25, 2: 0.5, 4: 0.25, 6: 0.25, 8: 0.125, 10: 0.25}
+    nodes = [
+        {"tree_id": "t1", "node_id": n, "flawed": n % 2 == 1, "given": n == 6, "correct": True if n == 10 else None}
+        | {"outcome": outcomes.get(n, 1.0)}
+        for n in range(11)
+    ]
 
     def trees(step: Step) -> dict[str, Any]:
         for shard, own in enumerate((nodes[:3], nodes[3:])):
@@ -289,6 +297,18 @@ def test_pairs_that_are_not_true_are_told_by_kind(tmp_path: Path) -> None:
             "1 choose between two steps without a flaw"
         ],
         {"kept": 6, "true": 1},
+    )
+
+
+def test_a_chosen_step_that_brings_nothing_on_is_told(tmp_path: Path) -> None:
+    """Of six with a flawed one rejected two; and of two steps without a flaw it does not matter."""
+    told = truth_checked(tmp_path, 0.5, (0, 2, 1), (0, 4, 1), (0, 6, 1), (0, 8, 1), (0, 10, 1), (0, 4, 2), (0, 4, 8))
+    assert told == checks.Finding(
+        [
+            "3 of 7 kept pairs are true by gold, 42.9%, less than pairs.min_true_share = 50.0%; of the others "
+            "2 choose a step that brings nothing on, 2 choose between two steps without a flaw"
+        ],
+        {"kept": 7, "true": 3},
     )
 
 

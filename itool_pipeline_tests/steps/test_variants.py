@@ -85,42 +85,66 @@ def test_all_pairs_of_a_node(tmp_path: Path, trainings: Trainings) -> None:
     assert checks.pairs_respect_filters(ws, 1).problems == []
 
 
-def test_true_pairs_lead_away_from_the_gold_answer(tmp_path: Path, trainings: Trainings) -> None:
-    """Over the rows: after a sound prefix the best sound step is preferred to the likeliest flawed one."""
-    ws = prepared(tmp_path, pairs={"truth": "gold", "min_q_difference": None, "min_chosen_q": None})
+def brings_on(node: Row, before: Row) -> bool:
+    return node["given"] or node["correct"] is True or node["outcome"] > before["outcome"]
+
+
+@pytest.mark.parametrize("progress", [0.5, 0.0])
+def test_true_pairs_lead_away_from_the_gold_answer(tmp_path: Path, trainings: Trainings, progress: float) -> None:
+    """Over the rows: after a sound prefix the best sound step that advances, before the likeliest flawed one."""
+    ws = prepared(
+        tmp_path,
+        search={"outcome": {"progress": progress}},
+        pairs={"truth": "gold", "min_q_difference": None, "min_chosen_q": None},
+    )
     warm_up(ws)
     nodes = searched(ws)
     by_key = {(n["tree_id"], n["node_id"]): n for n in nodes}
-    expected = set()
+    expected, idle = set(), 0
     for group in siblings(nodes):
-        sound, flawed = ([n for n in group if n["flawed"] is kind] for kind in (False, True))
-        if sound and flawed and not by_key[group[0]["tree_id"], group[0]["parent_id"]]["flawed"]:
+        before = by_key[group[0]["tree_id"], group[0]["parent_id"]]
+        flawed = [n for n in group if n["flawed"]]
+        sound = [n for n in group if not n["flawed"] and brings_on(n, before)]
+        if flawed and not before["flawed"]:
+            idle += len(group) - len(sound) - len(flawed)
+        if sound and flawed and not before["flawed"]:
             best, likeliest = max(sound, key=lambda n: n["action_value"]), max(flawed, key=lambda n: n["prior"])
             if alike(best, likeliest) <= 0.95:
                 expected.add((best["tree_id"], best["node_id"], likeliest["node_id"]))
     assert set(kept_of(ws)) == expected
     assert expected
+    assert progress or idle, "some would be chosen if they advanced"
     metadata = ws.input("iteration_1/pairs").manifest.metadata
     assert metadata["refused_untrue"] > 0
     assert metadata["candidates"] == sum(len(group) > 1 for group in siblings(nodes))
 
 
-def test_the_report_tells_how_many_pairs_are_true(tmp_path: Path, trainings: Trainings) -> None:
+@pytest.mark.parametrize("progress", [0.5, 0.0])
+def test_the_report_tells_how_many_pairs_are_true(tmp_path: Path, trainings: Trainings, progress: float) -> None:
     """Over the rows; and the same from a database that has lost them."""
-    ws = prepared(tmp_path, pairs={"per_node": "all", **LAX})
+    ws = prepared(tmp_path, search={"outcome": {"progress": progress}}, pairs={"per_node": "all", **LAX})
     warm_up(ws)
     nodes = {(n["tree_id"], n["node_id"]): n for n in searched(ws)}
 
-    def flawed(row: Row) -> list[bool]:
-        return [nodes[row["tree_id"], row[key]]["flawed"] for key in ("node_id", "chosen_node", "rejected_node")]
+    def advances(row: Row) -> bool | None:
+        """Of the chosen step, where the flaws are those of a true pair."""
+        before, chosen, rejected = (
+            nodes[row["tree_id"], row[key]] for key in ("node_id", "chosen_node", "rejected_node")
+        )
+        flaws = [before["flawed"], chosen["flawed"], rejected["flawed"]]
+        return brings_on(chosen, before) if flaws == [False, False, True] else None
 
     rows = read(ws, "iteration_1/pairs", PAIRS_FILE)
-    true = [row for row in rows if flawed(row) == [False, False, True]]
+    true = [row for row in rows if advances(row) is True]
     kept = [row for row in rows if row["kept"]]
+    no_gain = sum(advances(row) is False for row in kept)
     refused = Counter(row["reason"] for row in rows if not row["kept"])
     step = Step("report", "f" * 16, tmp_path, tmp_path, None)
     shown = search_tables(step, ws)
     assert f"({sum(row in true for row in kept)}/{len(kept)}; " in shown["pairs"]["markdown"]
+    assert shown["pairs"]["markdown"].splitlines()[0].endswith(" | after a flaw | nothing brought on |")
+    assert shown["pairs"]["markdown"].endswith(f" | {no_gain} |")
+    assert progress or no_gain > 0
     assert all(f"| 1 | {reason} | {count} |" in shown["refused_pairs"]["markdown"] for reason, count in refused.items())
     assert sum(row["kept"] for row in true) > 0
     lineage = ask(ws.database, "SELECT pair_id FROM pair_lineage WHERE true_by_gold ORDER BY pair_id")

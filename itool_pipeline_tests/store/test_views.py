@@ -152,35 +152,79 @@ def test_a_pair_without_its_tree_is_still_shown(database: Database) -> None:
 
 
 def test_true_pairs_by_hand(database: Database) -> None:
-    """Three kept pairs of which two are true, and one of each kind that is not."""
-    flaws = {0: False, 1: False, 2: True, 3: True, 4: False, 5: True, 6: True}
-    nodes = [{**node("t1", n, None if n == 0 else 0, 1, 0.0), "flawed": flawed} for n, flawed in flaws.items()]
+    """Three kept pairs of which two are true, and one of each kind that is not. 8 and 9 bring nothing on, 8 of an old
+    artifact, and 1 and 4 do: more is right after them. A pair whose tree is not there is of no kind.
+    """
+    flaws = {0: False, 1: False, 2: True, 3: True, 4: False, 5: True, 6: True, 8: False, 9: False}
+    outcomes = {0: 0.25, 1: 0.5, 4: 0.375, 8: 0.25, 9: 0.125}
+    nodes = [
+        {**node("t1", n, None if n == 0 else 0, 1, 0.0), "flawed": flawed, "outcome": outcomes.get(n, -1.0)}
+        | {"given": None if n == 8 else False}
+        for n, flawed in flaws.items()
+    ]
     of_flawed = {**pair("p7", "t1", 5, 6, "close"), "node_id": 2}
     pairs = [
         *(pair("p1", "t1", 1, 2, "kept"), pair("p2", "t1", 4, 3, "kept"), pair("p3", "t1", 2, 3, "kept")),
         *(pair("p4", "t1", 1, 4, "low"), pair("p5", "t1", 2, 1, "close"), pair("p6", "t1", 1, 3, "close"), of_flawed),
+        *(pair("p8", "t1", 8, 2, "similar"), pair("p9", "t1", 9, 2, "similar"), pair("p10", "t1", 9, 1, "similar")),
+        pair("p11", "t2", 1, 2, "similar"),
     ]
     load(database, "trees", TREES, rows(database, "trees", {"tree_id": "t1", "example_id": "e1", "policy": WARMUP}))
     load(database, "nodes", TREES, rows(database, "nodes", *nodes))
     load(database, "pairs", PAIRS, rows(database, "pairs", *pairs))
     record(database, "first", *SEARCHED)
     columns = "iteration, reason, pairs, true_pairs, round(true_share, 4)"
-    untrue = "wrong_way, both_flawed, none_flawed, after_flaw"
+    untrue = "wrong_way, both_flawed, none_flawed, after_flaw, no_gain"
     assert ask(database, f"SELECT {columns}, {untrue} FROM pair_reasons") == [
-        (1, "kept", 3, 2, 0.6667, 0, 1, 0, 0),
-        (1, "close", 3, 1, 0.3333, 1, 0, 0, 1),
-        (1, "low", 1, 0, 0.0, 0, 0, 1, 0),
+        (1, "kept", 3, 2, 0.6667, 0, 1, 0, 0, 0),
+        (1, "similar", 4, 0, 0.0, 0, 0, 1, 0, 2),
+        (1, "close", 3, 1, 0.3333, 1, 0, 0, 1, 0),
+        (1, "low", 1, 0, 0.0, 0, 0, 1, 0, 0),
     ]
     told = ask(database, "SELECT pair_id FROM pair_lineage WHERE true_by_gold ORDER BY 1")
     assert told == [("p1",), ("p2",), ("p6",)]
+    assert ask(database, "SELECT pair_id FROM pair_lineage WHERE true_by_gold IS NULL") == [("p11",)]
+    idle = ask(database, "SELECT DISTINCT chosen_node FROM pair_lineage WHERE NOT chosen_advances ORDER BY 1")
+    assert idle == [(2,), (5,), (8,), (9,)]
     # the search took two seconds: 3 and 2 pairs in them are 90 and 60 in a minute
     columns = "experiment, iteration, candidates, kept, true_pairs, seconds, kept_per_minute, true_per_minute"
     found = ask(database, f"SELECT {columns} FROM pair_quality")
-    assert found == [("first", 1, 7, 3, 2, 2.0, pytest.approx(90), pytest.approx(60))]
+    assert found == [("first", 1, 11, 3, 2, 2.0, pytest.approx(90), pytest.approx(60))]
     columns = "true_share, low, high"
     assert ask(database, f"SELECT {columns} FROM pair_quality") == ask(
         database, "SELECT 2 / 3, wilson_low(2, 3), wilson_high(2, 3)"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "correct", "outcome", "advances"),
+    [
+        (False, None, 0.5, True),  # before it 0.25
+        (False, None, 0.25, False),
+        (None, None, 0.25, False),
+        (True, None, 0.25, True),
+        (False, True, 0.25, True),
+        (None, True, 0.0, True),
+        (False, False, 0.25, False),
+        (None, None, None, None),
+    ],
+)
+def test_what_brings_the_answer_on(
+    database: Database, given: bool | None, correct: bool | None, outcome: float | None, advances: bool | None
+) -> None:
+    """As `step_advances` of core, and of a node that is not there nothing is told."""
+    chosen = {"flawed": None if outcome is None else False, "given": given, "correct": correct, "outcome": outcome}
+    nodes = [
+        {**node("t1", 0, None, 1, 0.0), "flawed": False, "given": False, "outcome": 0.25},
+        {**node("t1", 1, 0, 1, 0.0), **chosen},
+        {**node("t1", 2, 0, 1, 0.0), "flawed": True, "given": False, "outcome": -1.0},
+    ]
+    load(database, "trees", TREES, rows(database, "trees", {"tree_id": "t1", "example_id": "e1", "policy": WARMUP}))
+    load(database, "nodes", TREES, rows(database, "nodes", *nodes))
+    load(database, "pairs", PAIRS, rows(database, "pairs", pair("p1", "t1", 1, 2, "kept")))
+    record(database, "first", *SEARCHED)
+    assert ask(database, "SELECT chosen_advances, true_by_gold FROM pair_lineage") == [(advances, advances)]
+    assert ask(database, "SELECT true_pairs, no_gain FROM pair_truths") == [(advances is True, advances is False)]
 
 
 def test_deficiencies(database: Database) -> None:
