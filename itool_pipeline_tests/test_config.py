@@ -318,6 +318,7 @@ def test_names_that_look_like_numbers_stay_names(folder: Path) -> None:
             "preference",
             "gold_weight stands beside pairs, which loss.type: rejection_sampling does not train on",
         ),
+        ("preference: {rehearse: true}", "preference", "rehearse is of gold answers, and gold_weight, which says"),
         (
             "preference: {loss: {type: grpo}, keep: most_right}",
             "preference",

@@ -125,8 +125,13 @@ class PreferenceConfig(Section):
     loss: Annotated[PreferenceLoss | RejectionSampling | ContinuedSft | Grpo, Field(discriminator="type")] = SimpoLoss()
     gold_weight: Weight = Field(
         0.0,
-        description="of the gold answer's mean negative log-likelihood beside each pair of its tree; above 0 the "
+        description="of the gold answer's mean negative log-likelihood beside the pairs of its tree; above 0 the "
         "policy goes on learning what it was warmed up with",
+    )
+    rehearse: bool = Field(
+        False,
+        description="beside the pairs stand the gold answers of all that the warm-up trained on, and not only of "
+        "trees that gave a pair: calls and abstentions stay as frequent as they are",
     )
     keep: Literal["lowest_loss", "most_right"] = Field(
         "lowest_loss",
@@ -166,6 +171,8 @@ class PreferenceConfig(Section):
                 )
             if self.keep != "lowest_loss":
                 raise ValueError("keep means nothing to loss.type: grpo, which validates nothing; leave it out")
+        if self.rehearse and not self.gold_weight:
+            raise ValueError("rehearse is of gold answers, and gold_weight, which says how much they count, is 0")
         if self.gold_weight and not isinstance(self.loss, PreferenceLoss):
             raise ValueError(
                 f"gold_weight stands beside pairs, which loss.type: {self.loss.type} does not train on; leave it out"

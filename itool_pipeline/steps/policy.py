@@ -13,7 +13,7 @@ from itool_pipeline.config import ContinuedSft, Grpo, PreferenceLoss, RejectionS
 from itool_pipeline.steps.artifact_files import PAIRS_FILE
 from itool_pipeline.steps.computing import settled
 from itool_pipeline.steps.continued_sft import by_gold_answers
-from itool_pipeline.steps.example_access import each_response_tokens
+from itool_pipeline.steps.example_access import each_response_tokens, split_rows
 from itool_pipeline.steps.grpo import by_grpo
 from itool_pipeline.steps.held_back import parted
 from itool_pipeline.steps.plan import policy_before
@@ -51,14 +51,16 @@ def _by_preferences(ws: Workspace, k: int, step: Step, loss: PreferenceLoss) -> 
     """Preference optimisation on the pairs of iteration k (Eq. 10 and 11)."""
     before, config = policy_before(k), ws.experiment.preference
     fitted = fit_rows(_rows(ws, k), config.max_tokens, config.overlong)
-    if not fitted.rows:
+    if not any(row.pairs for row in fitted.rows):
         return unchanged(ws, step, before, "the search gave no pair that could be trained on")
     own, data = settled(ws, step.parts), parted(ws, fitted.rows)
     counts = {
         name: sum(len(r.pairs) for r in rows)
         for name, rows in (("pairs", data.train), ("validation_pairs", data.validation))
     }
-    ws.say(f"optimising preferences on {counts['pairs']} pairs of {len(data.train)} trees")
+    of_trees = sum(bool(row.pairs) for row in data.train)
+    rehearsed = f" and {len(data.train) - of_trees} gold answers alone" if config.rehearse else ""
+    ws.say(f"optimising preferences on {counts['pairs']} pairs of {of_trees} trees{rehearsed}")
     write_preference_data(step.parts.path(JOB_DATA), data)
     objective = PreferenceObjective(loss=loss, gold_weight=config.gold_weight)
     trained = train(own, step, before, objective, config.optimizer, config.quantization)
@@ -68,15 +70,19 @@ def _by_preferences(ws: Workspace, k: int, step: Step, loss: PreferenceLoss) -> 
 
 
 def _rows(ws: Workspace, k: int) -> list[PreferenceRow]:
+    """The pairs of each tree that gave some, its gold answer, and those that are rehearsed."""
     pairs: dict[str, list[TokenPair]] = defaultdict(list)
     for row in read_table_rows(ws.input(f"iteration_{k}/pairs").file(PAIRS_FILE), ["tree_id", "kept", *_PAIR_IDS]):
         if row["kept"]:
             pairs[row["tree_id"]].append(TokenPair(*(tuple(row[name]) for name in _PAIR_IDS)))
-    with_gold = ws.experiment.preference.gold_weight > 0
+    config = ws.experiment.preference
+    warmed_up = ("train", "validation") if config.rehearse else ()
+    others = [key for key, row in split_rows(ws).items() if row.split in warmed_up and key not in pairs]
     tokens = {
-        found.id: (found.prompt, found.response if with_gold else ()) for found in each_response_tokens(ws, pairs)
+        found.id: (found.prompt, found.response if config.gold_weight else ())
+        for found in each_response_tokens(ws, {*pairs, *others})
     }
-    return [PreferenceRow(key, tokens[key][0], tuple(found), tokens[key][1]) for key, found in pairs.items()]
+    return [PreferenceRow(key, tokens[key][0], tuple(pairs.get(key, ())), tokens[key][1]) for key in (*pairs, *others)]
 
 
 def _ends(result: TrainingResult) -> list[tuple[str, Validation]]:

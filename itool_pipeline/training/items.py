@@ -88,7 +88,8 @@ class TokenPair:
 class PreferenceRow:
     """Pairs of one tree. `name` is the example's id; `prompt`, in token ids, may not be empty.
 
-    gold  token ids of the gold answer with its end, where its likelihood is trained too
+    gold  token ids of the gold answer with its end, where its likelihood is trained too; alone, without a pair, it is
+          one that is rehearsed
 
     Its packed row is computed once, when it is first asked for, and kept: 24 bytes a token.
     """
@@ -99,8 +100,8 @@ class PreferenceRow:
     gold: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.prompt or not self.pairs:
-            raise ValueError(f"{self.name}: a row needs a prompt and a pair")
+        if not self.prompt or not (self.pairs or self.gold):
+            raise ValueError(f"{self.name}: a row needs a prompt, and a pair or a gold answer")
 
     @cached_property
     def packed(self) -> PackedRow:
@@ -114,6 +115,11 @@ class PreferenceRow:
     def length(self) -> int:
         """Tokens of the packed row."""
         return len(self.packed)
+
+    @property
+    def size(self) -> int:
+        """What it counts in an optimizer step: its pairs, or one for a gold answer alone."""
+        return len(self.pairs) or 1
 
     def measured(self, log_probs: Sequence[Sequence[float]]) -> PreferenceRow:
         """The row with the reference's `log_probs`, [pairs, 2], in its pairs; it packs to the same row."""
@@ -145,10 +151,10 @@ def fit_rows(
         room = max_tokens - (1 if overlong == "cut_left" else len(row.prompt))
         pairs = tuple(pair for pair in row.pairs if pair.depth <= room)
         refused += len(row.pairs) - len(pairs)
-        if not pairs:
+        gold = row.gold if len(row.gold) <= room and (pairs or not row.pairs) else ()
+        if not pairs and not gold:
             continue
-        gold = row.gold if len(row.gold) <= room else ()
-        longest = max(len(gold), *(pair.depth for pair in pairs))
+        longest = max(len(gold), *(pair.depth for pair in pairs), 0)
         surplus = max(0, len(row.prompt) + longest - max_tokens)
         cut += len(pairs) if surplus else 0
         kept.append(replace(row, prompt=row.prompt[surplus:], pairs=pairs, gold=gold))
@@ -163,18 +169,24 @@ def batches_of_items(items: Sequence[T], size: int) -> list[list[T]]:
 def batches_of_pairs(rows: Sequence[PreferenceRow], size: int) -> list[list[PreferenceRow]]:
     """Steps of exactly `size` pairs (the last may have fewer), in the rows' order; a row is split where one ends.
 
-    A row that is not split is the same object, with what it has computed.
+    A gold answer without a pair takes the place of one; that of a row which is split stays with its first part. A row
+    that is not split is the same object, with what it has computed.
     """
     steps: list[list[PreferenceRow]] = []
     room = 0
     for row in rows:
-        rest = row.pairs
+        rest: PreferenceRow | None = row
         while rest:
             if not room:
                 steps.append([])
                 room = size
-            whole = len(rest) == len(row.pairs) <= room
-            steps[-1].append(row if whole else replace(row, pairs=rest[:room]))
-            taken = min(room, len(rest))
-            room, rest = room - taken, rest[taken:]
+            part, rest = _split(rest, room)
+            steps[-1].append(part)
+            room -= part.size
     return steps
+
+
+def _split(row: PreferenceRow, room: int) -> tuple[PreferenceRow, PreferenceRow | None]:
+    if row.size <= room:
+        return row, None
+    return replace(row, pairs=row.pairs[:room]), replace(row, pairs=row.pairs[room:], gold=())

@@ -55,9 +55,10 @@ def _branch_spans(row: PreferenceRow) -> list[IntArray]:
 def preference_loss(
     log_probs: LogProbs, rows: Sequence[PreferenceRow], config: PreferenceLoss, gold_weight: float = 0.0
 ) -> Loss:
-    """Sum over pairs, counted in pairs; reports `accuracy` (share with a positive margin) and `margin`.
+    """Sum over pairs and gold answers, counted by the rows' sizes; reports of the pairs `accuracy` (share with a
+    positive margin) and `margin`.
 
-    gold_weight  of the mean negative log-likelihood of the tree's gold answer, which stands beside each of its pairs
+    gold_weight  of the mean negative log-likelihood of each row's gold answer
     """
     with_gold = [bool(gold_weight and row.gold) for row in rows]
     branches = [
@@ -66,24 +67,25 @@ def preference_loss(
     every = _span_log_probs(log_probs, rows, branches)
     sums, gold = _parted(every, rows, with_gold)
     pairs = [pair for row in rows for pair in row.pairs]
-    lengths = sums.new_tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs])
+    lengths = sums.new_tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs]).view(-1, 2)
     old = [pair.reference for pair in pairs if pair.reference is not None]
-    reference = sums.new_tensor(old).unbind(1) if len(old) == len(pairs) else ()
+    reference = sums.new_tensor(old).view(-1, 2).unbind(1) if len(old) == len(pairs) else ()
     values = pair_losses(PairLogProbs(*sums.unbind(1), *lengths.unbind(1), *reference), config)
     margin, total = values.margin.detach(), values.loss.sum()
     if gold is not None:
         total = total - gold_weight * gold
-    return Loss(total, len(pairs), {"accuracy": float((margin > 0).sum()), "margin": float(margin.sum())})
+    reported = {"accuracy": float((margin > 0).sum()), "margin": float(margin.sum())}
+    return Loss(total, sum(row.size for row in rows), {name: (value, len(pairs)) for name, value in reported.items()})
 
 
 def _parted(every: Tensor, rows: Sequence[PreferenceRow], with_gold: Sequence[bool]) -> tuple[Tensor, Tensor | None]:
-    """[pairs, 2], the sums of the branches; and the sum over pairs of the mean log-likelihood of the gold answer."""
+    """[pairs, 2], the sums of the branches; and the sum of the gold answers' mean log-likelihoods."""
     weights = torch.zeros(len(every))
     of_branches, at = torch.ones(len(every), dtype=torch.bool), 0
     for row, own in zip(rows, with_gold, strict=True):
         at += 2 * len(row.pairs)
         if own:
-            weights[at], of_branches[at] = len(row.pairs) / len(row.gold), False
+            weights[at], of_branches[at] = 1 / len(row.gold), False
             at += 1
     sums = every[of_branches.to(every.device)].view(-1, 2)
     return sums, every @ weights.to(every.device) if any(with_gold) else None
@@ -102,10 +104,10 @@ def with_reference(
     (`base`).
     """
     model.eval()
-    done: dict[int, PreferenceRow] = {}
+    done, with_pairs = dict(enumerate(rows)), [index for index, row in enumerate(rows) if row.pairs]
     policy = model.disable_adapter() if reference == "base" else nullcontext()
     with torch.no_grad(), policy:
-        for group in micro_batches(range(len(rows)), lambda index: rows[index].length, micro_batch_tokens):
+        for group in micro_batches(with_pairs, lambda index: rows[index].length, micro_batch_tokens):
             values = iter(branch_log_probs(log_probs, [rows[index] for index in group]).tolist())
             for index in group:
                 done[index] = rows[index].measured([next(values) for _ in rows[index].pairs])

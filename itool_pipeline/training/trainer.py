@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Generic
 
@@ -43,12 +44,12 @@ class Loss:
 
     total  scalar with gradients
     count  what the loss is a mean over: response tokens, or pairs
-    sums   further figures to report, each divided by the count in the end
+    sums   further figures to report, each with what it is a mean over
     """
 
     total: Tensor
     count: int
-    sums: Mapping[str, float] = field(default_factory=dict)
+    sums: Mapping[str, tuple[float, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -256,14 +257,15 @@ class _Run(Generic[T]):
         """The validation set with the weights as they are. Raises TrainingError when its loss is not finite."""
         self.log_probs.eval()
         names = self.objective.metrics
-        sums = [0.0] * (2 + len(names))
+        sums = [0.0] * 2 * (1 + len(names))
         for group in self._passes(self.validation):
             with torch.no_grad():
                 loss = self.objective.loss(self.log_probs, group)
-            own = (float(loss.total), loss.count, *(loss.sums[name] for name in names))
+            own = (float(loss.total), loss.count, *chain.from_iterable(loss.sums[name] for name in names))
             sums = [a + b for a, b in zip(sums, own, strict=True)]
         total, count, *further = self.processes.sum_figures(sums)
         mean = total / count
         if not math.isfinite(mean):
             raise TrainingError(f"the validation loss after step {self.state.step} is {mean}")
-        return Validation(self.state.step, mean, {n: value / count for n, value in zip(names, further, strict=True)})
+        means = zip(names, further[::2], further[1::2], strict=True)
+        return Validation(self.state.step, mean, {name: value / of for name, value, of in means if of})

@@ -692,6 +692,27 @@ def test_gold_answers_are_trained_beside_the_pairs(tmp_path: Path, trainings: Tr
         assert row.gold[: len(gold)] == (gold if weight else ())
 
 
+def test_all_that_warmed_up_is_rehearsed(tmp_path: Path, trainings: Trainings) -> None:
+    """Every training example once, most of them without a pair; those that validated the warm-up validate again."""
+    buffered = {"fraction": 1.0, "top_fraction": 0.4}
+    preference = {"gold_weight": 0.5, "rehearse": True}
+    ws = prepared(tmp_path, preference=preference, pairs=LAX, replay_buffer=buffered, warmup={"curriculum": "mixed"})
+    warm_up(ws)
+    searched(ws)
+    policy.policy(ws, 1)
+    first, asked = trainings.asked
+    answers = {x.name: x.response for x in (*first.train, *first.validation)}
+    rows = {row.name: row for row in (*asked.train, *asked.validation)}
+    assert len(rows) == len(asked.train) + len(asked.validation)
+    assert {name: row.gold for name, row in rows.items()} == answers
+    pairs = ask(ws.database, "SELECT tree_id, count(*) FROM pairs WHERE kept GROUP BY ALL")
+    assert {name: len(row.pairs) for name, row in rows.items() if row.pairs} == dict(pairs)
+    assert 0 < len(pairs) < len(rows)
+    validating = {x.name for x in first.validation}
+    assert validating
+    assert validating <= {row.name for row in asked.validation}
+
+
 @pytest.mark.parametrize("form", ["exact", "sampled"])
 def test_both_forms_of_self_evaluation(tmp_path: Path, trainings: Trainings, form: str) -> None:
     ws = prepared(tmp_path, search={"self_evaluation": {"type": form, "weights": (1.0, 1.0, 0.0, 0.0)}})

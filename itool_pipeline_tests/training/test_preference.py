@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from itool_pipeline.config import OptimizerConfig, PreferenceLoss, SimpoLoss
+from itool_pipeline.config import DpoLoss, OptimizerConfig, PreferenceLoss, SimpoLoss
 from itool_pipeline.core.token_trie import pack_row
 from itool_pipeline.core.types import Progress, no_progress
 from itool_pipeline.training import items
-from itool_pipeline.training.items import PreferenceRow, TokenPair, TrainingData, batches_of_pairs, fit_rows
+from itool_pipeline.training.items import FittedRows, PreferenceRow, TokenPair, TrainingData, batches_of_pairs, fit_rows
 from itool_pipeline.training.job import TrainingResult
 from itool_pipeline.training.log_probs import TokenLogProbs
 from itool_pipeline.training.lora import trainable_parameters
@@ -152,11 +152,16 @@ def test_simpo_over_a_batch_is_eq_11(adapted_model: AdaptedModel) -> None:
     margin = rewards[:, 0] - rewards[:, 1]
     assert loss.count == 4
     assert loss.total.item() == pytest.approx(float(torch.log1p(torch.exp(0.5 - margin)).sum()), rel=1e-4)
-    assert loss.sums["accuracy"] == int((margin > 0).sum())
-    assert loss.sums["margin"] == pytest.approx(float(margin.sum()), rel=1e-3, abs=1e-3)
+    assert loss.sums["accuracy"] == (int((margin > 0).sum()), 4)
+    assert loss.sums["margin"] == (pytest.approx(float(margin.sum()), rel=1e-3, abs=1e-3), 4)
 
 
-def test_the_gold_answer_stands_beside_each_pair_of_its_tree(adapted_model: AdaptedModel) -> None:
+def _mean_log_prob(model: Any, prompt: tuple[int, ...], answer: tuple[int, ...]) -> torch.Tensor:
+    """Of the answer in a row of its own."""
+    return plain_log_probs(model, [PreferenceRow("gold", prompt, (TokenPair((), answer, (9,)),))])[0, 0] / len(answer)
+
+
+def test_the_gold_answer_stands_beside_the_pairs_of_its_tree(adapted_model: AdaptedModel) -> None:
     """Loss and gradients against separate rows; the gold answer begins as a branch does, and is computed with it."""
     golds = ((100, 101, 3), ())
     rows = [replace(row, gold=gold) for row, gold in zip(ROWS, golds, strict=True)]
@@ -164,18 +169,62 @@ def test_the_gold_answer_stands_beside_each_pair_of_its_tree(adapted_model: Adap
     assert rows[0].length == ROWS[0].length + 1
     model, config, weight = adapted_model(), SimpoLoss(beta=2.0, gamma=0.5), 0.75
     parameters = list(trainable_parameters(model).values())
+    gold = _mean_log_prob(model, rows[0].prompt, golds[0])
     alone = preference_loss(TokenLogProbs(model), ROWS, config)
     assert preference_loss(TokenLogProbs(model), rows, config).total.item() == pytest.approx(alone.total.item())
-    own = TokenPair((), golds[0], (9,))
-    gold = branch_log_probs(TokenLogProbs(model), [PreferenceRow("gold", rows[0].prompt, (own,))])[0, 0] / 3
-    want = alone.total - weight * len(rows[0].pairs) * gold
+    want = alone.total - weight * gold
     got = preference_loss(TokenLogProbs(model), rows, config, weight)
     assert got.count == alone.count
-    assert got.sums == pytest.approx(alone.sums)
+    assert got.sums == {name: (pytest.approx(value), of) for name, (value, of) in alone.sums.items()}
     torch.testing.assert_close(got.total, want, rtol=1e-4, atol=1e-4)
     want_gradients = torch.autograd.grad(want, parameters)
     for a, b in zip(torch.autograd.grad(got.total, parameters), want_gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("config", [SimpoLoss(), DpoLoss(type="dpo")], ids=["simpo", "dpo"])
+def test_a_gold_answer_alone_counts_as_one_pair(adapted_model: AdaptedModel, config: PreferenceLoss) -> None:
+    """Beside rows with pairs, and where a pass holds none; what is reported of pairs stays a mean over pairs."""
+    model = adapted_model()
+    gold = _mean_log_prob(model, (5, 6), (100, 3))
+    log_probs = TokenLogProbs(model)
+    alone = PreferenceRow("alone", (5, 6), (), gold=(100, 3))
+    measured = with_reference(model, log_probs, (*ROWS, alone), "start", 4096)
+    assert measured[-1] is alone
+    pairs = preference_loss(log_probs, measured[:-1], config, 0.5)
+    both = preference_loss(log_probs, measured, config, 0.5)
+    torch.testing.assert_close(both.total, pairs.total - 0.5 * gold, rtol=1e-4, atol=1e-4)
+    assert both.count == pairs.count + 1 == 5
+    assert both.sums == {name: (pytest.approx(value), 4) for name, (value, _) in pairs.sums.items()}
+    without = preference_loss(log_probs, [alone], config, 0.5)
+    torch.testing.assert_close(without.total, -0.5 * gold, rtol=1e-4, atol=1e-4)
+    assert (without.count, without.sums) == (1, {"accuracy": (0.0, 0), "margin": (0.0, 0)})
+
+
+def test_a_row_of_neither_pairs_nor_gold_is_refused() -> None:
+    with pytest.raises(ValueError, match="x: a row needs a prompt, and a pair or a gold answer"):
+        PreferenceRow("x", (5,), ())
+
+
+def test_a_gold_answer_alone_fits_or_is_left_out() -> None:
+    alone = PreferenceRow("alone", (5, 6, 7), (), gold=(1, 2))
+    assert fit_rows([alone], 5) == FittedRows((alone,), 0, 0)
+    assert fit_rows([alone], 4) == FittedRows((), 0, 0)
+    assert fit_rows([alone], 4, "cut_left") == FittedRows((replace(alone, prompt=(6, 7)),), 0, 0)
+    # the gold answer of a tree whose pairs are all too long goes with them
+    row = PreferenceRow("a", (5, 6, 7), (TokenPair((), (8, 8, 8), (9,)),), gold=(1,))
+    assert fit_rows([row], 4) == FittedRows((), 1, 0)
+
+
+def test_a_gold_answer_alone_takes_the_place_of_a_pair_and_is_split_from_none() -> None:
+    alone = [PreferenceRow(f"alone{i}", (5,), (), gold=(1,)) for i in range(2)]
+    split = PreferenceRow("split", (5,), tuple(TokenPair((), (7, i), (8,)) for i in range(3)), gold=(1,))
+    steps = batches_of_pairs([alone[0], split, alone[1]], 2)
+    assert [[(row.name, len(row.pairs), bool(row.gold)) for row in step] for step in steps] == [
+        [("alone0", 0, True), ("split", 1, True)],
+        [("split", 2, False)],
+        [("alone1", 0, True)],
+    ]
 
 
 def test_a_gold_answer_that_is_too_long_is_left_out() -> None:
@@ -221,7 +270,7 @@ def test_cutting_keeps_the_end_of_the_prompt() -> None:
 def test_no_completion_can_be_empty() -> None:
     with pytest.raises(ValueError, match="at least one token"):
         TokenPair((1,), (), (2,))
-    with pytest.raises(ValueError, match="a row needs a prompt and a pair"):
+    with pytest.raises(ValueError, match="a row needs a prompt"):
         PreferenceRow("x", (), (TokenPair((), (1,), (2,)),))
 
 
