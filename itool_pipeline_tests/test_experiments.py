@@ -54,7 +54,7 @@ SHARED = {
     **{f"{kind}_{share}": FRONT - {"splits"} | {"bfcl/base"} for kind in ("sft", "data") for share in (10, 30, 60)},
     "self_evaluation_off": START | {"iteration_1/replay_buffer"},
     "self_evaluation_sampled": START | {"iteration_1/replay_buffer"},
-    "guided": FRONT - {"splits"} | {"bfcl/base"},
+    "guided": START,
     "gold_guided": START | {"iteration_1/replay_buffer"},
     "true_pairs": START | {"iteration_1/replay_buffer", "iteration_1/trees"},
     "by_mistakes": START,
