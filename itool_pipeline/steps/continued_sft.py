@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from itool_pipeline.steps.computing import settled
+from itool_pipeline.steps.fine_tuning import fine_tune
 from itool_pipeline.steps.gold_answers import gold_answers
 from itool_pipeline.steps.plan import policy_before
-from itool_pipeline.steps.trained import finish, unchanged
-from itool_pipeline.steps.training_run import JOB_DATA, train
+from itool_pipeline.steps.trained import unchanged
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.artifacts import Step
-from itool_pipeline.training.data_file import write_sft_data
-from itool_pipeline.training.job import SftObjective
 
 
 def by_gold_answers(ws: Workspace, k: int, step: Step) -> dict[str, Any]:
@@ -20,8 +17,5 @@ def by_gold_answers(ws: Workspace, k: int, step: Step) -> dict[str, Any]:
     before, preference, data = policy_before(k), ws.experiment.preference, gold_answers(ws)
     if not data.train:
         return unchanged(ws, step, before, "there is no training example")
-    own = settled(ws, step.parts)
-    ws.say(f"fine-tuning on the gold answers of all {len(data.train)} training examples")
-    write_sft_data(step.parts.path(JOB_DATA), data)
-    trained = train(own, step, before, SftObjective(), preference.optimizer, preference.quantization)
-    return finish(ws, step, before, trained)
+    what = f"the gold answers of all {len(data.train)} training examples"
+    return fine_tune(ws, step, before, data, what, preference.optimizer, preference.quantization)

@@ -7,18 +7,15 @@ from typing import Any
 
 from itool_pipeline.config import RejectionSampling
 from itool_pipeline.steps.artifact_files import ANSWERS_FILE
-from itool_pipeline.steps.computing import settled
 from itool_pipeline.steps.example_access import each_response_tokens
+from itool_pipeline.steps.fine_tuning import fine_tune
 from itool_pipeline.steps.held_back import parted
 from itool_pipeline.steps.plan import policy_before
-from itool_pipeline.steps.trained import finish, unchanged
-from itool_pipeline.steps.training_run import JOB_DATA, train
+from itool_pipeline.steps.trained import unchanged
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.table_files import read_table_rows
-from itool_pipeline.training.data_file import write_sft_data
 from itool_pipeline.training.items import SftItem
-from itool_pipeline.training.job import SftObjective
 
 
 def by_right_answers(ws: Workspace, k: int, step: Step, config: RejectionSampling) -> dict[str, Any]:
@@ -27,12 +24,10 @@ def by_right_answers(ws: Workspace, k: int, step: Step, config: RejectionSamplin
     items, refused = _items(ws, k, config.answers_per_tree, preference.max_tokens)
     if not items:
         return unchanged(ws, step, before, "the search gave no right answer that could be trained on")
-    own, data = settled(ws, step.parts), parted(ws, items)
+    data = parted(ws, items)
     counts = {"answers": len(data.train), "validation_answers": len(data.validation), "overlong_refused": refused}
-    ws.say(f"fine-tuning on {len(data.train)} right answers")
-    write_sft_data(step.parts.path(JOB_DATA), data)
-    trained = train(own, step, before, SftObjective(), preference.optimizer, preference.quantization)
-    return {**finish(ws, step, before, trained), **counts}
+    what = f"{len(data.train)} right answers"
+    return {**fine_tune(ws, step, before, data, what, preference.optimizer, preference.quantization), **counts}
 
 
 def _items(ws: Workspace, k: int, most: int, max_tokens: int) -> tuple[list[SftItem], int]:

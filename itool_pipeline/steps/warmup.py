@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from itool_pipeline.steps.computing import settled
+from itool_pipeline.steps.fine_tuning import fine_tune
 from itool_pipeline.steps.gold_answers import gold_answers
 from itool_pipeline.steps.plan import STAGES, passes_on
-from itool_pipeline.steps.trained import checkpoint_tables, finish, unchanged
-from itool_pipeline.steps.training_run import JOB_DATA, train
+from itool_pipeline.steps.trained import checkpoint_tables, unchanged
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
-from itool_pipeline.training.data_file import write_sft_data
-from itool_pipeline.training.job import SftObjective
 
 
 def warmup(ws: Workspace, stage: str) -> Produced:
@@ -30,11 +27,8 @@ def warmup(ws: Workspace, stage: str) -> Produced:
         data = gold_answers(ws, None if config.curriculum == "mixed" else stage)
         if not data.train:
             return unchanged(ws, step, before, "no training example has this difficulty")
-        own = settled(ws, step.parts)
         what = "mixed" if config.curriculum == "mixed" else stage
         kept = "" if data.validation else "; none validates, so the last weights are kept and not the best"
-        ws.say(f"fine-tuning on {len(data.train)} {what} examples{kept}")
-        write_sft_data(step.parts.path(JOB_DATA), data)
-        return finish(ws, step, before, train(own, step, before, SftObjective(), config.optimizer))
+        return fine_tune(ws, step, before, data, f"{len(data.train)} {what} examples{kept}", config.optimizer)
 
     return ws.produce(asset, make, checkpoint_tables)
