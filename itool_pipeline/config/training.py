@@ -125,8 +125,8 @@ class PreferenceConfig(Section):
     loss: Annotated[PreferenceLoss | RejectionSampling | ContinuedSft | Grpo, Field(discriminator="type")] = SimpoLoss()
     gold_weight: Weight = Field(
         0.0,
-        description="of the gold answer's mean negative log-likelihood beside the pairs of its tree; above 0 the "
-        "policy goes on learning what it was warmed up with",
+        description="of the negative log-likelihood of a gold answer of mean length beside the pairs of its tree, all "
+        "tokens alike; above 0 the policy goes on learning what it was warmed up with",
     )
     rehearse: bool = Field(
         False,

@@ -37,7 +37,7 @@ CODE_VERSIONS = {
     "replay_buffer": "5",
     "trees": "10",
     "pairs": "5",
-    "policy": "6",
+    "policy": "7",
     "cases": "3",
     "scores": "4",
     "report": "9",

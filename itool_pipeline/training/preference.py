@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import chain
+from statistics import fmean
 from typing import Any, Literal
 
 import numpy as np
@@ -53,14 +55,14 @@ def _branch_spans(row: PreferenceRow) -> list[IntArray]:
 
 
 def preference_loss(
-    log_probs: LogProbs, rows: Sequence[PreferenceRow], config: PreferenceLoss, gold_weight: float = 0.0
+    log_probs: LogProbs, rows: Sequence[PreferenceRow], config: PreferenceLoss, token_weight: float = 0.0
 ) -> Loss:
     """Sum over pairs and gold answers, counted by the rows' sizes; reports of the pairs `accuracy` (share with a
     positive margin) and `margin`.
 
-    gold_weight  of the mean negative log-likelihood of each row's gold answer
+    token_weight  of the negative log-likelihood of each token of the rows' gold answers
     """
-    with_gold = [bool(gold_weight and row.gold) for row in rows]
+    with_gold = [bool(token_weight and row.gold) for row in rows]
     branches = [
         _branch_spans(row) + ([row.packed.spans[-1]] if own else []) for row, own in zip(rows, with_gold, strict=True)
     ]
@@ -73,22 +75,26 @@ def preference_loss(
     values = pair_losses(PairLogProbs(*sums.unbind(1), *lengths.unbind(1), *reference), config)
     margin, total = values.margin.detach(), values.loss.sum()
     if gold is not None:
-        total = total - gold_weight * gold
+        total = total - token_weight * gold
     reported = {"accuracy": float((margin > 0).sum()), "margin": float(margin.sum())}
     return Loss(total, sum(row.size for row in rows), {name: (value, len(pairs)) for name, value in reported.items()})
 
 
 def _parted(every: Tensor, rows: Sequence[PreferenceRow], with_gold: Sequence[bool]) -> tuple[Tensor, Tensor | None]:
-    """[pairs, 2], the sums of the branches; and the sum of the gold answers' mean log-likelihoods."""
-    weights = torch.zeros(len(every))
-    of_branches, at = torch.ones(len(every), dtype=torch.bool), 0
-    for row, own in zip(rows, with_gold, strict=True):
-        at += 2 * len(row.pairs)
-        if own:
-            weights[at], of_branches[at] = 1 / len(row.gold), False
-            at += 1
-    sums = every[of_branches.to(every.device)].view(-1, 2)
-    return sums, every @ weights.to(every.device) if any(with_gold) else None
+    """[pairs, 2], the sums of the branches; and the sum of the gold answers' log-likelihoods."""
+    of_row = ([False] * (2 * len(row.pairs)) + [True] * own for row, own in zip(rows, with_gold, strict=True))
+    of_gold = torch.tensor(list(chain.from_iterable(of_row)), dtype=torch.bool, device=every.device)
+    return every[~of_gold].view(-1, 2), every[of_gold].sum() if any(with_gold) else None
+
+
+def gold_token_weight(gold_weight: float, rows: Sequence[PreferenceRow]) -> float:
+    """The weight of each token, where a gold answer of the mean length among `rows` weighs `gold_weight`.
+
+    All tokens weigh the same, as in SFT (Eq. 2). Were it the answers, the first token of an abstention, which has few
+    others, would weigh several times as much as the one that begins a call, and the policy would learn to abstain.
+    """
+    lengths = [len(row.gold) for row in rows if row.gold]
+    return gold_weight / fmean(lengths) if lengths else 0.0
 
 
 def with_reference(
@@ -114,15 +120,15 @@ def with_reference(
     return tuple(done[index] for index in range(len(rows)))
 
 
-def preference_objective(config: PreferenceLoss, gold_weight: float = 0.0) -> Objective[PreferenceRow]:
-    """An optimizer step counts pairs.
+def preference_objective(config: PreferenceLoss, token_weight: float = 0.0) -> Objective[PreferenceRow]:
+    """An optimizer step counts pairs; `token_weight` is that of each token of a gold answer.
 
     The reference's log-probabilities, for DPO and IPO, are computed once, before anything is trained, and cost no
     memory beside the model.
     """
 
     def loss(log_probs: LogProbs, rows: Sequence[PreferenceRow]) -> Loss:
-        return preference_loss(log_probs, rows, config, gold_weight)
+        return preference_loss(log_probs, rows, config, token_weight)
 
     def start(model: Any, log_probs: LogProbs, rows: Sequence[PreferenceRow], budget: int) -> Sequence[PreferenceRow]:
         if not isinstance(config, ReferenceLoss):
@@ -130,5 +136,5 @@ def preference_objective(config: PreferenceLoss, gold_weight: float = 0.0) -> Ob
         return with_reference(model, log_probs, rows, config.reference, budget)
 
     # Without a weight the name is that of the loss alone.
-    name = config.model_dump_json() + (f" + {gold_weight} gold" if gold_weight else "")
+    name = config.model_dump_json() + (f" + {token_weight} gold" if token_weight else "")
     return Objective(name, loss, batches_of_pairs, start, metrics=("accuracy", "margin"))

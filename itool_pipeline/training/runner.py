@@ -15,7 +15,7 @@ from itool_pipeline.training.data_file import read_preference_data, read_sft_dat
 from itool_pipeline.training.job import FreshAdapter, GrpoJob, PreferenceObjective, TrainingJob, TrainingResult
 from itool_pipeline.training.lora import continued_adapter, fresh_adapter
 from itool_pipeline.training.model_probe import require_exact_training
-from itool_pipeline.training.preference import preference_objective
+from itool_pipeline.training.preference import gold_token_weight, preference_objective
 from itool_pipeline.training.processes import TrainingProcesses
 from itool_pipeline.training.sft import SFT
 from itool_pipeline.training.trainer import train_adapter
@@ -44,7 +44,8 @@ def run_training_job(job: TrainingJob, progress: Progress = no_progress, say: Sa
     }
     if isinstance(job.objective, PreferenceObjective):
         pairs = read_preference_data(job.data)
-        objective = preference_objective(job.objective.loss, job.objective.gold_weight)
+        token_weight = gold_token_weight(job.objective.gold_weight, pairs.train)
+        objective = preference_objective(job.objective.loss, token_weight)
         result = train_adapter(start_model(job), pairs, objective, *where, **how)
     else:
         result = train_adapter(start_model(job), read_sft_data(job.data), SFT, *where, **how)

@@ -23,6 +23,7 @@ from itool_pipeline.training.lora import trainable_parameters
 from itool_pipeline.training.packing import micro_batches
 from itool_pipeline.training.preference import (
     branch_log_probs,
+    gold_token_weight,
     preference_loss,
     preference_objective,
     with_reference,
@@ -156,9 +157,16 @@ def test_simpo_over_a_batch_is_eq_11(adapted_model: AdaptedModel) -> None:
     assert loss.sums["margin"] == (pytest.approx(float(margin.sum()), rel=1e-3, abs=1e-3), 4)
 
 
-def _mean_log_prob(model: Any, prompt: tuple[int, ...], answer: tuple[int, ...]) -> torch.Tensor:
+def _log_prob(model: Any, prompt: tuple[int, ...], answer: tuple[int, ...]) -> torch.Tensor:
     """Of the answer in a row of its own."""
-    return plain_log_probs(model, [PreferenceRow("gold", prompt, (TokenPair((), answer, (9,)),))])[0, 0] / len(answer)
+    return plain_log_probs(model, [PreferenceRow("gold", prompt, (TokenPair((), answer, (9,)),))])[0, 0]
+
+
+def test_every_token_of_a_gold_answer_weighs_the_same() -> None:
+    """An answer of the mean length, here three tokens, weighs what the config says."""
+    rows = [PreferenceRow("a", (5,), (), (1, 2)), *ROWS, PreferenceRow("b", (5,), (), (1, 2, 3, 4))]
+    assert gold_token_weight(1.5, rows) == 0.5
+    assert gold_token_weight(1.5, ROWS) == gold_token_weight(0.0, rows) == 0.0
 
 
 def test_the_gold_answer_stands_beside_the_pairs_of_its_tree(adapted_model: AdaptedModel) -> None:
@@ -169,7 +177,7 @@ def test_the_gold_answer_stands_beside_the_pairs_of_its_tree(adapted_model: Adap
     assert rows[0].length == ROWS[0].length + 1
     model, config, weight = adapted_model(), SimpoLoss(beta=2.0, gamma=0.5), 0.75
     parameters = list(trainable_parameters(model).values())
-    gold = _mean_log_prob(model, rows[0].prompt, golds[0])
+    gold = _log_prob(model, rows[0].prompt, golds[0])
     alone = preference_loss(TokenLogProbs(model), ROWS, config)
     assert preference_loss(TokenLogProbs(model), rows, config).total.item() == pytest.approx(alone.total.item())
     want = alone.total - weight * gold
@@ -186,7 +194,7 @@ def test_the_gold_answer_stands_beside_the_pairs_of_its_tree(adapted_model: Adap
 def test_a_gold_answer_alone_counts_as_one_pair(adapted_model: AdaptedModel, config: PreferenceLoss) -> None:
     """Beside rows with pairs, and where a pass holds none; what is reported of pairs stays a mean over pairs."""
     model = adapted_model()
-    gold = _mean_log_prob(model, (5, 6), (100, 3))
+    gold = _log_prob(model, (5, 6), (100, 3))
     log_probs = TokenLogProbs(model)
     alone = PreferenceRow("alone", (5, 6), (), gold=(100, 3))
     assert with_reference(model, log_probs, (*ROWS, alone), "start", 4096)[-1] is alone
