@@ -194,7 +194,7 @@ def test_the_gold_answer_stands_beside_the_pairs_of_its_tree(adapted_model: Adap
 def test_a_gold_answer_alone_counts_as_one_pair(adapted_model: AdaptedModel, config: PreferenceLoss) -> None:
     """Beside rows with pairs, and where a pass holds none; what is reported of pairs stays a mean over pairs."""
     model = adapted_model()
-    gold = _log_prob(model, (5, 6), (100, 3))
+    gold, other = _log_prob(model, (5, 6), (100, 3)), _log_prob(model, (5, 6), (101,))
     log_probs = TokenLogProbs(model)
     alone = PreferenceRow("alone", (5, 6), (), gold=(100, 3))
     assert with_reference(model, log_probs, (*ROWS, alone), "start", 4096)[-1] is alone
@@ -208,6 +208,8 @@ def test_a_gold_answer_alone_counts_as_one_pair(adapted_model: AdaptedModel, con
     without = preference_loss(log_probs, [alone], config, 0.5)
     torch.testing.assert_close(without.total, -0.5 * gold, rtol=1e-4, atol=1e-4)
     assert (without.count, without.sums) == (1, {"accuracy": (0.0, 0), "margin": (0.0, 0)})
+    two = preference_loss(log_probs, [alone, replace(alone, gold=(101,))], config, 0.5)
+    torch.testing.assert_close(two.total, -0.5 * (gold + other), rtol=1e-4, atol=1e-4)
 
 
 def test_a_row_of_neither_pairs_nor_gold_is_refused() -> None:
