@@ -20,7 +20,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from itool_pipeline.config import Experiment
 from itool_pipeline.errors import mistake_of_ours, words_for
@@ -50,7 +49,7 @@ ON category USING first(s) GROUP BY sequence, checkpoint ORDER BY sequence
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Execute the job `itool` on one partition in this process, recorded in the Dagster instance."""
+    """Execute the job `itool` on one partition, begun by this process and recorded in the Dagster instance."""
     experiment = _asked_experiment(arguments)
     if found := obstacles(experiment, storage_paths()):
         print(f"{experiment.name} cannot run; nothing was begun.", *found, sep="\n", file=sys.stderr)
@@ -59,19 +58,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     import dagster as dg  # slow to import, and the other commands do without
 
-    from itool_pipeline.definitions import defs
-    from itool_pipeline.defs.automation import ONE_PROCESS, SHORT_LOG
+    from itool_pipeline.definitions import itool_job
+    from itool_pipeline.defs.automation import SHORT_LOG
     from itool_pipeline.defs.checks import IN_WORDS
+    from itool_pipeline.defs.partitions import PARTITION_TAG
 
     start, name = time.monotonic(), experiment.name
-    config: dict[str, Any] = {
-        **ONE_PROCESS,
-        **SHORT_LOG,
-        "resources": {"options": {"config": {"force": arguments.force}}},
-    }
+    config = {**SHORT_LOG, "resources": {"options": {"config": {"force": arguments.force}}}}
     with dg.DagsterInstance.get() as instance:
-        result = defs.resolve_job_def("itool").execute_in_process(
-            partition_key=name, instance=instance, run_config=config, raise_on_error=False
+        result = dg.execute_job(
+            dg.reconstructable(itool_job), instance=instance, run_config=config, tags={PARTITION_TAG: name}
         )
     seconds = time.monotonic() - start
     if not result.success:

@@ -8,8 +8,10 @@ from itool_pipeline.defs import automation
 from itool_pipeline.defs.assets import all_step_assets
 from itool_pipeline.defs.checks import all_checks
 from itool_pipeline.defs.comparison import comparison
+from itool_pipeline.defs.executors import chosen_executor
 from itool_pipeline.defs.graphs import all_graph_assets
 from itool_pipeline.defs.logs import console
+from itool_pipeline.defs.lost_runs import lost_runs
 from itool_pipeline.defs.resources import RunOptions
 
 defs = dg.Definitions(
@@ -17,7 +19,13 @@ defs = dg.Definitions(
     asset_checks=all_checks(),
     jobs=[automation.itool, automation.evaluate, automation.report, automation.compare],
     schedules=[automation.weekly],
-    sensors=[automation.local_data],
+    sensors=[automation.local_data, lost_runs],
     resources={"options": RunOptions()},
     loggers={"console": console},
+    executor=chosen_executor(),
 )
+
+
+def itool_job() -> dg.JobDefinition:
+    """The job `itool`, where every process that works for a run of it can find it."""
+    return defs.resolve_job_def("itool")

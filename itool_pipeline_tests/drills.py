@@ -29,7 +29,7 @@ JOB = ("dagster", "job", "execute", "-m", "itool_pipeline.definitions", "-j", "i
 TAGS = ("--tags", '{"dagster/partition":"tiny"}')
 ASSET = ("dagster", "asset", "materialize", "-m", "itool_pipeline.definitions", "--partition", "tiny")
 
-FORCE = '{"execution": {"config": {"in_process": {}}}, "resources": {"options": {"config": {"force": true}}}}'
+FORCE = '{"resources": {"options": {"config": {"force": true}}}}'
 
 KILLS = {
     "warm-up": "artifacts/warmup/easy/*.partial/parts/step_*",

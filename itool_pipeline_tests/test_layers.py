@@ -88,6 +88,8 @@ PURE = frozenset(
 
 ONLY_IN: dict[str, frozenset[str]] = {
     "dagster": frozenset({"defs", "definitions", "__main__"}),
+    "dagster_ray": frozenset({"defs"}),
+    "dagster_k8s": frozenset({"defs"}),
     "duckdb": frozenset({"store"}),
     "pandas": frozenset({"frames"}),
     "torch": frozenset({"data", "engines", "training"}),

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from itool_pipeline.config.fields import AtLeastOne, Positive, Section
+from itool_pipeline.config.fields import AtLeastOne, Count, Positive, Section
 
 
 class WheelModel(Section):
@@ -27,9 +27,9 @@ class ComputeConfig(Section):
     """Where and how the model computes. Does not change what is computed, except by rounding.
 
     Rounding decides which token is drawn now and then, so all is part of what an artifact is, as the words that stand
-    here, but what changes no bit: the cache's size, the number of ops, and gradient checkpointing. `auto` is such a
-    word: machines on which it means different dtypes or devices share their artifacts, and each artifact says what it
-    was made in. Who needs one dtype everywhere names it.
+    here, but what changes no bit: the cache's size, the number of ops, gradient checkpointing, and what a cluster is
+    asked for. `auto` is such a word: machines on which it means different dtypes or devices share their artifacts, and
+    each artifact says what it was made in. Who needs one dtype everywhere names it.
     """
 
     engine: Literal["transformers", "vllm"] = Field(
@@ -51,3 +51,14 @@ class ComputeConfig(Section):
         description="training keeps of each layer only its input and computes the layer again for its gradients: less "
         "memory, about a third more time, the same adapter",
     )
+    gpus: Count | None = Field(
+        None,
+        description="GPUs that each step that uses the model asks a cluster for; unset: one, and none where device is "
+        "cpu. This and the next two are read by the executors ray and k8s",
+    )
+    cpus: AtLeastOne | None = Field(None, description="cores that it asks for; unset: the cluster's own default")
+    memory_gib: Positive | None = Field(None, description="memory that it asks for; unset: the cluster's own default")
+
+    def asked_gpus(self) -> int:
+        """GPUs that a step that uses the model asks a cluster for."""
+        return self.gpus if self.gpus is not None else int(self.device != "cpu")

@@ -15,7 +15,7 @@ from itool_pipeline.config import MAX_ITERATIONS
 from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.metadata import data_version, shown
 from itool_pipeline.defs.partitions import experiments
-from itool_pipeline.defs.resources import GPU_POOL, GPU_TAGS, RunOptions, workspace
+from itool_pipeline.defs.resources import GPU_POOL, RunOptions, workspace
 from itool_pipeline.steps import pairs, policy, prepare, replay_buffer, warmup
 from itool_pipeline.steps.cases import benchmark_cases
 from itool_pipeline.steps.plan import STAGES, cases_asset, checkpoints, code_version, inputs_of
@@ -52,7 +52,6 @@ def step_asset(asset: str, body: Body, description: str, *, uses_model: bool = F
         code_version=code_version(asset),
         output_required=False,
         pool=GPU_POOL if uses_model else None,
-        op_tags=GPU_TAGS if uses_model else {},
         kinds={"python", "torch"} if uses_model else {"python", "duckdb"},
     )
     def made(context: dg.AssetExecutionContext, options: RunOptions) -> Iterator[dg.MaterializeResult[Any]]:

@@ -12,9 +12,6 @@ from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
 from itool_pipeline.steps.plan import ALL, cases_asset, local_content, scores_of
 
-ONE_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
-"""The model's libraries are loaded once for a run. For steps side by side choose `multiprocess` in the launchpad."""
-
 SHORT_LOG: dict[str, Any] = {"loggers": {"console": {"config": {}}}}
 """What the terminal shows ends with why the run failed; Dagster's own log with its traces."""
 
@@ -29,7 +26,7 @@ def _job(name: str, selection: dg.AssetSelection, description: str) -> Any:
         selection=selection,
         partitions_def=experiments,
         description=description,
-        config={**ONE_PROCESS, **SHORT_LOG},
+        config=SHORT_LOG,
     )
 
 

@@ -12,7 +12,7 @@ from itool_pipeline.defs.assets import asset_key, group_of, op_name
 from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.metadata import data_version, shown
 from itool_pipeline.defs.partitions import experiments
-from itool_pipeline.defs.resources import GPU_POOL, GPU_TAGS, RunOptions, workspace
+from itool_pipeline.defs.resources import GPU_POOL, RunOptions, workspace
 from itool_pipeline.steps import report, trees
 from itool_pipeline.steps.plan import code_version, inputs_of
 from itool_pipeline.steps.workspace import Produced
@@ -61,13 +61,13 @@ def trees_asset(k: int) -> dg.AssetsDefinition:
         for number, shards in enumerate(planned):
             yield dg.DynamicOutput(shards, mapping_key=f"share_{number:05d}")
 
-    @dg.op(name=f"{prefix}search_shards", pool=GPU_POOL, tags=GPU_TAGS)
+    @dg.op(name=f"{prefix}search_shards", pool=GPU_POOL)
     def search_shards(context: dg.OpExecutionContext, options: RunOptions, shards: list[int]) -> list[int]:
         with explained():
             trees.search_shards(workspace(context, options), k, shards)
         return shards
 
-    @dg.op(name=f"{prefix}gather", out=dg.Out(dg.Nothing, is_required=False), pool=GPU_POOL, tags=GPU_TAGS)
+    @dg.op(name=f"{prefix}gather", out=dg.Out(dg.Nothing, is_required=False), pool=GPU_POOL)
     def gather(
         context: dg.OpExecutionContext, options: RunOptions, shares: list[list[int]]
     ) -> Iterator[dg.Output[None]]:

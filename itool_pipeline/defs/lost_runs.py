@@ -1,49 +1,62 @@
 """Runs whose process is gone: killed, or gone with its machine.
 
-Such a run neither ends nor gives back its place in the pool, and whoever waits for the place waits for ever. Dagster
-asks after the processes of runs in containers only. So a run in one process holds a lock file, which the kernel frees
-with the process, and who starts the next run ends the lost ones.
+Such a run neither ends nor gives back its places, among the runs and in the pool, and whoever waits for one waits for
+ever. So the process of a run holds a lock file, which the kernel frees with the process, and the lost ones are ended by
+a sensor twice a minute, and by every run before it begins. That is the process that hands out the steps: one that
+computes a single step is no sign that its run lives.
+
+A lock tells of processes of this machine. Where the instance's launcher starts runs on others, in Kubernetes or Ray, it
+can be asked after them, which Dagster's run monitoring does, and nothing is judged here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import dagster as dg
 
 from itool_pipeline.files.locks import Say, file_lock, is_held
 from itool_pipeline.store.paths import storage_paths
 
+INTERVAL_SECONDS = 30
+"""Between two looks of the sensor."""
+
 
 @contextmanager
-def sign_of_life(run: dg.DagsterRun | None) -> Iterator[None]:
-    """Held by the process of a run as long as it works. Runs in many processes give none."""
-    if run is None or not _in_one_process(run):
-        yield
-        return
-    path = storage_paths().run_lock(run.run_id)
-    with file_lock(path, f"run {run.run_id}", lambda _: None):
+def sign_of_life(run_id: str) -> Iterator[None]:
+    """Held by the process of a run as long as it works."""
+    path = storage_paths().run_lock(run_id)
+    with file_lock(path, f"run {run_id}", lambda _: None):
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
 
 
-def end_lost_runs(instance: dg.DagsterInstance, say: Say) -> None:
-    """Mark the runs whose process is gone as failed, and free their places in the pools."""
+def end_lost_runs(instance: dg.DagsterInstance, say: Say) -> list[str]:
+    """Mark the runs whose process is gone as failed, and free their places in the pools. Returns their ids."""
+    if instance.run_launcher.supports_check_run_worker_health:
+        return []
+    ended = []
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
         path = storage_paths().run_lock(run.run_id)
-        # Without a lock file the run has no place in a pool yet, or its process is not ours to judge.
-        if not _in_one_process(run) or not path.exists() or is_held(path):
+        # Without a lock file the run is about to begin or to end, or is none of ours.
+        if not path.exists() or is_held(path):
             continue
         say(f"run {run.run_id} was killed: marked as failed; what it finished is kept")
         instance.report_run_failed(run, "The process of this run is gone.")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         path.unlink(missing_ok=True)
+        ended.append(run.run_id)
+    return ended
 
 
-def _in_one_process(run: dg.DagsterRun) -> bool:
-    config: Any = run.run_config
-    return "in_process" in config.get("execution", {}).get("config", {})
+@dg.sensor(
+    minimum_interval_seconds=INTERVAL_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Ends the runs whose process is gone, so that what waits for their places goes on.",
+)
+def lost_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    ended = end_lost_runs(context.instance, context.log.info)
+    return dg.SkipReason(f"Ended, as their process is gone: {', '.join(ended)}." if ended else "No run is lost.")

@@ -125,17 +125,11 @@ def all_ops() -> dict[str, Any]:
     return found
 
 
-def test_ops_that_use_the_model_take_a_place_in_the_pool_and_ask_for_a_gpu() -> None:
+def test_ops_that_use_the_model_take_a_place_in_the_pool() -> None:
     ops = all_ops()
     assert {name for name, op in ops.items() if op.pool} == USES_MODEL
-    for name in USES_MODEL:
-        assert ops[name].pool == "gpu"
-        limits = ops[name].tags["dagster-k8s/config"]
-        assert '"nvidia.com/gpu": "1"' in str(limits).replace("'", '"')
-        assert "num_gpus" in str(ops[name].tags["dagster-ray/config"])
-    others = [op for name, op in ops.items() if name not in USES_MODEL]
-    assert len(others) == len(DATA) + 5 * (1 + 1) + 1 + len(CHECKS)
-    assert not any("dagster-k8s/config" in op.tags for op in others)
+    assert {ops[name].pool for name in USES_MODEL} == {"gpu"}
+    assert len(ops) == len(USES_MODEL) + len(DATA) + 5 * (1 + 1) + 1 + len(CHECKS)
 
 
 def test_trees_fan_out_over_shards() -> None:
@@ -187,10 +181,13 @@ def test_a_comparison_is_of_no_partition_and_a_job_of_its_own(graph: AssetGraph)
     assert found.description
 
 
-def test_automation_is_off_until_someone_turns_it_on() -> None:
+def test_what_starts_runs_is_off_until_someone_turns_it_on_and_what_ends_lost_ones_is_on() -> None:
     schedules, sensors = list(defs.schedules or []), list(defs.sensors or [])
     assert [(s.name, s.default_status) for s in schedules] == [("weekly", dg.DefaultScheduleStatus.STOPPED)]
-    assert [(s.name, s.default_status) for s in sensors] == [("local_data", dg.DefaultSensorStatus.STOPPED)]
+    assert [(s.name, s.default_status, s.minimum_interval_seconds) for s in sensors] == [
+        ("local_data", dg.DefaultSensorStatus.STOPPED, 60),
+        ("lost_runs", dg.DefaultSensorStatus.RUNNING, 30),
+    ]
 
 
 def test_loading_needs_neither_torch_nor_transformers() -> None:

@@ -7,18 +7,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
-from itool_pipeline.defs.lost_runs import end_lost_runs, sign_of_life
+from itool_pipeline.defs.lost_runs import end_lost_runs, lost_runs, sign_of_life
 from itool_pipeline.files.locks import is_held
-
-ONE: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
-MANY: dict[str, Any] = {"execution": {"config": {"multiprocess": {}}}}
+from itool_pipeline_tests.defs.tiny_runs import DAEMON, JOB, LAUNCH, TinyHome
 
 
 @pytest.fixture
@@ -29,9 +28,9 @@ def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dag
         yield instance
 
 
-def started(instance: dg.DagsterInstance, run_config: Any = ONE) -> dg.DagsterRun:
+def started(instance: dg.DagsterInstance) -> dg.DagsterRun:
     """A run that has taken the only place in the pool."""
-    run: dg.DagsterRun = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED, run_config=run_config)
+    run: dg.DagsterRun = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
     assert instance.event_log_storage.claim_concurrency_slot("gpu", run.run_id, "step").is_claimed
     return run
 
@@ -71,7 +70,7 @@ def untouched(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 
 def test_a_living_run_is_left_alone(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     run = started(instance)
-    with sign_of_life(run):
+    with sign_of_life(run.run_id):
         assert is_held(lock_file(tmp_path, run))
         assert untouched(instance, run)
     assert not lock_file(tmp_path, run).exists()
@@ -79,7 +78,7 @@ def test_a_living_run_is_left_alone(instance: dg.DagsterInstance, tmp_path: Path
 
 def test_a_run_that_fails_leaves_no_lock_file(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     run = started(instance)
-    with pytest.raises(RuntimeError, match="step failed"), sign_of_life(run):
+    with pytest.raises(RuntimeError, match="step failed"), sign_of_life(run.run_id):
         raise RuntimeError("step failed")
     assert not lock_file(tmp_path, run).exists()
 
@@ -88,12 +87,22 @@ def test_a_run_that_has_not_signed_yet_is_left_alone(instance: dg.DagsterInstanc
     assert untouched(instance, started(instance))
 
 
-def test_a_run_in_many_processes_is_left_to_the_daemon(instance: dg.DagsterInstance, tmp_path: Path) -> None:
-    run = started(instance, MANY)
-    with sign_of_life(run):
-        assert not lock_file(tmp_path, run).exists()
+def test_where_the_launcher_can_be_asked_nothing_is_judged(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of Kubernetes and Ray can: their runs are on other machines, of whose locks we need not know."""
+    monkeypatch.setattr(type(instance.run_launcher), "supports_check_run_worker_health", True)
+    run = started(instance)
     leave_lock_file(tmp_path, run)
     assert untouched(instance, run)
+
+
+def test_the_sensor_ends_them_and_says_so(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    run, context = started(instance), dg.build_sensor_context(instance=instance)
+    assert cast(dg.SkipReason, lost_runs(context)).skip_message == "No run is lost."
+    leave_lock_file(tmp_path, run)
+    assert cast(dg.SkipReason, lost_runs(context)).skip_message == f"Ended, as their process is gone: {run.run_id}."
+    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE  # type: ignore[union-attr]
 
 
 def test_the_kernel_frees_the_lock_of_a_killed_process(tmp_path: Path) -> None:
@@ -114,3 +123,49 @@ def test_the_kernel_frees_the_lock_of_a_killed_process(tmp_path: Path) -> None:
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
     assert not is_held(path)
+
+
+@pytest.fixture
+def killed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TinyHome]:
+    """The home of a run by the executor that is asked for, whose process was killed in the midst of its last step."""
+    home = TinyHome(tmp_path, {"ITOOL_EXECUTOR": request.param})
+    process = home.start(JOB, TINY_WAITS="yes")
+    try:
+        home.wait_until(lambda: len(home.notes()) == 3, 120)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        yield home
+    finally:
+        # The process of the step outlives it, and is in its group.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("killed", "outlived"), [("in_process", False), ("multiprocess", True)], indirect=["killed"])
+def test_the_daemon_lets_go_on_what_waits_for_a_killed_run(killed: TinyHome, outlived: bool) -> None:
+    (_, _, (_, step)) = killed.notes()
+    assert lives(step) == outlived, "a step in a process of its own goes on"
+    killed.run(LAUNCH)
+    with killed.instance() as instance:
+        queued, lost = instance.get_runs()
+        assert (queued.status, lost.status) == (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED)
+
+        def status(run: dg.DagsterRun) -> dg.DagsterRunStatus:
+            found = instance.get_run_by_id(run.run_id)
+            assert found is not None
+            return found.status
+
+        daemon = killed.start(DAEMON)
+        try:
+            killed.wait_until(lambda: status(lost) == dg.DagsterRunStatus.FAILURE, 60)
+            killed.wait_until(lambda: status(queued) == dg.DagsterRunStatus.SUCCESS, 60)
+        finally:
+            daemon.terminate()
+            daemon.wait(timeout=60)
+    assert lives(step) == outlived
+    assert [name for name, _ in killed.notes()] == ["first", "second", "third"] * 2

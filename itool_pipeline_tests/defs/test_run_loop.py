@@ -26,7 +26,6 @@ from itool_pipeline.definitions import defs
 from itool_pipeline.defs.assets import op_name
 from itool_pipeline.steps.plan import Shape, assets_of
 
-ONE: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
 JOBS = ("itool", "evaluate", "report")
 SUBSETS = [
     names for n in range(len(BENCHMARKS) + 1) for names in itertools.combinations([b.name for b in BENCHMARKS], n)
@@ -46,7 +45,7 @@ def new_plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Plans of a job; what is skipped is only noted, not made an event of."""
     monkeypatch.setattr(DagsterEvent, "step_skipped_event", lambda context: context)
     job = defs.resolve_job_def(request.param)
-    return lambda: create_execution_plan(job, ONE)
+    return lambda: create_execution_plan(job)
 
 
 class Walk:

@@ -17,8 +17,6 @@ from itool_pipeline_tests.store.by_hand import ask
 
 pytestmark = pytest.mark.slow
 
-ONE: dict[str, object] = {"execution": {"config": {"in_process": {}}}}
-
 
 @pytest.fixture
 def trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trainings:
@@ -31,7 +29,7 @@ def run(name: str) -> Workspace:
     """Run the job `itool` on the partition; the workspace that sees what it made."""
     with dg.DagsterInstance.ephemeral() as instance:
         result = defs.resolve_job_def("itool").execute_in_process(
-            partition_key=name, instance=instance, run_config=ONE, raise_on_error=True
+            partition_key=name, instance=instance, raise_on_error=True
         )
         assert result.success
         checks = result.get_asset_check_evaluations()
