@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,6 +23,7 @@ from itool_pipeline.config import ComputeConfig
 from itool_pipeline.definitions import defs
 from itool_pipeline.defs.executors import ExecutorError, chosen_executor
 from itool_pipeline.defs.step_compute import ask_for_compute, cluster_tags
+from itool_pipeline_tests.defs import tiny_definitions
 from itool_pipeline_tests.defs.test_definitions import USES_MODEL
 from itool_pipeline_tests.defs.tiny_runs import ASSETS, JOB, ROOT, TinyHome
 
@@ -186,3 +188,102 @@ def test_steps_that_use_the_model_ask_for_what_their_experiment_says(
     for step in asking.values():
         assert json.loads(step.tags["dagster-ray/config"]) == {"num_gpus": 2, "memory": 3221225472}
         assert step.pool == "gpu"
+
+
+class Asked(Exception):
+    """Ends a run when its first step has been asked for."""
+
+
+@pytest.fixture
+def tiny_on(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The tiny definitions with the executor that is asked for, if it is installed, and an experiment for them."""
+    package = pytest.importorskip(f"dagster_{request.param}")
+    monkeypatch.setenv("ITOOL_EXECUTOR", request.param)
+    monkeypatch.setenv("ITOOL_STORAGE", str(tmp_path))
+    monkeypatch.setenv("ITOOL_EXPERIMENTS", str(tmp_path))
+    compute = {"gpus": 2, "cpus": 3, "memory_gib": 5.0}
+    (tmp_path / "demo.yaml").write_text(yaml.safe_dump({**SMALL, "compute": compute}))
+    importlib.reload(tiny_definitions)
+    yield package.__name__
+    monkeypatch.undo()
+    importlib.reload(tiny_definitions)
+
+
+def execute_second(instance: dg.DagsterInstance, **options: Any) -> None:
+    """Run the step that uses the model, up to where the cluster is asked for it."""
+    job, demo = dg.reconstructable(tiny_definitions.tiny_job), {"dagster/partition": "demo"}
+    with pytest.raises(Asked):
+        dg.execute_job(
+            job,
+            instance=instance,
+            tags=demo,
+            run_config={"execution": {"config": options}},
+            asset_selection=[dg.AssetKey("second")],
+            raise_on_error=True,
+        )
+
+
+@pytest.mark.parametrize("tiny_on", ["ray"], indirect=True)
+def test_ray_is_asked_for_it(tiny_on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    class Client:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def submit_job(self, **what: Any) -> None:
+            asked.update(what)
+            raise Asked
+
+        def stop_job(self, _: str) -> None: ...
+
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", Client)
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        execute_second(instance, ray={"env_vars": ["MINE=1"]})
+    assert (asked["entrypoint_num_gpus"], asked["entrypoint_num_cpus"]) == (2, 3)
+    assert asked["entrypoint_memory"] == 5 * 2**30
+    passed = {name: value for name, value in asked["runtime_env"]["env_vars"].items() if "DAGSTER" not in name}
+    assert passed == {
+        "ITOOL_EXECUTOR": "ray",
+        "ITOOL_STORAGE": str(tmp_path),
+        "ITOOL_EXPERIMENTS": str(tmp_path),
+        "MINE": "1",
+    }
+
+
+@pytest.mark.parametrize("tiny_on", ["k8s"], indirect=True)
+def test_kubernetes_is_asked_for_it(tiny_on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def create(body: Any, namespace: str) -> None:
+        asked.append(body)
+        raise Asked
+
+    client = SimpleNamespace(create_namespaced_job_with_retries=create, delete_job=lambda **_: None)
+    monkeypatch.setattr("kubernetes.config.load_incluster_config", lambda: None)
+    monkeypatch.setattr("dagster_k8s.client.DagsterKubernetesClient.production_client", lambda **_: client)
+    config = {"service_account_name": "s", "instance_config_map": "m", "dagster_home": "/home", "job_image": "image"}
+    launcher = {"module": "dagster_k8s", "class": "K8sRunLauncher", "config": config}
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides={"run_launcher": launcher}) as instance:
+        execute_second(instance, env_vars=["MINE=1"])
+    (container,) = asked[0].to_dict()["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": "2"}
+    assert container["resources"]["requests"] == {"cpu": "3", "memory": "5Gi"}
+    passed = {env["name"]: env["value"] for env in container["env"] if "DAGSTER" not in env["name"]}
+    assert passed == {
+        "ITOOL_EXECUTOR": "k8s",
+        "ITOOL_STORAGE": str(tmp_path),
+        "ITOOL_EXPERIMENTS": str(tmp_path),
+        "MINE": "1",
+    }
+
+
+@pytest.mark.parametrize("tiny_on", ["ray", "k8s"], indirect=True)
+def test_a_cluster_that_does_not_answer_is_said_in_words(
+    tiny_on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
+    with (
+        dg.DagsterInstance.local_temp(str(tmp_path)) as instance,
+        pytest.raises(ExecutorError, match=r"ITOOL_EXECUTOR is (ray|k8s), and the cluster cannot be reached: "),
+    ):
+        dg.execute_job(dg.reconstructable(tiny_definitions.tiny_job), instance, tags={"dagster/partition": "demo"})

@@ -45,3 +45,8 @@ defs = dg.Definitions(
     sensors=[lost_runs],
     executor=chosen_executor(),
 )
+
+
+def tiny_job() -> dg.JobDefinition:
+    """By a name that other processes can find it by."""
+    return defs.resolve_job_def("tiny")
