@@ -17,6 +17,7 @@ import yaml
 
 from itool_pipeline import __main__ as command_line
 from itool_pipeline.defs import checks as asset_checks
+from itool_pipeline.defs import executors
 from itool_pipeline.steps import checks, prepare
 from itool_pipeline.store.database import Database
 
@@ -255,6 +256,10 @@ def locked_database(t: Trial) -> None:
     t.patch.setitem(Database.__init__.__kwdefaults__, "wait_seconds", 0.2)
 
 
+def no_lock_file(t: Trial) -> None:
+    t.patch.setattr(executors, "sign_of_life", raising(PermissionError(errno.EACCES, "Permission denied", "/x/runs")))
+
+
 WORDS: dict[Callable[[Trial], None], str] = {
     nothing_left: r"^examples: .*no training example is left\. .*3 of jsonl quarantined",
     much_quarantined: r"^quarantine/examples: .*30\.0% of the rows .*3 × .*Mend .* raise data\.max_quarantined",
@@ -263,6 +268,7 @@ WORDS: dict[Callable[[Trial], None], str] = {
     refused_by_the_system: r"^examples: Permission denied: /x/y\. Let the user of this process",
     out_of_memory: r"^examples: There is not enough memory \(Unable to allocate 9 GiB\)\. Lower compute\.batch_tokens",
     out_of_gpu_memory: r"^examples: There is not enough memory \(CUDA out of memory.*Lower",
+    no_lock_file: r"^run: Permission denied: /x/runs\. Let the user of this process",
     locked_database: r"is still open in process 77 \(/bin/duckdb\) after .*Close it there",
 }
 
