@@ -60,7 +60,7 @@ SHARED = {
     "by_mistakes": START,
     "by_mistake_types": START,
     "rejection_sampling": START | {"iteration_1/replay_buffer"},
-    "continued_sft": START | {"iteration_1/replay_buffer", "iteration_1/trees", "iteration_1/pairs"},
+    "continued_sft": START,
     "grpo": START | {"iteration_1/replay_buffer", "iteration_1/trees", "iteration_1/pairs"},
     "relative_q": START | {"iteration_1/replay_buffer", "iteration_1/trees"},
 }
