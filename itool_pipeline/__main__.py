@@ -46,6 +46,11 @@ PIVOT (SELECT sequence, checkpoint, category, printf('%d/%d (%.0f-%.0f%%)', corr
        WHERE experiment = getvariable('experiment') AND benchmark = getvariable('benchmark') AND NOT stale)
 ON category USING first(s) GROUP BY sequence, checkpoint ORDER BY sequence
 """
+DIFFERENCES = """
+SELECT first_checkpoint, second_checkpoint, benchmark, gained, lost,
+       printf('%+.1f to %+.1f%%', 100 * low, 100 * high) AS difference_95, printf('%.2g', p_value) AS p
+FROM checkpoint_comparisons WHERE experiment = getvariable('experiment') AND NOT stale
+"""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -93,9 +98,10 @@ def _asked_experiment(arguments: argparse.Namespace) -> Experiment:
 
 
 def _print_scores(experiment: str, benchmarks: Sequence[str]) -> None:
-    """The experiment's leaderboard, and for each of the benchmarks the scores by category."""
+    """The experiment's leaderboard, what its checkpoints gained and lost, and for each benchmark scores by category."""
     database = storage_paths().database
     print("\n" + run_sql(database, LEADERBOARD, variables={"experiment": experiment, "benchmarks": list(benchmarks)}))
+    print("\n" + run_sql(database, DIFFERENCES, variables={"experiment": experiment}))
     for benchmark in benchmarks:
         print("\n" + run_sql(database, CATEGORIES, variables={"experiment": experiment, "benchmark": benchmark}))
 

@@ -186,6 +186,11 @@ def load_experiment(name: str) -> Experiment:
     return experiment_of(read_content(path), path)
 
 
+def _given(value: object) -> str:
+    """What stands in the file; of a section, which would be pages, nothing."""
+    return "" if isinstance(value, Mapping) else f" (given: {value!r})"
+
+
 def experiment_of(content: Mapping[str, Any], path: Path, said_in: str = "") -> Experiment:
     """The experiment that `content` makes as the file at `path`, which need not be there; errors name `said_in`.
 
@@ -198,7 +203,7 @@ def experiment_of(content: Mapping[str, Any], path: Path, said_in: str = "") -> 
         return Experiment.model_validate(_tuples({**whole, "name": path.stem}))
     except ValidationError as error:
         problems = "\n".join(
-            f"{where}: {'.'.join(map(str, e['loc'])) or 'experiment'}: {e['msg']} (given: {e['input']!r})"
+            f"{where}: {'.'.join(map(str, e['loc'])) or 'experiment'}: {e['msg']}{_given(e['input'])}"
             for e in error.errors()
         )
         raise ConfigError(problems) from error

@@ -345,6 +345,12 @@ def test_refused_with_file_key_and_reason(folder: Path, extra: str, key: str, re
     assert any(line.startswith(f"{path}: {key}") and reason in line for line in message.splitlines()), message
 
 
+def test_what_is_wrong_with_the_whole_is_told_without_the_whole(folder: Path) -> None:
+    _write(folder, "wrong", BASE + "search: {type: sampling}\npairs: {min_chosen_q: 0.1}\n")
+    (line,) = _refused("wrong").splitlines()
+    assert line.endswith("leave it out")
+
+
 def test_all_problems_are_told_at_once(folder: Path) -> None:
     _write(folder, "wrong", BASE + "seed: -1\nsearch: {depth: 0, deep: 1}\n")
     lines = _refused("wrong").splitlines()

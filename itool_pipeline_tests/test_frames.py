@@ -14,9 +14,9 @@ from itool_pipeline import frames
 from itool_pipeline.experiment_files import load_experiment
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store.database import Database
-from itool_pipeline_tests.store.by_hand import A, B, C, D, artifact, load, rows
+from itool_pipeline_tests.store.by_hand import A, B, C, D, E, artifact, load, rows
 
-EXAMPLES, TREES, PAIRS, SCORED = A, B, C, D
+EXAMPLES, TREES, PAIRS, SCORED, REPORT = A, B, C, D, E
 QUOTED = "it's"
 
 
@@ -37,14 +37,18 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cases = [{**scored, "case_id": f"c{n}", "correct": n > 0, "mistake": None if n else "wrong_value"} for n in (1, 0)]
     load(database, "scores", SCORED, rows(database, "scores", score))
     load(database, "cases", SCORED, rows(database, "cases", *cases))
+    between = {"benchmark": "bfcl", "first_checkpoint": "warmup", "second_checkpoint": "last"}
+    figures = {"gained": 20, "lost": 5, "low": 0.0277, "high": 0.1157, "p_value": 0.00408}
+    load(database, "comparisons", REPORT, rows(database, "comparisons", {**between, **figures}))
     made = (
         artifact("examples", EXAMPLES),
         artifact("iteration_1/trees", TREES, examples=EXAMPLES),
         artifact("iteration_1/pairs", PAIRS, iteration_1__trees=TREES),
         artifact("bfcl/base", SCORED),
+        artifact("report", REPORT),
     )
     config = load_experiment("demo")
-    for name, count in (("demo", 4), (QUOTED, 3)):
+    for name, count in (("demo", 5), (QUOTED, 3)):
         database.record_experiment(name, "by hand", config, [one.asset for one in made])
         for one in made[:count]:
             database.record_materialization(name, one, run_id="run-1", reused=False)
@@ -91,7 +95,7 @@ def test_scores() -> None:
     assert records(frames.load_cases("demo"), "case_id", "correct") == [("c0", False), ("c1", True)]
     assert records(frames.load_error_types("demo"), "mistake", "cases") == [("wrong_value", 1)]
     assert records(frames.load_learning_curve("demo"), "checkpoint", "accuracy") == [("base", 0.75)]
-    assert len(frames.load_cost("demo")) == 4
+    assert len(frames.load_cost("demo")) == 5
     assert frames.load_leaderboard(QUOTED).empty
 
 
@@ -109,6 +113,8 @@ def test_the_command_line_asks_for_an_experiment_of_any_name(
     said = capsys.readouterr().out
     assert said.count("\nbase ") == rows == said.count("75.0%")
     assert ("simple_python" in said) == (rows > 0)
+    differences = [line.split() for line in said.splitlines() if line.startswith("warmup ")]
+    assert differences == [["warmup", "last", "bfcl", "20", "5", "+2.8", "to", "+11.6%", "0.0041"]] * rows
 
 
 def test_a_storage_may_be_named(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
