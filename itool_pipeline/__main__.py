@@ -2,6 +2,7 @@
 
 python -m itool_pipeline run demo        one experiment from data to report, then its leaderboard
 python -m itool_pipeline run demo --set iterations=1     the same with other keys, as an experiment of its own
+python -m itool_pipeline plan demo       what a run would make, and what of time and memory that would take
 python -m itool_pipeline check           every experiment file: is it valid, and is what it needs there?
 python -m itool_pipeline compare sft_entire demo     experiments on the same cases: who is better, how surely?
 python -m itool_pipeline sql "FROM …"    ask the database, read-only
@@ -136,6 +137,18 @@ def _checked(load: Callable[[], Experiment], name: str) -> int:
     return 1 if found else 0
 
 
+def plan(arguments: argparse.Namespace) -> int:
+    """Print what a run of the experiment would reuse and make, on this machine or on a named device."""
+    from itool_pipeline.steps.forecast.forecast import forecast
+    from itool_pipeline.steps.forecast.text import forecast_text
+
+    name = arguments.experiment
+    experiment = make_variant(name, arguments.set).experiment if arguments.set else load_experiment(name)
+    say = partial(print, file=sys.stderr)
+    print(forecast_text(forecast(experiment, storage_paths(), arguments.device, say)))
+    return 0
+
+
 def sql(arguments: argparse.Namespace) -> int:
     """Print the result of one query."""
     print(run_sql(storage_paths().database, arguments.query))
@@ -205,7 +218,11 @@ def _parser() -> argparse.ArgumentParser:
     checker = commands.add_parser("check", help="whether every experiment, or one, can run; nothing is run or written")
     checker.add_argument("experiment", nargs="?")
     checker.set_defaults(command=check)
-    for changed in (runner, checker):
+    planner = commands.add_parser("plan", help="what a run would make, in what time and memory; nothing is begun")
+    planner.add_argument("experiment")
+    planner.add_argument("--device", help="cpu, or a GPU by name: h100, a100, …; by default what this machine has")
+    planner.set_defaults(command=plan)
+    for changed in (runner, planner, checker):
         changed.add_argument("--set", action="append", metavar="KEY=VALUE", help="with this key changed, a.b.c=1e-5")
     comparer = commands.add_parser("compare", help="how experiments differ on the same cases, as tables and a page")
     comparer.add_argument(

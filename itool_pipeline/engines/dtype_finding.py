@@ -70,6 +70,11 @@ def device_text(device: torch.device) -> str:
     """The GPU's name, or the processor's with the number of threads."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
+    return processor_text()
+
+
+def processor_text() -> str:
+    """The processor's name with the number of threads."""
     return _threads_of(_processor(), torch.get_num_threads())
 
 
@@ -109,6 +114,20 @@ def measured_dtype(base: Path, findings: Path | None, say: Say, *, measure: Meas
         if found is not None:
             return faster_dtype(found.rates, works)
         return _measured(machine, works, say, measure, keep=path)
+
+
+def rates_here(
+    config: Any, findings: Path, say: Say, *, measure: Measure = measure_rates
+) -> tuple[DtypeName, Mapping[DtypeName, Rates], bool]:
+    """Of this processor, in a model of this config: the faster dtype, FLOP/s in each, whether `findings` had kept that.
+
+    What was kept is taken; else it is measured now, which takes half a second. Nothing is written.
+    """
+    works = model_work(config)
+    machine = _machine(works)
+    kept = _kept(findings / machine.file, machine, say)
+    rates = kept.rates if kept is not None else measure(works)
+    return faster_dtype(rates, works), rates, kept is not None
 
 
 def _machine(works: tuple[MatrixWork, MatrixWork]) -> MachineKey:
