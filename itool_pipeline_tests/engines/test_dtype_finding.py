@@ -15,7 +15,8 @@ import torch
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.engines import dtype_finding
 from itool_pipeline.engines.dtype_choice import DtypeName, MatrixWork
-from itool_pipeline.engines.dtype_finding import Rates, measured_dtype, resolve_dtype
+from itool_pipeline.engines.dtype_finding import Rates, measured_dtype, rates_here, resolve_dtype
+from itool_pipeline.engines.model_config import read_model_config
 from itool_pipeline.files.locks import Say
 
 CPU = torch.device("cpu")
@@ -191,3 +192,13 @@ def test_this_machine_can_be_measured(base: Path, tmp_path: Path) -> None:
     assert first in ("float32", "bfloat16")
     assert measured_dtype(base, tmp_path, said.append) == first
     assert len(said) == 1
+
+
+def test_rates_are_those_that_were_kept_or_measured_now_and_nothing_is_written(base: Path, tmp_path: Path) -> None:
+    fast, slow, findings = Machine(*FAST_BF16), Machine(*SLOW_BF16), tmp_path / "machines"
+    config = read_model_config(base)
+    assert rates_here(config, findings, quiet, measure=fast) == ("bfloat16", fast.rates, False)
+    assert not findings.exists()
+    measured_dtype(base, findings, quiet, measure=slow)
+    assert rates_here(config, findings, quiet, measure=fast) == ("float32", slow.rates, True)
+    assert fast.times == 1

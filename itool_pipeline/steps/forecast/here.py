@@ -23,22 +23,27 @@ def device_for(
     folder    of the model, where it is here: what was measured of a machine is kept by the model's own config
     machines  where that is
 
-    Raises UnknownDevice for a name, and for a GPU of this machine, that the table does not have.
+    Raises UnknownDevice for a name, and for a GPU of this machine, that the table does not have, and for fp32 on a GPU.
     """
     if asked not in (None, CPU):
-        return named_device(asked), _on_a_gpu(e)
+        return _in_bf16(e, named_device(asked))
     if asked is None:
         from itool_pipeline.engines.dtype_finding import device_text
         from itool_pipeline.engines.model import resolve_device
 
         device = resolve_device(e.compute)
         if device.type == "cuda":
-            return _gpu_of_this_machine(device_text(device)), _on_a_gpu(e)
+            return _in_bf16(e, _gpu_of_this_machine(device_text(device)))
     return _processor(e, shape, folder, machines, say)
 
 
-def _on_a_gpu(e: Experiment) -> str:
-    return "bfloat16" if e.compute.dtype == "auto" else e.compute.dtype
+def _in_bf16(e: Experiment, device: Device) -> tuple[Device, str]:
+    if e.compute.dtype == "float32":
+        raise UnknownDevice(
+            f"of {device.name} only the rate in bf16 is known, and compute.dtype is float32: "
+            "add --set compute.dtype=bfloat16 to see what that would take"
+        )
+    return device, "bfloat16"
 
 
 def _gpu_of_this_machine(text: str) -> Device:
