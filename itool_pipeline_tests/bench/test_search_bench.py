@@ -14,7 +14,6 @@ from itool_pipeline.core.policy import Policy
 from itool_pipeline.core.reward import GradePrompt, SearchProblem
 from itool_pipeline.engines.model import LoadedModel
 from itool_pipeline.engines.transformers_engine import TransformersEngine
-from itool_pipeline.experiment_files import load_experiment
 from itool_pipeline_tests.bench.counting import ColumnCounter
 from itool_pipeline_tests.bench.flops import model_size
 from itool_pipeline_tests.bench.machine import Machine
@@ -22,13 +21,13 @@ from itool_pipeline_tests.bench.naive_search import NaivePolicy
 from itool_pipeline_tests.bench.report import machine_text, table_text, write_rows
 from itool_pipeline_tests.bench.search import play_search, search_row, summed
 from itool_pipeline_tests.bench.worker import Figures, Finished, Turns
-from itool_pipeline_tests.bench.workload import Workload
+from itool_pipeline_tests.bench.workload import Workload, bench_experiment
 from itool_pipeline_tests.core.fake_policy import call_problem
 from itool_pipeline_tests.engines.test_transformers_engine import ids
 
 END = 2
 MACHINE = Machine("a processor", 2, "2.13", "float32", 100.0)
-DEMO = load_experiment("demo")
+DEMO = bench_experiment()
 SMALL = DEMO.search.model_copy(update={"depth": 2, "iterations": 2, "simulation": 1, "max_fragment_tokens": 6})
 WORKLOAD = Workload(DEMO.model_copy(update={"search": SMALL}), Path("nowhere"), ())
 ROUND: Figures = {
