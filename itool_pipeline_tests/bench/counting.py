@@ -11,7 +11,8 @@ from itool_pipeline.core.policy import GradeRequest, Policy, Request, SampleRequ
 from itool_pipeline.core.preference_pairs import Candidate, Fork, PairVerdict, pairs_of
 from itool_pipeline.core.tree import SearchTree
 from itool_pipeline.engines.logits import decoder_of
-from itool_pipeline_tests.bench.flops import PrefixWork, Work
+from itool_pipeline.steps.forecast.flops import Work
+from itool_pipeline_tests.bench.flops import PrefixWork
 
 
 class ColumnCounter:

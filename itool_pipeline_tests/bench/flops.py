@@ -11,9 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from itool_pipeline.engines.logits import decoder_of
-from itool_pipeline.steps.forecast.flops import ModelSize, Work, chain_work, forward_flops, training_flops
-
-__all__ = ["ModelSize", "PrefixWork", "Work", "chain_work", "forward_flops", "model_size", "training_flops"]
+from itool_pipeline.steps.forecast.flops import ModelSize, Work, chain_work
 
 Tokens = tuple[int, ...]
 

@@ -22,9 +22,10 @@ from itool_pipeline.core.search import search_trees
 from itool_pipeline.engines.model import LoadedModel
 from itool_pipeline.engines.transformers_engine import TransformersEngine
 from itool_pipeline.judges.rule_judge import RuleJudge
+from itool_pipeline.steps.forecast.flops import ModelSize, forward_flops
 from itool_pipeline_tests.bench.contenders import Contender, compare, median_round
 from itool_pipeline_tests.bench.counting import ColumnCounter, WatchedPolicy, distinct_nodes, usable_pairs
-from itool_pipeline_tests.bench.flops import ModelSize, forward_flops, model_size
+from itool_pipeline_tests.bench.flops import model_size
 from itool_pipeline_tests.bench.machine import Machine
 from itool_pipeline_tests.bench.naive_search import NaivePolicy
 from itool_pipeline_tests.bench.report import Row

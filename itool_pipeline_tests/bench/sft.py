@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 from itool_pipeline.engines.model import load_model
+from itool_pipeline.steps.forecast.flops import ModelSize, Work, chain_work, training_flops
 from itool_pipeline.training.items import SftItem
 from itool_pipeline.training.lora import fresh_adapter, trainable_parameters
 from itool_pipeline.training.sft import SFT
 from itool_pipeline_tests.bench.contenders import Contender, compare, median_round
-from itool_pipeline_tests.bench.flops import ModelSize, Work, chain_work, model_size, training_flops
+from itool_pipeline_tests.bench.flops import model_size
 from itool_pipeline_tests.bench.machine import Dtype, Machine
 from itool_pipeline_tests.bench.own_training import play_training
 from itool_pipeline_tests.bench.report import Row

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from itool_pipeline.engines.model import LoadedModel
-from itool_pipeline_tests.bench.flops import (
-    ModelSize,
-    PrefixWork,
-    Work,
-    chain_work,
-    forward_flops,
-    model_size,
-    training_flops,
-)
+from itool_pipeline.steps.forecast.flops import ModelSize, Work, chain_work, forward_flops, training_flops
+from itool_pipeline_tests.bench.flops import PrefixWork, model_size
 
 SIZE = ModelSize(parameters=100, layers=2, heads=3, head_width=5, hidden=7, vocabulary=11)
 

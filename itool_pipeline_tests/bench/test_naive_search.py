@@ -13,8 +13,8 @@ from itool_pipeline.core.tree import SearchTree
 from itool_pipeline.engines.model import LoadedModel
 from itool_pipeline.engines.transformers_engine import TransformersEngine
 from itool_pipeline.engines.types import Sampling
+from itool_pipeline.steps.forecast.flops import chain_work
 from itool_pipeline_tests.bench.counting import ColumnCounter, WatchedPolicy, distinct_nodes, usable_pairs
-from itool_pipeline_tests.bench.flops import chain_work
 from itool_pipeline_tests.bench.loop import InstantJudge, InstantPolicy
 from itool_pipeline_tests.bench.naive_search import FragmentReader, NaivePolicy
 from itool_pipeline_tests.core.fake_policy import call_problem

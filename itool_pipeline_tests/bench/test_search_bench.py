@@ -27,9 +27,9 @@ from itool_pipeline_tests.engines.test_transformers_engine import ids
 
 END = 2
 MACHINE = Machine("a processor", 2, "2.13", "float32", 100.0)
-DEMO = bench_experiment()
-SMALL = DEMO.search.model_copy(update={"depth": 2, "iterations": 2, "simulation": 1, "max_fragment_tokens": 6})
-WORKLOAD = Workload(DEMO.model_copy(update={"search": SMALL}), Path("nowhere"), ())
+BENCHED = bench_experiment()
+SMALL = BENCHED.search.model_copy(update={"depth": 2, "iterations": 2, "simulation": 1, "max_fragment_tokens": 6})
+WORKLOAD = Workload(BENCHED.model_copy(update={"search": SMALL}), Path("nowhere"), ())
 ROUND: Figures = {
     "wall_s": 4.0,
     "cpu_s": 7.0,

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from itool_pipeline.config import OptimizerConfig, SimpoLoss
+from itool_pipeline.steps.forecast.flops import Work
 from itool_pipeline.training.items import PreferenceRow, SftItem, TokenPair
 from itool_pipeline.training.preference import preference_objective
 from itool_pipeline.training.sft import SFT
-from itool_pipeline_tests.bench.flops import Work
 from itool_pipeline_tests.bench.own_training import play_training
 from itool_pipeline_tests.bench.plain_simpo import branches, play_plain_simpo
 from itool_pipeline_tests.bench.sft import sft_work

@@ -15,7 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from itool_pipeline.engines.types import Engine, EngineSettings
 from itool_pipeline.engines.vllm_maker import VllmMaker
-from itool_pipeline_tests.bench.flops import ModelSize, model_size
+from itool_pipeline.steps.forecast.flops import ModelSize
+from itool_pipeline_tests.bench.flops import model_size
 from itool_pipeline_tests.bench.machine import Dtype
 from itool_pipeline_tests.bench.worker import Figures, peak_memory_mb
 from itool_pipeline_tests.bench.workload import Workload, base_directory, compute_config

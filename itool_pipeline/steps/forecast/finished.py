@@ -62,6 +62,8 @@ def _summed(found: list[tuple[float, float]]) -> Experience:
 def _experiments(e: Experiment) -> Iterator[Experiment]:
     yield e
     for name in experiment_names():
+        if name == e.name:
+            continue
         try:
             yield load_experiment(name)
         except ConfigError:

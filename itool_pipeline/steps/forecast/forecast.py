@@ -123,8 +123,8 @@ def _other_seconds(kind: str, known: Mapping[str, Experience]) -> tuple[float, s
 
 
 def _model_seconds(kind: str, work: StepWork, device: Device, known: Mapping[str, Experience]) -> tuple[float, str]:
-    (model_kind,) = (one for one in KINDS if one == kind)
-    expected = device.seconds(model_kind, work.flops)
+    assert kind in KINDS, f"{kind} computes nothing with the model"
+    expected = device.seconds(kind, work.flops)
     if kind in known:
         return expected * known[kind].times, _finished(known[kind])
     return expected, CONSTANTS

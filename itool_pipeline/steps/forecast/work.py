@@ -18,7 +18,7 @@ from itool_pipeline.config import (
 )
 from itool_pipeline.config.training import ReferenceLoss
 from itool_pipeline.steps.forecast.flops import ModelSize, chain_work, forward_flops, training_flops
-from itool_pipeline.steps.forecast.material import Find, Items, Material
+from itool_pipeline.steps.forecast.material import NONE, Find, Items, Material
 from itool_pipeline.steps.plan import passes_on, step_kind
 
 # Measured in finished searches of the demo's model, by docs/results.md: of the nodes that a tree may have, 33 of 90 by
@@ -125,7 +125,7 @@ def step_work(e: Experiment, size: ModelSize, material: Material, asset: str, fi
     """
     kind, (group, _, name) = step_kind(asset), asset.partition("/")
     if kind == "warmup":
-        items = Items(0, 0, 0) if passes_on(e, asset) else material.stages[name]
+        items = NONE if passes_on(e, asset) else material.stages[name]
         return trained(size, items, e.warmup.optimizer, material.validation)
     if kind == "replay_buffer":
         return _buffered(e, size, material)
