@@ -171,9 +171,9 @@ class TransformersEngine(Engine):
             request.take([next(left) for _ in request.reads()])
 
     def _logits(self, hidden: Tensor, places: Sequence[int]) -> Tensor:
-        """[places, V] in fp32."""
+        """[places, V] in fp32; on a CPU one place stands twice, as threads would share out the sum of a single row."""
         filled = [*places, *[places[0]] * (self._least - len(places))]
-        return logits_of(self._model, hidden[torch.tensor(filled, device=self._device)])[: len(places)].float()
+        return logits_of(self._model, hidden[torch.tensor(filled, device=self._device)])[: max(len(places), 2)].float()
 
     def _draw(self, logits: Tensor, draws: Sequence[tuple[int, Branch]], drawing: Drawing) -> None:
         """One token for each branch, from its row of the logits."""
