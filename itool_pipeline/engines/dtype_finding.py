@@ -119,15 +119,18 @@ def measured_dtype(base: Path, findings: Path | None, say: Say, *, measure: Meas
 def rates_here(
     config: Any, findings: Path, say: Say, *, measure: Measure = measure_rates
 ) -> tuple[DtypeName, Mapping[DtypeName, Rates], bool]:
-    """Of this processor, in a model of this config: the faster dtype, FLOP/s in each, whether `findings` had kept that.
+    """Of this processor, in a model of this config: the dtype it computes in, FLOP/s in each, whether one was kept.
 
-    What was kept is taken; else it is measured now, which takes half a second. Nothing is written.
+    The dtype is the one that `findings` kept, as that is taken. The rates are measured now, which takes half a second,
+    and where what was kept is faster, now there is other work beside: that counts. Nothing is written.
     """
     works = model_work(config)
     machine = _machine(works)
-    kept = _kept(findings / machine.file, machine, say)
-    rates = kept.rates if kept is not None else measure(works)
-    return faster_dtype(rates, works), rates, kept is not None
+    kept, now = _kept(findings / machine.file, machine, say), measure(works)
+    if kept is None:
+        return faster_dtype(now, works), now, False
+    best = {name: (max(wide, now[name][0]), max(narrow, now[name][1])) for name, (wide, narrow) in kept.rates.items()}
+    return faster_dtype(kept.rates, works), best, True
 
 
 def _machine(works: tuple[MatrixWork, MatrixWork]) -> MachineKey:

@@ -61,6 +61,6 @@ def _processor(e: Experiment, shape: ModelShape, folder: Path | None, machines: 
     faster, rates, kept = rates_here(config, machines, say)
     dtype = faster if e.compute.dtype == "auto" else e.compute.dtype
     named, (wide, _) = processor_text(), rates[dtype]
-    when = f"as kept in {machines}" if kept else "measured just now, and too low if other work runs beside"
-    about = f"{wide / 1e9:.0f} GFLOP/s in {dtype}, {when}"
+    when = f"the better of what {machines} keeps and of now" if kept else "measured just now"
+    about = f"{wide / 1e9:.0f} GFLOP/s in {dtype}, {when}; too low if other work ran beside"
     return processor(wide, named, about), dtype
