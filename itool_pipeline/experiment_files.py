@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from itool_pipeline.config import Experiment
 from itool_pipeline.errors import ActionableError
+from itool_pipeline.files.config_yaml import UnreadableYaml, read_yaml
 from itool_pipeline.store.paths import storage_paths
 
 SHIPPED = Path(__file__).parent / "experiments"
 """The experiments of the package; any experiment file may extend them."""
 
+
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 200
 
 _NOT_INHERITED = ("description", "scheduled", "ablations")
 
@@ -49,30 +53,13 @@ def experiment_names() -> list[str]:
 
 
 def experiment_path(name: str) -> Path:
-    """The experiment's file; of one that is not there yet, where it would be written."""
+    """The experiment's file; of one that is not there yet, where it would be written.
+
+    Raises ConfigError when no file can have the name.
+    """
+    _require_name(name)
     paths = [folder / f"{name}.yaml" for folder in experiment_folders()]
     return next((path for path in paths if path.exists()), paths[-1])
-
-
-class YamlLoader(yaml.SafeLoader):
-    """PyYAML takes `1e-6` for a string where people mean a number, and the last of two equal keys without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-class YamlDumper(yaml.SafeDumper):
-    """Writes text that YamlLoader would take for a number in quotes."""
-
-
-for _yaml in (YamlLoader, YamlDumper):
-    _yaml.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
-    )
 
 
 def read_content(path: Path, asked_by: Path | None = None) -> dict[str, Any]:
@@ -81,18 +68,30 @@ def read_content(path: Path, asked_by: Path | None = None) -> dict[str, Any]:
     Raises ConfigError when there is neither, or no YAML mapping.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=YamlLoader)
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if (ablated := _ablated(path)) is not None:
             return ablated
         known = ", ".join(experiment_names()) or "none"
         where = f"{asked_by}: extends: " if asked_by else ""
         raise ConfigError(f"{where}{path}: no such experiment; there are: {known}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, UnreadableYaml) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must hold a mapping of keys to values")
     return content
+
+
+def _is_name(name: object) -> bool:
+    """Whether it can be a file's name in the experiments' folders, and not the way to one elsewhere."""
+    return isinstance(name, str) and re.fullmatch(r"[^/\\\0.][^/\\\0]*", name) is not None
+
+
+def _require_name(name: str, said_in: str = "") -> None:
+    if not _is_name(name):
+        raise ConfigError(
+            f"{said_in}{name!r} is no experiment's name: that is a file's in the experiments' folders, without .yaml"
+        )
 
 
 def _ablation_name(base: str, name: str) -> str:
@@ -105,7 +104,7 @@ def _listed_ablations(path: Path) -> list[str]:
         listed = read_content(path).get("ablations") if path.exists() else None
     except ConfigError:
         return []
-    return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    return [name for name in listed if _is_name(name)] if isinstance(listed, list) else []
 
 
 def _ablated(path: Path) -> dict[str, Any] | None:
@@ -161,6 +160,7 @@ def _extended(content: Mapping[str, Any], path: Path, seen: tuple[Path, ...] = (
         return own
     if not isinstance(base, str):
         raise ConfigError(f"{path}: extends: must name one experiment")
+    _require_name(base, f"{path}: extends: ")
     other, seen = _beside_or_shipped(path, base), (*seen, path)
     if other in seen:
         raise ConfigError(f"{other}: extends: goes round in a circle: {' → '.join(p.stem for p in (*seen, other))}")
@@ -187,8 +187,8 @@ def load_experiment(name: str) -> Experiment:
 
 
 def _given(value: object) -> str:
-    """What stands in the file; of a section, which would be pages, nothing."""
-    return "" if isinstance(value, Mapping) else f" (given: {value!r})"
+    """What stands in the file, in brief; of a section, which would be pages, nothing."""
+    return "" if isinstance(value, Mapping) else f" (given: {_brief.repr(value)})"
 
 
 def experiment_of(content: Mapping[str, Any], path: Path, said_in: str = "") -> Experiment:

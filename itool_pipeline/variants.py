@@ -12,18 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from itool_pipeline.config import Experiment
 from itool_pipeline.experiment_files import (
     ConfigError,
-    YamlDumper,
-    YamlLoader,
     experiment_of,
     experiment_path,
     load_experiment,
     read_content,
 )
+from itool_pipeline.files.config_yaml import UnreadableYaml, read_yaml, write_yaml
 from itool_pipeline.files.durable import write_whole
 
 MAX_NAME_CHARS = 120
@@ -75,7 +72,7 @@ def make_variant(base: str, settings: Sequence[str], name: str | None = None) ->
 def write_variant(variant: Variant) -> None:
     """Writes the file, unless it is there. Raises StorageError when it cannot be written."""
     if not variant.written:
-        text = yaml.dump(dict(variant.content), Dumper=YamlDumper, sort_keys=False, allow_unicode=True)
+        text = write_yaml(dict(variant.content))
         variant.path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(variant.path, lambda file: file.write_text(text, encoding="utf-8"), what="an experiment file")
 
@@ -91,8 +88,8 @@ def _nested_keys(settings: Sequence[str]) -> dict[str, Any]:
         if key == "extends":
             raise ConfigError("--set extends: what is extended is the experiment itself; name another")
         try:
-            value = yaml.load(text, Loader=YamlLoader)
-        except yaml.YAMLError as error:
+            value = read_yaml(text)
+        except UnreadableYaml as error:
             raise ConfigError(f"--set {key}: the value cannot be read as YAML: {error}") from error
         inner = nested
         for part in way:

@@ -1,4 +1,7 @@
-"""Fixtures that need the pinned wheels. Without them, and without an index, the tests that ask for them are skipped."""
+"""Fixtures that need the pinned wheels. Without them, and without an index, the tests that ask for them are skipped.
+
+Hypothesis runs without a clock, so that a busy machine fails no test.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from itool_pipeline.config import WheelModel
 from itool_pipeline.data import base_model
 from itool_pipeline.data.wheels import BFCL, SMOLLM2, FetchError, PinnedWheel, fetch_wheel
 from itool_pipeline.files.durable import write_whole
 from itool_pipeline.files.locks import file_lock
+
+settings.register_profile("no_clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no_clock")
 
 ROOT = Path(__file__).parents[1]
 TINY_SEED = 7

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from itool_pipeline.config import (
@@ -377,6 +379,13 @@ def test_all_problems_are_told_at_once(folder: Path) -> None:
         ),
         (BASE + "name: other\n", "name", "remove the key"),
         (BASE + "extends: [a, b]\n", "extends", "must name one experiment"),
+        (BASE + 'extends: ""\n', "extends", "'' is no experiment's name"),
+        (BASE + "extends: ../demo\n", "extends", "'../demo' is no experiment's name"),
+        (BASE + "extends: /etc/demo\n", "extends", "'/etc/demo' is no experiment's name"),
+        (BASE + 'extends: "a\\0b"\n', "extends", "is no experiment's name"),
+        (BASE + "search: &s {c: *s}\n", "", "an alias stands inside of what it stands for"),
+        (BASE + f"seed: {'[' * 1000}\n", "", "nested more than"),
+        (BASE + f"seed: {'9' * 5000}\n", "", "cannot be read as YAML"),
         ("- a\n- b\n", "", "must hold a mapping"),
         ("", "", "must hold a mapping"),
         ("model: {type\n  x: [\n", "", "cannot be read as YAML"),
@@ -438,3 +447,75 @@ def test_infinite_numbers_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "odd.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"search\.mcts\.c"):
         load_experiment("odd")
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/b", "", ".hidden", "nul\0"])
+def test_a_way_to_elsewhere_is_no_name(folder: Path, name: str) -> None:
+    (folder.parent / "outside.yaml").write_text(BASE)
+    assert "is no experiment's name" in _refused(name)
+
+
+def test_a_long_value_is_told_in_brief(folder: Path) -> None:
+    _write(folder, "long", f"model: {{type: smollm2_wheel}}\ndata: {{type: bfcl_half}}\nseed: {'x' * 9999}\n")
+    assert len(_refused("long")) < 600
+
+
+SHIPPED_TEXTS = [path.read_text() for path in sorted(SHIPPED.glob("*.yaml"))]
+ODD = (
+    "\0",
+    "&a",
+    "*a",
+    "<<: *a",
+    "[",
+    "]",
+    "{",
+    "}",
+    "!!set",
+    "? ",
+    ": ",
+    "- ",
+    "~",
+    "'",
+    '"',
+    "|",
+    "1e999",
+    "0x",
+    "../",
+    "\t",
+)
+EDITS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 10**6), st.sampled_from(ODD)), min_size=1, max_size=6)
+
+
+def _edited(text: str, edits: list[tuple[int, int, str]]) -> str:
+    """Lines dropped, doubled, swapped and indented, and odd pieces put anywhere."""
+    for kind, at, odd in edits:
+        lines = text.splitlines()
+        i = at % max(len(lines), 1)
+        if kind == 0 and lines:
+            del lines[i]
+        elif kind == 1 and lines:
+            lines.insert(i, lines[i])
+        elif kind == 2 and lines:
+            lines[i], lines[0] = lines[0], lines[i]
+        elif kind == 3 and lines:
+            lines[i] = "  " + lines[i]
+        else:
+            whole = "\n".join(lines)
+            place = at % (len(whole) + 1)
+            lines = [whole[:place] + odd + whole[place:]]
+        text = "\n".join(lines)
+    return text
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.sampled_from(SHIPPED_TEXTS), edits=EDITS)
+def test_whatever_stands_in_a_file_it_is_an_experiment_or_refused(
+    folder: Path, text: str, edits: list[tuple[int, int, str]]
+) -> None:
+    path = _write(folder, "edited", _edited(text, edits))
+    refused = ""
+    try:
+        assert load_experiment("edited").name == "edited"
+    except ConfigError as error:
+        refused = str(error)
+    assert refused == "" or refused.startswith(str(path.parent))
