@@ -72,8 +72,8 @@ def running(home: TinyHome, *arguments: str) -> Iterator[None]:
 
 
 def by_command(home: TinyHome) -> None:
-    names = ",".join(SEARCHES)
-    home.run(("dagster", "job", "backfill", "-m", MODULE, "-j", "itool", "--partitions", names, "--noprompt"))
+    names = ("--from", min(SEARCHES), "--to", max(SEARCHES))
+    home.run(("dagster", "job", "backfill", "-m", MODULE, "-j", "itool", "--noprompt", *names))
 
 
 def by_the_ui(home: TinyHome, what: dict[str, Any]) -> None:
