@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Thread
 from typing import Any
 
 import yaml
@@ -36,15 +36,13 @@ class OneMachine:
         self.root, self.manifests = root, manifests
         self.jobs: dict[str, Job] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._lock = Lock()
 
-    def start(self, name: str, container: Mapping[str, Any], **variables: str) -> None:
-        """A container as a process: a home of its own, its output in `<name>.txt`."""
+    def start(self, name: str, container: Mapping[str, Any], home: Path) -> None:
+        """A container as a process, its output in `<name>.txt`. `home` is what it finds at DAGSTER_HOME."""
         program, *arguments = container["args"]
         module = {"dagster-daemon": "dagster._daemon", "dagster-webserver": "dagster_webserver"}.get(program, program)
         kept = {key: os.environ[key] for key in ("PATH", "HOME", "OMP_NUM_THREADS") if key in os.environ}
-        home = tempfile.mkdtemp(prefix=f"{name}.", dir=self.root)
-        environment = {**kept, "DAGSTER_HOME": home, **self.manifests.environment(container), **variables}
+        environment = {**kept, **self.manifests.environment(container), "DAGSTER_HOME": str(home)}
         with (self.root / f"{name}.txt").open("wb") as output:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
@@ -58,10 +56,9 @@ class OneMachine:
     def create(self, job: Job) -> Job:
         name = job["metadata"]["name"]
         (container,) = job["spec"]["template"]["spec"]["containers"]
-        with self._lock:
-            self.jobs[name] = job
-            # Where no volume brings a file there, the home that is named is an empty folder of the image.
-            self.start(name, container, DAGSTER_HOME=tempfile.mkdtemp(prefix=f"{name}.", dir=self.root))
+        # No volume brings a file there: it is an empty folder of the image.
+        self.start(name, container, Path(tempfile.mkdtemp(prefix=f"{name}.", dir=self.root)))
+        self.jobs[name] = job
         return self.with_status(name)
 
     def with_status(self, name: str) -> Job:

@@ -80,10 +80,10 @@ def launch_and_wait(machine: OneMachine, home: Path) -> None:
         return found
 
     code, daemon = container("itool-code"), container("itool-daemon")
-    machine.start("code", code, DAGSTER_HOME=str(home))
+    machine.start("code", code, home)
     ready = {**code, "args": code["readinessProbe"]["exec"]["command"]}
     wait_until(machine, lambda: ended(machine, "ready", ready, home) == 0, 300)
-    machine.start("daemon", daemon, DAGSTER_HOME=str(home))
+    machine.start("daemon", daemon, home)
     workspace = ("-w", str(home / "workspace.yaml"))
     launch = ["dagster", "job", "launch", *workspace, "-j", "fan", "--tags", '{"dagster/partition": "mine"}']
     assert ended(machine, "launch", {**daemon, "args": launch}, home) == 0, machine.output()
@@ -94,7 +94,7 @@ def launch_and_wait(machine: OneMachine, home: Path) -> None:
 
 
 def ended(machine: OneMachine, name: str, container: dict[str, Any], home: Path) -> int:
-    machine.start(name, container, DAGSTER_HOME=str(home))
+    machine.start(name, container, home)
     return machine.processes[name].wait(timeout=300)
 
 
@@ -124,6 +124,14 @@ def test_the_run_is_a_job_and_each_step_is_one(machine: OneMachine) -> None:
 
 def test_what_steps_hand_on_is_found_in_other_pods(machine: OneMachine) -> None:
     assert Path(machine.manifests.data("itool-env")["ITOOL_STORAGE"], "gathered").read_text() == "13"
+
+
+def test_nothing_is_left_where_other_pods_do_not_look(machine: OneMachine) -> None:
+    """Here all processes see the home of the daemon, which in a cluster is each pod's own."""
+    homes = [machine.root / "home", *machine.root.glob("dagster-*.*/")]
+    assert len(homes) == 1 + len(machine.jobs)
+    left = {path.name for home in homes for path in home.rglob("*") if path.is_file()}
+    assert left == {"dagster.yaml", "workspace.yaml"}
 
 
 def test_every_pod_is_given_the_same(machine: OneMachine) -> None:
