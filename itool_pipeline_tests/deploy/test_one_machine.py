@@ -88,7 +88,7 @@ def launch_and_wait(machine: OneMachine, home: Path) -> None:
     launch = ["dagster", "job", "launch", *workspace, "-j", "fan", "--tags", '{"dagster/partition": "mine"}']
     assert ended(machine, "launch", {**daemon, "args": launch}, home) == 0, machine.output()
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        wait_until(machine, lambda: instance.get_runs()[0].is_finished, 600)
+        wait_until(machine, lambda: instance.get_runs()[0].is_finished, 1800)
         (run,) = instance.get_runs()
         assert run.status == dg.DagsterRunStatus.SUCCESS, machine.output()
 
