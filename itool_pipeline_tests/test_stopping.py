@@ -18,7 +18,7 @@ import yaml
 
 from itool_pipeline.defs.run_loop import mend_run_loop
 from itool_pipeline.experiment_files import load_experiment
-from itool_pipeline.files.locks import file_lock
+from itool_pipeline.files.tickets import ticket_lock
 from itool_pipeline.steps.plan import plan
 
 ROOT = Path(__file__).parents[1]
@@ -104,7 +104,8 @@ def test_a_run_that_waits_for_a_lock_can_be_stopped(
         monkeypatch.setenv(name, value)
     fingerprint = plan(load_experiment("waits"))["base_model"].fingerprint
     log = tmp_path / "log.txt"
-    with file_lock(storage / "artifacts" / "base_model" / f"{fingerprint}.lock", "it", print), log.open("wb") as output:
+    lock = storage / "artifacts" / "base_model" / f"{fingerprint}.tickets"
+    with ticket_lock(lock, "it", print), log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "itool_pipeline", "run", "waits"], cwd=ROOT, stdout=output, stderr=output
         )

@@ -3,9 +3,14 @@
 - `<root>/<asset>/<fingerprint>/` is finished and never changed again. Its `manifest.json` was written last; without a
   whole one nothing is reused.
 - `<fingerprint>.partial/` is being made. It survives kills; `parts/` in it holds the finished parts.
-- `<fingerprint>.lock` is held by whoever makes it.
+- `<fingerprint>.tickets/` is the lock of whoever makes it, on whichever machine (see `files/tickets.py`).
 - `<fingerprint>.damaged/` was finished and then lost or changed files: kept for a look, never used.
 - `<fingerprint>.superseded/` is to be replaced by `force`: kept until what replaces it is finished.
+
+A machine that was taken for dead and comes back may for some seconds work beside the one that took its place, until
+it is stopped with LockLost, at the latest before it would finish. That loses nothing: parts appear whole and do not
+depend on who makes them, and a rename into place cannot replace what is there. At worst, when the one finishes while
+the other writes the same file outside the parts, the artifact is found damaged and is made again.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,9 +29,10 @@ from typing import Any, Literal, cast
 
 from itool_pipeline.files.durable import SCRATCH, move_into_place, remove_tree, sync_file, sync_tree
 from itool_pipeline.files.json_text import plain, to_json
-from itool_pipeline.files.locks import Say, file_lock
+from itool_pipeline.files.locks import Say
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.files.storage_errors import explaining_full_disk
+from itool_pipeline.files.tickets import Held, ticket_lock
 from itool_pipeline.store.manifest import (
     MANIFEST,
     PARTS,
@@ -69,6 +75,8 @@ class Step:
     target: Path
     work: Path
     found: Artifact | None
+    held: Held | None = None
+    """The lock, where it was made in the store."""
 
     @property
     def parts(self) -> Parts:
@@ -76,7 +84,11 @@ class Step:
         return Parts(self.work / PARTS)
 
     def finish(self, origin: Origin, metadata: Mapping[str, Any], seconds: float) -> Artifact:
-        """Seals everything in `work` but the parts: manifest last, then one rename into place."""
+        """Seals everything in `work` but the parts: manifest last, then one rename into place.
+
+        Raises LockLost, and seals nothing, when another was let in to make the artifact in the place of this process.
+        """
+        self._require_lock()
         if (self.work / MANIFEST).exists():
             raise ValueError(f"{self.asset}: a step may not write a file named {MANIFEST} of its own")
         manifest = Manifest(
@@ -92,8 +104,13 @@ class Step:
             seconds=seconds,
         )
         sync_tree(self.work)
+        self._require_lock()  # reading and syncing may have taken minutes
         Parts(self.work).write_text(MANIFEST, to_json(manifest, indent=2))
         return self.put_into_place(manifest)
+
+    def _require_lock(self) -> None:
+        if self.held:
+            self.held.require()
 
     def put_into_place(self, manifest: Manifest) -> Artifact:
         """Renames the sealed work directory to the artifact's name and drops the parts."""
@@ -150,12 +167,13 @@ class ArtifactStore:
 
         `force` first drops the partial artifact, and takes the finished one out of the way until the new one is there.
         A step that is left without `finish`, by an exception or a kill, keeps its partial directory for the next.
-        Raises StorageError on a full disk.
+        Raises StorageError on a full disk, and LockLost, a StorageError too, when another machine took this process for
+        dead and goes on in its place.
         """
         target = self._place(asset, fingerprint)
         work = target.with_name(f"{fingerprint}.partial")
         tell = say or self._say
-        with self._lock(asset, fingerprint, tell):
+        with self._lock(asset, fingerprint, tell) as held:
             if force:
                 _supersede(target, work)
             found = self.find(asset, fingerprint)
@@ -165,7 +183,7 @@ class ArtifactStore:
             with explaining_full_disk(f"{asset} {fingerprint}", work):
                 if found is None:
                     work.mkdir(parents=True, exist_ok=True)
-                yield Step(asset, fingerprint, target, work, found)
+                yield Step(asset, fingerprint, target, work, found, held)
 
     @contextmanager
     def parts(self, asset: str, fingerprint: str, *, say: Say | None = None) -> Iterator[Parts]:
@@ -188,9 +206,9 @@ class ArtifactStore:
             raise ValueError(f"not an asset key and a fingerprint: {asset!r}, {fingerprint!r}")
         return self.root / asset / fingerprint
 
-    def _lock(self, asset: str, fingerprint: str, say: Say, *, shared: bool = False) -> Any:
-        path = self._place(asset, fingerprint).with_name(f"{fingerprint}.lock")
-        return file_lock(path, f"{asset} {fingerprint}", say, shared=shared)
+    def _lock(self, asset: str, fingerprint: str, say: Say, *, shared: bool = False) -> AbstractContextManager[Held]:
+        folder = self._place(asset, fingerprint).with_name(f"{fingerprint}.tickets")
+        return ticket_lock(folder, f"{asset} {fingerprint}", say, shared=shared)
 
     def _complete(self, asset: str, fingerprint: str, target: Path, work: Path) -> Artifact | None:
         """Finishes what a kill between the manifest and the rename left: all was written, only the name is wrong."""

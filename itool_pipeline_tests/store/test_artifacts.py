@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from itool_pipeline.files.storage_errors import StorageError
+from itool_pipeline.files.tickets import LOST, LockLost, TicketFolder
 from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
 from itool_pipeline.store.manifest import Artifact, Origin
 from itool_pipeline_tests.store.by_hand import A, B, names_in
@@ -51,7 +52,7 @@ def test_layout_and_manifest(store: ArtifactStore, tmp_path: Path) -> None:
     folder = tmp_path / "iteration_1" / "trees" / A
     assert artifact.path == folder
     assert sorted(p.name for p in folder.iterdir()) == ["deep", "empty", "manifest.json"]
-    assert sorted(p.name for p in folder.parent.iterdir()) == [A, f"{A}.lock"]
+    assert sorted(p.name for p in folder.parent.iterdir()) == [A, f"{A}.tickets"]
     written = json.loads((folder / "manifest.json").read_text())
     assert written["files"] == {
         "deep/trees.txt": {"size": 5, "sha256": hashlib.sha256(b"three").hexdigest()},
@@ -167,7 +168,46 @@ def test_discard_takes_the_artifact_away_and_drops_the_parts(store: ArtifactStor
         parts.write_text("shard_1", "x")
     store.discard(ASSET, A)
     store.discard(ASSET, A)
-    assert sorted(p.name for p in (tmp_path / ASSET).iterdir()) == [f"{A}.lock", f"{A}.superseded"]
+    assert sorted(p.name for p in (tmp_path / ASSET).iterdir()) == [f"{A}.superseded", f"{A}.tickets"]
+
+
+def test_the_lock_file_of_an_older_version_is_in_nobodys_way(store: ArtifactStore, tmp_path: Path) -> None:
+    (tmp_path / ASSET).mkdir(parents=True)
+    (tmp_path / ASSET / f"{A}.lock").write_text("process 7 on node")
+    made(store)
+    assert [folder.state for folder in store.artifact_folders()] == ["finished"]
+
+
+def test_reuse_takes_no_lock(store: ArtifactStore, tmp_path: Path) -> None:
+    made(store)
+    before = names_in(tmp_path / ASSET / f"{A}.tickets")
+    reuse_or_make(store, ASSET, A, never, origin=ORIGIN)
+    assert names_in(tmp_path / ASSET / f"{A}.tickets") == before
+
+
+def test_who_was_taken_for_dead_seals_nothing(store: ArtifactStore, tmp_path: Path) -> None:
+    """Another machine was let in, and is making the artifact in the same folder."""
+
+    def slow(step: Step) -> dict[str, Any]:
+        TicketFolder(tmp_path / ASSET / f"{A}.tickets").close(1, LOST)
+        return make(step)
+
+    with pytest.raises(LockLost, match=f"{ASSET} {A}: this process gave no sign of life"):
+        reuse_or_make(store, ASSET, A, slow, origin=ORIGIN)
+    assert not (tmp_path / ASSET / f"{A}.partial" / "manifest.json").exists()
+    assert store.find(ASSET, A) is None
+
+
+def test_a_rename_into_place_does_not_touch_what_is_there(store: ArtifactStore, tmp_path: Path) -> None:
+    """Also when it is lost between the last look at the lock and the rename."""
+    first = made(store)
+    late = tmp_path / ASSET / f"{A}.partial"
+    late.mkdir()
+    (late / "trees").write_text("of another")
+    with pytest.raises(OSError, match="not empty"):
+        Step(ASSET, A, first.path, late, None).finish(ORIGIN, {}, 1.0)
+    assert store.find(ASSET, A) == first
+    assert store.verify(first, deep=True) == []
 
 
 def test_workers_share_and_the_gatherer_waits_for_them(store: ArtifactStore) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from itool_pipeline.files import tickets
 from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
 from itool_pipeline.store.database import Database, DatabaseLocked
 from itool_pipeline.store.manifest import Origin
@@ -138,6 +139,58 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
         )
     assert not reused
     assert f"process {running.pid}" in said[0]
+
+
+COMES_BACK = f"""
+from itool_pipeline.files import process_identity, tickets
+process_identity.place = lambda: "far away"
+tickets.TIMING = tickets.Timing(poll=0.01, beat=float(os.environ["BEAT"]), patience=300.0)
+def make(step):
+    step.parts.write_text("shard_0", "zero")
+    ready()
+    step.parts.write_text("shard_0", "zero")
+    step.parts.write_text("shard_1", "one")
+    (step.work / "trees.txt").write_text("three")
+    return {{}}
+try:
+    reuse_or_make(store, "trees", "{A}", make, origin=Origin())
+except tickets.LockLost as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("beat", [0.05, 3600.0], ids=["stopped by its heart", "stopped when it would finish"])
+@pytest.mark.parametrize("when", ["while the other works", "after the other has finished"])
+def test_a_machine_that_was_suspended_and_comes_back_damages_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beat: float, when: str
+) -> None:
+    monkeypatch.setenv("BEAT", str(beat))
+    monkeypatch.setattr(tickets, "TIMING", tickets.Timing(poll=0.01, beat=0.05, patience=1.0))
+    store = ArtifactStore(tmp_path)
+    said: list[str] = []
+
+    def come_back() -> None:
+        running.send_signal(signal.SIGCONT)
+        assert running.communicate(timeout=120)[0].startswith(f"trees {A}: this process gave no sign of life")
+
+    def take_over(step: Step) -> dict[str, Any]:
+        assert step.parts.path("shard_0").read_text() == "zero"
+        if when == "while the other works":
+            come_back()
+        (step.work / "trees.txt").write_text("three")
+        return {}
+
+    with process(tmp_path, COMES_BACK) as running:
+        wait_until_ready(running)
+        running.send_signal(signal.SIGSTOP)
+        artifact, reused = reuse_or_make(store, "trees", A, take_over, origin=Origin(), say=said.append)
+        assert not reused
+        if when == "after the other has finished":
+            come_back()
+    assert "is passed over" in said[-1]
+    assert store.find("trees", A) == artifact
+    assert store.verify(artifact, deep=True) == []
+    assert names_in(artifact.path) == ["manifest.json", "trees.txt"]
 
 
 HOLD_DATABASE = 'connection = duckdb.connect(str(root / "i.duckdb")); ready()'
