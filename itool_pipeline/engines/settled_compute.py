@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.engines.model_config import ModelError
-from itool_pipeline.files.locks import Say, file_lock
+from itool_pipeline.files.locks import Say
 from itool_pipeline.files.parts import Parts
+from itool_pipeline.files.tickets import ticket_lock
 
 NOTE = "compute.json"
 """Beside the parts: the ComputeNote of all that is in them."""
-_LOCK = ".compute.lock"
+_LOCK = ".compute.tickets"
 
 
 class ComputeNote(BaseModel):
@@ -62,7 +63,7 @@ def settled_compute(
 
     device = resolve_device(compute)
     here, place = device_text(device), parts.directory
-    with file_lock(place / _LOCK, "the settling of the dtype", say):
+    with ticket_lock(place / _LOCK, "the settling of the dtype", say):
         note = compute_note(parts)
         if note is None:
             if compute.dtype == "auto" and not all(part.name.startswith(".") for part in place.glob(made)):

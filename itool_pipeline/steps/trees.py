@@ -87,6 +87,8 @@ def search_shards(ws: Workspace, k: int, indices: Sequence[int]) -> None:
 
     Trees of all shards are under way at once, as many as memory allows. Parts that are there are left as they are.
     """
+    if not indices:
+        return
     asset = f"iteration_{k}/trees"
     fingerprint = ws.planned[asset].fingerprint
     with ws.artifacts.parts(asset, fingerprint, say=ws.say) as parts:

@@ -54,7 +54,7 @@ def test_pip_downloads_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
     downloads = tmp_path / "downloads"
     assert fetch_text(wheel, downloads) == "hello"
-    assert {path.name for path in downloads.iterdir()} == {NAME, wheel.folder, f".{wheel.folder}.lock", ".tmp"}
+    assert {path.name for path in downloads.iterdir()} == {NAME, wheel.folder, f".{wheel.folder}.tickets", ".tmp"}
     assert list((downloads / ".tmp").iterdir()) == []
 
 
