@@ -1,5 +1,6 @@
 """The small command line for what Dagster's own does not cover.
 
+python -m itool_pipeline init FILE       look at your own conversations, and write an experiment that trains on them
 python -m itool_pipeline run demo        one experiment from data to report, then its leaderboard
 python -m itool_pipeline run demo --set iterations=1     the same with other keys, as an experiment of its own
 python -m itool_pipeline plan demo       what a run would make, and what of time and memory that would take
@@ -149,6 +150,20 @@ def plan(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def init(arguments: argparse.Namespace) -> int:
+    """Print what a file of conversations holds, and write an experiment that trains on it; nothing is overwritten."""
+    from itool_pipeline.steps.new_experiment import new_experiment, told, warning, write_experiment
+
+    made = new_experiment(Path(arguments.file), arguments.name)
+    write_experiment(made)
+    name = made.experiment.name
+    print(f"{told(made.look)}\n\n{made.path}\n\n{made.text}")
+    print(f"Next: python -m itool_pipeline plan {name}, then run {name}. docs/data.md has every key.")
+    if said := warning(made):
+        print(said, file=sys.stderr)
+    return 0
+
+
 def sql(arguments: argparse.Namespace) -> int:
     """Print the result of one query."""
     print(run_sql(storage_paths().database, arguments.query))
@@ -210,6 +225,10 @@ def _parser() -> argparse.ArgumentParser:
     """Every command with its arguments; `command` is the function that it calls."""
     parser = argparse.ArgumentParser(prog="python -m itool_pipeline", description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(required=True)
+    starter = commands.add_parser("init", help="look at a file of conversations, and write an experiment for it")
+    starter.add_argument("file", help="JSON lines, a JSON array or Parquet, also in gzip")
+    starter.add_argument("--name", help="of the experiment; by default the file's")
+    starter.set_defaults(command=init)
     runner = commands.add_parser("run", help="run one experiment from data to report")
     runner.add_argument("experiment", help=f"one of: {', '.join(experiment_names())}")
     runner.add_argument("--force", action="store_true", help="make everything again even where it is there")

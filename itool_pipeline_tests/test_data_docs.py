@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from itool_pipeline.config import BfclHalfData, Experiment, JsonlData, ToolAceData, XlamData
+from itool_pipeline.config import BfclHalfData, ColumnNames, Experiment, JsonlData, MessageTags, ToolAceData, XlamData
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
+from itool_pipeline.data.layouts import LAYOUTS
 from itool_pipeline.experiment_files import load_experiment
 from itool_pipeline.steps.plan import plan
 
@@ -26,7 +27,7 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Experim
 
 
 def test_every_example_configuration_is_valid(loaded: dict[str, Experiment]) -> None:
-    assert PAGE.count("```yaml") == len(CONFIGS) == 6
+    assert PAGE.count("```yaml") == len(CONFIGS) == 8
     assert {type(e.data) for e in loaded.values()} == {BfclHalfData, ToolAceData, XlamData, JsonlData}
     assert all(plan(e) for e in loaded.values())
 
@@ -37,9 +38,14 @@ def test_every_source_has_a_chapter_and_every_key_is_explained() -> None:
         str(kind.model_fields["type"].annotation.__args__[0])
         for kind in (BfclHalfData, ToolAceData, XlamData, JsonlData)
     }
-    assert set(chapters) == types | {"Files"}
-    for key in ("train_limit", "max_prompt_tokens", "max_quarantined", "prompt.tools"):
+    assert set(chapters) == types | {"Files", "Layouts"}
+    own = {*JsonlData.model_fields, *ColumnNames.model_fields, *MessageTags.model_fields} - {"type"}
+    for key in (*own, "prompt.tools"):
         assert f"`{key}`" in PAGE
+
+
+def test_every_layout_is_in_the_table() -> None:
+    assert set(re.findall(r"^\|.*\| `(\w+)` \|$", PAGE, re.M)) == {*LAYOUTS, "layout"}
 
 
 def test_the_row_of_the_users_own_data_is_read(tmp_path: Path) -> None:

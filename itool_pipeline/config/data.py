@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from itool_pipeline.config.categories import (
     BFCL_TRAINING,
     BfclTrainingCategory,
 )
 from itool_pipeline.config.fields import AtLeastOne, Count, Fraction, Section, Share
+
+Name = Annotated[str, Field(min_length=1)]
 
 
 class DataLimits(Section):
@@ -49,11 +51,70 @@ class XlamData(DataLimits):
     revision: str = "main"
 
 
+LayoutName = Literal["auto", "chat", "glaive", "gemini", "toolace", "xlam"]
+
+
+class ColumnNames(Section):
+    """Columns of the file where they have names of their own, by LLaMA-Factory's words for them."""
+
+    messages: Name | None = None
+    tools: Name | None = None
+    system: Name | None = None
+    prompt: Name | None = None
+    query: Name | None = None
+    response: Name | None = None
+
+
+class MessageTags(Section):
+    """Keys and roles of messages where they have names of their own, by LLaMA-Factory's words for them."""
+
+    role_tag: Name | None = None
+    content_tag: Name | None = None
+    user_tag: Name | None = None
+    assistant_tag: Name | None = None
+    observation_tag: Name | None = Field(None, description="the role of a tool's result")
+    function_tag: Name | None = Field(None, description="the role of a turn whose content is calls")
+    system_tag: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_name_for_one_thing(self) -> MessageTags:
+        keys, roles = ("role_tag", "content_tag"), self.model_dump(exclude_none=True)
+        own = [roles.pop(key) for key in keys if key in roles]
+        for names in (own, list(roles.values())):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"two tags have one name: {', '.join(twice)}")
+        return self
+
+
 class JsonlData(DataLimits):
-    """Your own conversations: OpenAI's chat layout, in JSON lines, a JSON array or Parquet (docs/data.md)."""
+    """Conversations in any layout that people have: a local file, or any data set on the hub (docs/data.md)."""
 
     type: Literal["jsonl"]
-    path: str = Field(min_length=1, description="the file")
+    path: Name | None = Field(None, description="the file; or name a data set on the hub")
+    name: Name | None = Field(None, description="hub id of a data set, in the place of path")
+    revision: str = Field("main", description="of the data set on the hub; a commit makes runs reproducible")
+    files: Name | None = Field(
+        None,
+        description="of the data set on the hub, `data/train-*.parquet`; unset: its only one, or the split train",
+    )
+    layout: LayoutName = Field("auto", description="auto: found in the first rows; else rows of another are refused")
+    columns: ColumnNames = ColumnNames()
+    tags: MessageTags = MessageTags()
+
+    @model_validator(mode="after")
+    def _one_place_and_one_layout(self) -> JsonlData:
+        if (self.path is None) is (self.name is None):
+            raise ValueError("name a local file (path) or a data set on the hub (name), and not both")
+        if self.name is None and (self.revision != "main" or self.files is not None):
+            raise ValueError("revision and files are of a data set on the hub: leave them out beside path")
+        if self.layout not in ("auto", "chat") and self.has_names_of_its_own():
+            raise ValueError(f"columns and tags are for messages: layout {self.layout} has none")
+        return self
+
+    def has_names_of_its_own(self) -> bool:
+        """Whether columns, keys or roles are named."""
+        return self.columns != ColumnNames() or self.tags != MessageTags()
 
 
 DataConfig = BfclHalfData | ToolAceData | XlamData | JsonlData

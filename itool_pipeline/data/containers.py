@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -107,6 +107,28 @@ def file_rows(path: Path, progress: Progress = no_progress) -> Iterator[FileRow]
         _refuse_wrapped_rows(path, first[0])
     yield from first
     yield from rows
+
+
+def rows_of_files(paths: Sequence[Path], progress: Progress = no_progress) -> Iterator[FileRow]:
+    """The rows of several files, as if they were one; a position names its file. Of one file, as `file_rows` has them.
+
+    Raises UnreadableFile and OSError as `file_rows` does.
+    """
+    if len(paths) == 1:
+        yield from file_rows(paths[0], progress)
+        return
+    total, before, index, number = sum(path.stat().st_size // 1000 for path in paths), 0, 0, 0
+    for path in paths:
+
+        def tell(done: int, _: int, before: int = before) -> None:
+            progress(before + done, total)
+
+        row = None
+        for row in file_rows(path, tell):
+            position = f"{path.name}, {row.position}"
+            yield FileRow(index + row.index, number + row.number, position, row.given)
+        index, number = (index, number) if row is None else (index + row.index + 1, number + row.number)
+        before += path.stat().st_size // 1000
 
 
 def missing_file(path: Path) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from itool_pipeline.data.wheels import FetchError
@@ -12,6 +14,12 @@ SMALL_FILES = ("*.safetensors.index.json", "*.json", "*.jinja", "*.model", "voca
 
 MODEL_FILES = ("*.safetensors", *SMALL_FILES)
 """Weights in safetensors, tokenizer and configuration. Nothing that is unpickled or executed."""
+
+_ROWS = (".jsonl", ".ndjson", ".json", ".parquet", ".jsonl.gz", ".ndjson.gz", ".json.gz")
+_NO_ROWS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json")
+_TRAIN = re.compile(r"(?:^|[/._-])train(?:[/._-])")
+_SHARD = re.compile(r"-\d+-of-\d+(?=\.)")
+_SHOWN_FILES = 12
 
 
 def download_model(name: str, revision: str, files: Sequence[str] = MODEL_FILES) -> Path:
@@ -39,9 +47,62 @@ def download_dataset_file(name: str, revision: str, filename: str) -> Path:
         raise FetchError(explain(f"The data set {name} ({filename})", revision, error)) from error
 
 
+def download_dataset_files(name: str, revision: str, wanted: str | None) -> tuple[Path, ...]:
+    """Files of a data set repository in the hub's own cache, all of one commit: those that `wanted` names, which may
+    hold `*` and `?`; without it the only file of rows, or those of its split `train`.
+
+    Raises FetchError as `download_model` does, and where none or no single choice is there.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RevisionResolutionError
+
+    try:
+        commit, names = _listed_files(name, revision)
+        chosen = _chosen_files(name, names, wanted)
+        return tuple(Path(hf_hub_download(name, one, repo_type="dataset", revision=commit)) for one in chosen)
+    except (OSError, EntryNotFoundError, HFValidationError, RevisionResolutionError) as error:
+        raise FetchError(explain(f"The data set {name}", revision, error)) from error
+
+
+def _listed_files(name: str, revision: str) -> tuple[str, list[str]]:
+    """The commit that a revision is, and the names of its files; out of the hub's reach, of those in the cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import DryRunError, LocalEntryNotFoundError
+
+    try:
+        files = snapshot_download(name, repo_type="dataset", revision=revision, dry_run=True)
+        return (files[0].commit_hash if files else revision), [one.filename for one in files]
+    except DryRunError as error:
+        try:
+            folder = Path(snapshot_download(name, repo_type="dataset", revision=revision, local_files_only=True))
+        except LocalEntryNotFoundError as absent:
+            raise (error.__cause__ if isinstance(error.__cause__, OSError) else absent) from error
+        return folder.name, [one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file()]
+
+
+def _chosen_files(name: str, names: Sequence[str], wanted: str | None) -> list[str]:
+    rows = sorted(one for one in names if one.lower().endswith(_ROWS) and Path(one).name not in _NO_ROWS)
+    if wanted is not None:
+        chosen = sorted(one for one in names if fnmatchcase(one, wanted))
+        if not chosen:
+            raise FetchError(f"The data set {name} holds no file {wanted}. Correct data.files; {_shown(rows)}.")
+        return chosen
+    train = [one for one in rows if _TRAIN.search(one)]
+    for candidates in (rows, train):
+        if candidates and len({_SHARD.sub("", one) for one in candidates}) == 1:
+            return candidates
+    raise FetchError(f"Name with data.files what to read of the data set {name}, `*` for any text; {_shown(rows)}.")
+
+
+def _shown(names: Sequence[str]) -> str:
+    if not names:
+        return "it holds no file of JSON or Parquet"
+    return f"it holds {', '.join(names[:_SHOWN_FILES])}{' …' if len(names) > _SHOWN_FILES else ''}"
+
+
 def commit_of(file: Path) -> str:
     """The commit that a file in the hub's cache is of; empty for any other file."""
-    return file.parent.name if file.parent.parent.name == "snapshots" else ""
+    return next((folder.name for folder in file.parents if folder.parent.name == "snapshots"), "")
 
 
 def explain(what: str, revision: str, error: Exception) -> str:

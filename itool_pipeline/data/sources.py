@@ -18,9 +18,9 @@ from itool_pipeline.data.answers import loose_answers
 from itool_pipeline.data.bfcl import SOURCE as BENCHMARK
 from itool_pipeline.data.bfcl import halves, load_bfcl
 from itool_pipeline.data.containers import missing_file
-from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.drawing import TokenCount, draw_ids, quotas, why_unfit
-from itool_pipeline.data.hub import commit_of, download_dataset_file
+from itool_pipeline.data.hub import commit_of, download_dataset_file, download_dataset_files
+from itool_pipeline.data.layouts import read_any_layout, read_in_layout, resolved_layout, source_name
 from itool_pipeline.data.near_duplicates import ConversationGroups, Groups, signatures_of_turns
 from itool_pipeline.data.rows import Changed, PassedOver, Quarantined, Row, Source
 from itool_pipeline.data.toolace import read_toolace
@@ -31,7 +31,7 @@ FileData = ToolAceData | XlamData | JsonlData
 
 FileReader = Callable[[Path, Progress], Iterator[Row]]
 
-READERS: Mapping[str, FileReader] = {"toolace": read_toolace, "xlam": read_xlam, "jsonl": read_chat_jsonl}
+READERS: Mapping[str, FileReader] = {"toolace": read_toolace, "xlam": read_xlam, "jsonl": read_any_layout}
 """How a local file of each type of data is read. The type is also the source's name in examples and quarantine."""
 
 HUB_FILES = {"toolace": "data.json", "xlam": "xlam_function_calling_60k.json"}
@@ -78,6 +78,7 @@ class LoadedData:
     left_out     reason → how many of them the experiment's limits exclude, or the data set itself
     changed      what was changed of rows as they were read → how often
     loose        what in the answers is at odds with the tools' schemas → how often
+    layout       in which the rows were read, where that is not the source's own
     """
 
     source: str
@@ -88,6 +89,7 @@ class LoadedData:
     left_out: Mapping[str, int]
     changed: Mapping[str, int] = field(default_factory=dict)
     loose: Mapping[str, int] = field(default_factory=dict)
+    layout: str = ""
 
 
 def load_data(
@@ -112,10 +114,15 @@ def load_data(
     """
     if isinstance(data, BfclHalfData):
         return _load_half(data, downloads, seed, asked, token_count, fits, progress)
-    path = local_file(data)
-    source = partial(READERS[data.type], path)
+    paths = local_files(data)
+    if isinstance(data, JsonlData):
+        layout = resolved_layout(data, paths)
+        name, source = source_name(layout), partial(read_in_layout, data, paths, layout)
+    else:
+        layout, name, source = "", data.type, partial(READERS[data.type], paths[0])
     survey = _survey(source, data, asked, token_count, fits, progress(LOOKED_THROUGH))
-    return _loaded(data.type, commit_of(path), source, survey, survey.groups.names(), data, seed, progress)
+    loaded = _loaded(name, commit_of(paths[0]), source, survey, survey.groups.names(), data, seed, progress)
+    return replace(loaded, layout=layout)
 
 
 def _load_half(
@@ -165,6 +172,16 @@ def _loaded(
         changed=survey.changed,
         loose=survey.loose,
     )
+
+
+def local_files(data: FileData) -> tuple[Path, ...]:
+    """The files that are trained on, in their order, fetched from the hub unless they are local.
+
+    Raises FetchError when one is not there or cannot be fetched.
+    """
+    if isinstance(data, JsonlData) and data.name is not None:
+        return download_dataset_files(data.name, data.revision, data.files)
+    return (local_file(data),)
 
 
 def local_file(data: FileData) -> Path:

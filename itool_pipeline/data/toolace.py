@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -101,7 +101,18 @@ def read_toolace(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
     A row without a tool list in the standard layout, or a turn that cannot be read, is quarantined with the reason.
     Raises UnreadableFile when the file as a whole cannot be read (see `file_rows`), and OSError.
     """
-    for row in file_rows(path, progress):
+    return toolace_rows(file_rows(path, progress))
+
+
+def is_toolace(row: Mapping[str, Any]) -> bool:
+    """Whether a row looks like one of this layout: the set's own words stand before the tools in `system`."""
+    system = row.get("system")
+    return isinstance(system, str) and "conversations" in row and _BEFORE_TOOLS.search(system) is not None
+
+
+def toolace_rows(rows: Iterable[FileRow]) -> Iterator[Row]:
+    """The same of rows wherever they are from."""
+    for row in rows:
         yield from _read_row(row)
 
 

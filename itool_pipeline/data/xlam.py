@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from pydantic import AfterValidator
 from itool_pipeline.calls.types import Call
 from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered_example
-from itool_pipeline.data.containers import file_rows
+from itool_pipeline.data.containers import FileRow, file_rows
 from itool_pipeline.data.conversations.call_spellings import level_calls
 from itool_pipeline.data.conversations.chat_models import ChatCall
 from itool_pipeline.data.conversations.json_texts import decoded_value
@@ -112,7 +112,17 @@ def read_xlam(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
 
     Raises UnreadableFile when the file as a whole cannot be read (see `file_rows`), and OSError.
     """
-    for given in file_rows(path, progress):
+    return xlam_rows(file_rows(path, progress))
+
+
+def is_xlam(row: Mapping[str, Any]) -> bool:
+    """Whether a row looks like one of this layout."""
+    return all(row.get(key) is not None for key in ("query", "answers", "tools"))
+
+
+def xlam_rows(rows: Iterable[FileRow]) -> Iterator[Row]:
+    """The same of rows wherever they are from."""
+    for given in rows:
         name, changes = f"{SOURCE}_{given.index}", Counter[str]()
         try:
             row = read_row(XlamRow, _levelled(given.json_object(), changes))

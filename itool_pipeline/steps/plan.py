@@ -18,10 +18,13 @@ from itool_pipeline.config import (
     MAX_ITERATIONS,
     BenchmarkConfig,
     BfclHalfData,
+    DataLimits,
     Experiment,
     Grpo,
+    JsonlData,
     checkpoints_of,
 )
+from itool_pipeline.data.layouts import CHAT, layout_as_it_stands
 from itool_pipeline.data.wheels import BFCL, SMOLLM2
 from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.store.manifest import Origin
@@ -220,8 +223,7 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
     sections: dict[str, Mapping[str, Any]] = {
         "base_model": {"model": e.model, "wheel": SMOLLM2.sha256 if e.model.type == "smollm2_wheel" else ""},
         "examples": {
-            # The bound on unreadable rows decides whether the run goes on, not what is read.
-            "data": e.data.model_dump(mode="json", exclude={"max_quarantined"}),
+            "data": _data_section(e),
             "content": content,
             "wheel": BFCL.sha256 if isinstance(e.data, BfclHalfData) else "",
             "left_out": {benchmark.name: benchmark.source(e) for benchmark in BENCHMARKS if benchmark.reserved},
@@ -252,6 +254,22 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
         "report": {"experiment": e.name, "description": e.description},
     }
     return sections[kind]
+
+
+def _data_section(e: Experiment) -> Mapping[str, Any]:
+    """What decides what is read: not the bound on unreadable rows, which decides whether the run goes on.
+
+    Of `jsonl` what a file of chats does without is left out, and `auto` is the layout that it is found to be.
+    """
+    section = e.data.model_dump(mode="json", exclude={"max_quarantined"})
+    if not isinstance(e.data, JsonlData):
+        return section
+    usual = JsonlData(type="jsonl", path=".").model_dump(mode="json")
+    if e.data.layout == "auto" and not e.data.has_names_of_its_own() and e.data.path is not None:
+        section["layout"] = layout_as_it_stands(Path(e.data.path).expanduser())
+    section["layout"] = usual["layout"] if section["layout"] == CHAT else section["layout"]
+    also_before = {"type", "path", *DataLimits.model_fields}
+    return {key: value for key, value in section.items() if key in also_before or value != usual[key]}
 
 
 def _asked(e: Experiment, benchmark: Benchmark[Any]) -> Mapping[str, Any]:

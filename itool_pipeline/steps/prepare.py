@@ -79,6 +79,8 @@ def examples(ws: Workspace) -> Produced:
             fits=fits,
             progress=ws.progress,
         )
+        if loaded.layout:
+            ws.say(f"data.layout: the rows are read as {loaded.layout}")
         became = account_of(loaded, refused)
         if not loaded.train:
             raise StepError(f"experiment {e.name}: no training example is left. {lost(became)}")
@@ -97,6 +99,7 @@ def examples(ws: Workspace) -> Produced:
             "with_control_tokens": sum(map(template.holds_control_tokens, read_examples(step.work / TRAIN_FILE))),
             "tokenised_alone": sum(row["tokenised_alone"] for row in written),
             "data_commit": loaded.commit or None,
+            "data_layout": loaded.layout or None,
             "by_category": table({"category": name, "train": count} for name, count in sorted(categories.items())),
             "account": table(became),
             "changed": table({"change": what, "times": times} for what, times in sorted(loaded.changed.items())),

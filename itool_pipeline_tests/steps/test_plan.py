@@ -25,6 +25,7 @@ from itool_pipeline.steps.plan import (
     policy_before,
     step_kind,
 )
+from itool_pipeline_tests.data.rows_in_layouts import ROWS
 from itool_pipeline_tests.steps.by_hand import experiment
 
 FRONT = ["base_model", "examples", "splits"]
@@ -301,6 +302,40 @@ def test_another_content_of_a_local_file_is_other_data(tmp_path: Path, kind: str
     after = plan(local(file, kind))
     changed = {a for a in after if after[a].fingerprint != before[a].fingerprint}
     assert changed == set(TWO_ITERATIONS) - {"base_model", "bfcl_cases", "bfcl/base"}
+
+
+def examples_section(**data: Any) -> Any:
+    return plan(experiment(data={"type": "jsonl", **data}))["examples"].origin.config["data"]
+
+
+def test_the_layout_of_a_file_is_a_part_of_what_is_read_of_it(tmp_path: Path) -> None:
+    """A file of chats has the section that it had before there were layouts, so its artifacts are found again."""
+    chats, glaive = tmp_path / "chats.jsonl", tmp_path / "glaive.jsonl"
+    chats.write_text(json.dumps(ROWS["openai"]))
+    glaive.write_text(json.dumps(ROWS["glaive"]))
+    for path in (chats, tmp_path / "absent.jsonl"):
+        before = {"type": "jsonl", "path": str(path), "train_limit": None, "max_prompt_tokens": 4096}
+        assert examples_section(path=str(path)) == before
+        assert examples_section(path=str(path), layout="chat") == before
+        assert examples_section(path=str(path), max_quarantined=0.5) == before
+    found = examples_section(path=str(glaive))
+    assert found["layout"] == "glaive"
+    assert examples_section(path=str(glaive), layout="glaive") == found
+    assert "layout" not in examples_section(path=str(glaive), layout="chat")
+
+
+def test_names_of_columns_and_a_set_on_the_hub_are_parts_of_what_is_read(tmp_path: Path) -> None:
+    named = examples_section(path="x", columns={"tools": "apis"}, tags={"user_tag": "client"})
+    assert named["columns"]["tools"] == "apis"
+    assert named["tags"]["user_tag"] == "client"
+    on_hub = examples_section(name="owner/set", revision="v1", files="*.parquet")
+    assert {key: on_hub[key] for key in ("path", "name", "revision", "files")} == {
+        "path": None,
+        "name": "owner/set",
+        "revision": "v1",
+        "files": "*.parquet",
+    }
+    assert data_content(experiment(data={"type": "jsonl", "name": "owner/set"})) == ""
 
 
 def test_data_that_is_not_local_has_no_content_of_its_own(tmp_path: Path) -> None:

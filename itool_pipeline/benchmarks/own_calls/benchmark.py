@@ -17,8 +17,8 @@ from itool_pipeline.calls.types import Call, ToolCallSyntaxError
 from itool_pipeline.config import CallsConfig, Experiment
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.containers import missing_file
-from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
 from itool_pipeline.data.drawing import draw_ids, quotas, why_unfit
+from itool_pipeline.data.layouts import CHAT, layout_as_it_stands, read_any_layout
 from itool_pipeline.data.near_duplicates import signatures_of_conversation
 from itool_pipeline.data.rows import PassedOver, Quarantined, Rows
 from itool_pipeline.errors import ActionableError
@@ -52,7 +52,9 @@ class OwnCallsBenchmark(Benchmark[Example]):
     scores_version = "2"
 
     def source(self, experiment: Experiment) -> Mapping[str, Any]:
-        return {"content": self.local_content(experiment)}
+        layout = layout_as_it_stands(_file(self.asked_section(experiment, CallsConfig)))
+        # Chats, which were read before there were other layouts, have the fingerprint that they had.
+        return {"content": self.local_content(experiment), **({} if layout == CHAT else {"layout": layout})}
 
     def local_content(self, experiment: Experiment) -> str:
         """Of the file; empty when it is not there, which reading it says, with what to do."""
@@ -69,7 +71,7 @@ class OwnCallsBenchmark(Benchmark[Example]):
         """Raises OwnCallsError when the file is missing or without a case."""
         self.require_local_files(experiment)
         path = _file(self.asked_section(experiment, CallsConfig))
-        rows = list(read_chat_jsonl(path))
+        rows = list(read_any_layout(path))
         cases = tuple(_held_out(row) for row in rows if isinstance(row, Example))
         quarantined = tuple(_refused(row) for row in rows if isinstance(row, Quarantined | PassedOver))
         if not cases:

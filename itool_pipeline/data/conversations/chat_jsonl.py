@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from itool_pipeline.core.types import Message, Progress, no_progress
 from itool_pipeline.data.answers import answered_example
 from itool_pipeline.data.containers import FileRow, file_rows
 from itool_pipeline.data.conversations.chat_models import ChatLine
+from itool_pipeline.data.conversations.known_keys import Keys
 from itool_pipeline.data.conversations.spelling import level_row
 from itool_pipeline.data.conversations.turns import Turn, read_turns
 from itool_pipeline.data.row_models import read_row
@@ -20,6 +21,9 @@ from itool_pipeline.data.rows import Changed, PassedOver, Quarantined, Row, RowE
 from itool_pipeline.data.tools import Tools
 
 SOURCE = "jsonl"
+
+Translate = Callable[[Keys, Counter[str]], Keys]
+"""A row in a layout of its own to one that `level_row` reads; what was changed is counted. Raises RowError."""
 
 NOT_TO_BE_LEARNT = "marked as not to be learnt from"
 
@@ -34,14 +38,19 @@ def read_chat_jsonl(path: Path, progress: Progress = no_progress) -> Iterator[Ro
     and an answer that cannot be learnt from by itself; one that is marked as not to be learnt from is passed over.
     Raises UnreadableFile when the file as a whole cannot be read (see `file_rows`), and OSError.
     """
-    for row in file_rows(path, progress):
-        yield from _read_line(row)
+    return chat_rows(file_rows(path, progress))
 
 
-def _read_line(given: FileRow) -> Iterator[Row]:
+def chat_rows(rows: Iterable[FileRow], translate: Translate = lambda row, changes: row) -> Iterator[Row]:
+    """The same of rows wherever they are from, each translated before it is levelled."""
+    for row in rows:
+        yield from _read_line(row, translate)
+
+
+def _read_line(given: FileRow, translate: Translate) -> Iterator[Row]:
     changes: Counter[str] = Counter()
     try:
-        row = read_row(ChatLine, level_row(given.json_object(), changes))
+        row = read_row(ChatLine, level_row(translate(given.json_object(), changes), changes))
         tools = tuple(row.tools or ())
         read = read_turns(row.messages, tools)
         answers = [position for position, turn in enumerate(read.turns) if turn.message.role == "assistant"]

@@ -108,7 +108,7 @@ def refuse_unread_keys(row: Keys) -> None:
         expect_that(key in SYSTEM_KEYS or not said or is_absent(value), _not_read(key, value))
         named = names_one_of(key, ("tool", "function", "api")) and _holds_objects(value)
         known = key in ("tools", "functions") or key in _SETTINGS
-        expect_that(known or not (named or _describes_tools(value)), _not_read(key, value))
+        expect_that(known or not (named or describes_tools(value)), _not_read(key, value))
 
 
 def refuse_unread_message_keys(message: Keys, read: Iterable[str]) -> None:
@@ -179,7 +179,7 @@ def _not_read(key: str, value: Any, noun: str = "") -> str:
     return f"{noun + ' ' if noun else ''}has `{key}`, which is not read: {shown_value(value)}"
 
 
-def _describes_tools(value: Any) -> bool:
+def describes_tools(value: Any) -> bool:
     """Whether a value is a list of tools by its looks."""
     described = ("parameters", "input_schema", "inputSchema", "function")
     members = value if isinstance(value, list) else []

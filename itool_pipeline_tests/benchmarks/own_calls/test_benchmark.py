@@ -24,6 +24,7 @@ from itool_pipeline.steps.plan import checkpoints, local_content, plan
 from itool_pipeline.steps.report import report
 from itool_pipeline.steps.scoring import score_checkpoint
 from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline_tests.data.rows_in_layouts import ROWS as LAYOUT_ROWS
 from itool_pipeline_tests.steps import without_model
 from itool_pipeline_tests.steps.by_hand import experiment, put, workspace, write_train
 from itool_pipeline_tests.store.by_hand import ask
@@ -185,6 +186,15 @@ def test_the_content_of_the_file_is_the_source(tmp_path: Path, monkeypatch: pyte
     assert {a for a in after if after[a].fingerprint != before[a].fingerprint} == {*scored, "report"}
     path.unlink()
     assert local_content(whole) == ""
+
+
+def test_the_layout_of_the_file_is_found_and_is_a_part_of_the_source(tmp_path: Path) -> None:
+    path = write(tmp_path, ROWS)
+    e = experiment(evaluation=asked(path))
+    assert BENCHMARK.source(e) == {"content": local_content(e)}  # as before there were other layouts than chats
+    path.write_text(json.dumps(LAYOUT_ROWS["glaive"]))
+    assert BENCHMARK.source(e) == {"content": local_content(e), "layout": "glaive"}
+    assert [case.id for case in BENCHMARK.load_cases(e, tmp_path).examples] == ["calls_1_1", "calls_1_3"]
 
 
 def test_the_page_is_what_it_claims_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -466,3 +466,73 @@ def hermes_with_thoughts_and_tools_in_the_system_text(conversation: Conversation
             *tagged(conversation, write, answered),
         ]
     }
+
+
+@spelling
+def prompt_and_completion_with_calls(conversation: Conversation) -> Row | None:
+    """TRL's: the completion is all that follows the first question, calls and results included."""
+    if len(conversation.exchanges) > 1:
+        return None
+    messages = chat(conversation, lambda number, together: with_ids(number, together, dict))
+    first = 2 if conversation.system else 1
+    return {"prompt": messages[:first], "completion": messages[first:], "tools": text_of(wrapped_tools(conversation))}
+
+
+@spelling
+def parts_with_values(conversation: Conversation) -> Row:
+    """LLaMA-Factory's later layout: every content is a list of parts, and each message has a weight."""
+
+    def message(role: str, kind: str, *values: str) -> dict[str, Any]:
+        parts = [{"type": kind, "value": value} for value in values]
+        return {"role": role, "content": parts, "loss_weight": float(role == "assistant")}
+
+    def made(number: int, together: tuple[Made, ...]) -> Messages:
+        calls = message("assistant", "tool_call", *map(text_of, calls_json(together)))
+        return [calls, *(message("tool", "text", call.result) for call in together)]
+
+    messages = chat(conversation, made, lambda text: [message("assistant", "text", text)])
+    messages = [m if isinstance(m["content"], list) else message(m["role"], "text", m["content"]) for m in messages]
+    return {"messages": messages, "tools": text_of(bare_tools(conversation))}
+
+
+@spelling
+def glaive(conversation: Conversation) -> Row | None:
+    """Version 2: tools in `system`, all that is said in one text."""
+    if any(len(together) > 1 for together in conversation.rounds):
+        return None
+    if any("'" in text_of(dict(call.arguments)) for call in conversation.made):
+        return None
+    tools = "\n\n".join(json.dumps(tool, indent=4, ensure_ascii=False) for tool in bare_tools(conversation))
+    intro = "You are a helpful assistant with access to the following functions. Use them if required -"
+    said = ""
+    for exchange in conversation.exchanges:
+        said += f"USER: {exchange.question}\n\n\n"
+        for (call,) in exchange.rounds:
+            arguments = text_of(dict(call.arguments))
+            said += f'ASSISTANT: <functioncall> {{"name": "{call.name}", "arguments": \'{arguments}\'}} <|endoftext|>'
+            said += f"\n\n\nFUNCTION RESPONSE: {call.result}\n\n\n"
+        said += f"ASSISTANT: {exchange.answer} <|endoftext|>\n\n\n"
+    return {"system": f"SYSTEM: {intro}\n{tools}\n\n{conversation.system}", "chat": said}
+
+
+@spelling
+def gemini(conversation: Conversation) -> Row:
+    def made(number: int, together: tuple[Made, ...]) -> Messages:
+        calls = [{"functionCall": {"name": call.name, "args": dict(call.arguments)}} for call in together]
+        results = [{"functionResponse": {"name": call.name, "response": {"output": call.result}}} for call in together]
+        return [{"role": "model", "parts": calls}, {"role": "user", "parts": results}]
+
+    turns = chat(conversation, made, lambda text: [{"role": "model", "parts": [{"text": text}]}], system=False)
+    contents = [{"role": t["role"], "parts": t.get("parts", [{"text": t.get("content")}])} for t in turns]
+    row = {"contents": contents, "tools": [{"functionDeclarations": _in_capitals(bare_tools(conversation))}]}
+    system = {"systemInstruction": {"parts": [{"text": conversation.system}]}} if conversation.system else {}
+    return {**row, **system}
+
+
+def _in_capitals(value: Any) -> Any:
+    """The types of a schema as Gemini writes them."""
+    if isinstance(value, list):
+        return [_in_capitals(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {k: v.upper() if k == "type" and isinstance(v, str) else _in_capitals(v) for k, v in value.items()}

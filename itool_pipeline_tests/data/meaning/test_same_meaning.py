@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from itool_pipeline.core.types import Example, no_progress
-from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
+from itool_pipeline.data.layouts import read_any_layout
 from itool_pipeline.data.rows import Quarantined
 from itool_pipeline.data.sources import FileReader
 from itool_pipeline.data.toolace import read_toolace
@@ -46,7 +46,7 @@ def as_expected(example: Example) -> Expected:
     return Expected(list(example.tools), [(m.role, m.content) for m in example.messages], example.response, gold)
 
 
-def require_meaning(path: Path, want: Sequence[Expected], read: FileReader = read_chat_jsonl) -> None:
+def require_meaning(path: Path, want: Sequence[Expected], read: FileReader = read_any_layout) -> None:
     rows = list(read(path, no_progress))
     refused = [row for row in rows if isinstance(row, Quarantined)]
     assert not refused, f"refused: {refused}"
