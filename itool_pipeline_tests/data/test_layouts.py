@@ -11,18 +11,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from itool_pipeline.calls.types import GoldCall
-from itool_pipeline.config import JsonlData
+from itool_pipeline.config import ColumnNames, JsonlData, MessageTags
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.conversations.spelling_names import spelling_of
 from itool_pipeline.data.layouts import LAYOUTS, layout_of, read_any_layout, read_in_layout, resolved_layout
-from itool_pipeline.data.rows import Quarantined, Row
+from itool_pipeline.data.rows import Changed, PassedOver, Quarantined, Row
 from itool_pipeline.data.sources import load_data
 from itool_pipeline_tests.data.rows_in_layouts import (
     ANSWER,
     ARGUMENTS,
+    CALL_TEXT,
     FIRST,
+    GLAIVE_SYSTEM,
     HERMES_KEPT,
     LAYOUT,
     ROWS,
@@ -128,6 +132,14 @@ def test_most_of_the_first_rows_decide_and_the_others_are_quarantined(tmp_path: 
     ]
 
 
+def test_rows_in_no_layout_do_not_decide(tmp_path: Path) -> None:
+    rows = read_any_layout(written(tmp_path, *[{"text": "x"}] * 3, ROWS["glaive"]))
+    assert [row.id for row in rows if isinstance(row, Example)] == ["jsonl_4_1", "jsonl_4_3"]
+    (none,) = read_any_layout(written(tmp_path, {"text": "x"}))
+    assert isinstance(none, Quarantined)
+    assert none.reason == "no messages: the row has text"
+
+
 @pytest.mark.parametrize(
     ("layout", "reason"),
     [
@@ -158,6 +170,53 @@ def test_malformed_turns_of_glaive_are_quarantined_in_their_place(tmp_path: Path
     assert [row.position for row in rows] == ["line 2, from turn 5 on", "line 3"]
     assert rows[0].reason.startswith("writes calls as text: ")
     assert rows[1].reason == "more results than calls"
+
+
+_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5), st.sampled_from(["user", "model", "tool"])),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["role", "parts", "text", "functionCall", "functionResponse", "name", "args", "response"]),
+            inner,
+            max_size=4,
+        ),
+    ),
+    max_leaves=12,
+)
+_marks = ("USER:", "ASSISTANT:", "FUNCTION RESPONSE:", "SYSTEM:", "<|endoftext|>", "<functioncall>", GLAIVE_SYSTEM)
+_texts = st.lists(st.sampled_from([*_marks, CALL_TEXT, "\n\n", "\n", " ", "x", "{", "'"]), max_size=14).map("".join)
+_either = st.one_of(_texts, _values)
+_content = st.fixed_dictionaries({"role": st.sampled_from(["user", "model"]), "parts": _values})
+_contents = st.one_of(st.lists(_content, max_size=4), _values)
+_odd_rows = st.one_of(
+    st.fixed_dictionaries({"chat": _either}, optional={"system": _either}),
+    st.fixed_dictionaries({"sample": _texts}),
+    st.fixed_dictionaries({"contents": _contents}, optional={"systemInstruction": _values, "tools": _values}),
+    st.fixed_dictionaries({"messages": _values}, optional={"tools": _values, "system": _values}),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(row=_odd_rows)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_whatever_a_row_holds_it_is_read_or_quarantined(tmp_path: Path, layout: str, row: dict[str, Any]) -> None:
+    path = written(tmp_path, row)
+    tags = MessageTags(role_tag="name", function_tag="model")
+    of_chats = read([path], columns=ColumnNames(messages=next(iter(row))), tags=tags) if layout == "chat" else []
+    for rows in (read([path], layout=layout), of_chats):
+        assert all(isinstance(one, Example | Quarantined | PassedOver | Changed) for one in rows)
+        assert rows != [] or rows is of_chats
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_what_is_nested_too_deeply_is_quarantined(tmp_path: Path, name: str) -> None:
+    """At depths that one reader of JSON still takes and a function that walks through it does not."""
+    for depth in range(100, 1000, 100):
+        deep = json.loads("[" * depth + "]" * depth)
+        for key in ROWS[name]:
+            rows = read([written(tmp_path, {**ROWS[name], key: deep})], layout=LAYOUT.get(name, "chat"))
+            assert rows
 
 
 def test_several_files_are_one(tmp_path: Path) -> None:

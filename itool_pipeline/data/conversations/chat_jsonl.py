@@ -50,7 +50,7 @@ def chat_rows(rows: Iterable[FileRow], translate: Translate = lambda row, change
 def _read_line(given: FileRow, translate: Translate) -> Iterator[Row]:
     changes: Counter[str] = Counter()
     try:
-        row = read_row(ChatLine, level_row(translate(given.json_object(), changes), changes))
+        row = read_row(ChatLine, level_row(_translated(given, translate, changes), changes))
         tools = tuple(row.tools or ())
         read = read_turns(row.messages, tools)
         answers = [position for position, turn in enumerate(read.turns) if turn.message.role == "assistant"]
@@ -67,6 +67,14 @@ def _read_line(given: FileRow, translate: Translate) -> Iterator[Row]:
     if read.trouble:
         place = f"{given.position}, from turn {len(read.turns)} on"
         yield Quarantined(SOURCE, place, str(read.trouble), row_excerpt(given.given))
+
+
+def _translated(given: FileRow, translate: Translate, changes: Counter[str]) -> Keys:
+    row = given.json_object()
+    try:
+        return translate(row, changes)
+    except RecursionError as error:
+        raise RowError("nested too deeply to be read") from error
 
 
 def _answer(given: FileRow, position: int, context: tuple[Message, ...], tools: Tools, turn: Turn) -> Row:

@@ -51,7 +51,7 @@ def meant(rows: list[Row]) -> list[Any]:
 def test_columns_and_tags_of_ones_own(tmp_path: Path) -> None:
     usual = meaning(tmp_path, row({"role": "system", "content": "Be brief."}, USER, CALL, RESULT, ANSWER))
     named = {"columns": ColumnNames(messages="dialog", tools="apis"), "tags": MessageTags(**TAGS)}
-    given = {"dialog": DIALOG, "apis": [WEATHER], "messages": "not looked at"}
+    given = {"dialog": DIALOG, "apis": [WEATHER], "conversations": "not looked at", "functions": [3]}
     assert meant(read_as(tmp_path, [given], **named)) == usual
     as_text = {"dialog": json.dumps(DIALOG), "apis": json.dumps([WEATHER])}
     assert meant(read_as(tmp_path, [as_text], **named)) == usual

@@ -28,6 +28,7 @@ def test_a_whole_row() -> None:
             content("user", {"text": "Oslo?"}),
             content("model", {"text": "I look.", "thought": True}, CALL),
             content("user", RESULT, {"functionResponse": {"name": "g", "response": {"output": "noon"}}}),
+            content("user", {"functionResponse": {"name": "h", "response": {"output": "", "error": "x"}}}),
             content("model", {"text": "3 "}, {"text": "degrees."}),
         ],
         "tools": [{"functionDeclarations": [{"name": "get_weather", "parameters": schema}]}],
@@ -44,6 +45,7 @@ def test_a_whole_row() -> None:
             {"role": "model", "content": "", "tool_calls": [CALL["functionCall"]]},
             {**result, "name": "get_weather", "content": {"degrees": 3}},
             {**result, "name": "g", "content": "noon"},
+            {**result, "name": "h", "content": {"output": "", "error": "x"}},
             {"role": "model", "content": "3 degrees."},
         ],
     }
