@@ -80,7 +80,7 @@ def told(look: FirstLook) -> str:
     named = look.columns.model_dump(exclude_none=True)
     lines += [f"  {what} are taken from the column `{name}`: a guess" for what, name in named.items()]
     others = {name or "none that is known": n for name, n in look.layouts.items() if name != look.layout}
-    lines += [f"  {count:,} rows in another: {name}" for name, count in others.items()]
+    lines += [f"  {count:,} rows in another layout: {name}" for name, count in others.items()]
     by_category = ", ".join(f"{count:,} {name}" for name, count in sorted(look.examples.items()))
     examples = f"{look.examples.total():,} examples ({by_category})" if by_category else "an example"
     lines.append(f"rows: {look.rows:,}, of which {look.read:,} give {examples}")
@@ -96,7 +96,7 @@ def told(look: FirstLook) -> str:
 
 def _listed(counts: Mapping[str, int]) -> str:
     ordered = sorted(counts.items(), key=lambda pair: -pair[1])
-    return "".join(f"\n  {count:,} rows: {name}" for name, count in ordered)
+    return "".join(f"\n  {count:,} × {name}" for name, count in ordered)
 
 
 def warning(new: NewExperiment) -> str:

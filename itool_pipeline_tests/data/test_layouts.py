@@ -268,12 +268,12 @@ def test_names_of_spellings(name: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"prompt": "Hi", "completion": "Hello"}, "TRL's prompt and completion, no calls"),
+        ({"prompt": "Hi", "completion": "Hello"}, "TRL's prompt and completion, plain"),
         ({"instruction": "Hi", "output": "Hello"}, "Alpaca, instruction and output"),
-        ({"messages": [{"role": "user", "content": "<tool_call>"}]}, "messages, no calls"),
-        ({"conversations": [{"from": "gpt", "value": "x"}, "y"]}, "ShareGPT, no calls"),
-        ({"messages": "no JSON"}, "messages, no calls"),
-        ({"messages": [{"role": "user", "from": "assistant"}]}, "ShareGPT, no calls"),
+        ({"messages": [{"role": "user", "content": "<tool_call>"}]}, "plain messages"),
+        ({"conversations": [{"from": "gpt", "value": "x"}, "y"]}, "plain ShareGPT"),
+        ({"messages": "no JSON"}, "plain messages"),
+        ({"messages": [{"role": "user", "from": "assistant"}]}, "plain ShareGPT"),
     ],
 )
 def test_names_of_spellings_without_calls(row: dict[str, Any], words: str) -> None:

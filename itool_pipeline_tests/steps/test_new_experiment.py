@@ -72,10 +72,10 @@ def test_what_is_not_read_is_counted_with_the_first_position(
     assert said.code == 0
     assert said.out.splitlines()[:12] == [
         "layout: chat",
-        "  2 rows: OpenAI chat, tool_calls",
-        "  1 rows: messages, turns of the role tool_call",
-        "  4 rows in another: none that is known",
-        "  1 rows in another: glaive",
+        "  2 × OpenAI chat, tool_calls",
+        "  1 × messages, turns of the role tool_call",
+        "  4 rows in another layout: none that is known",
+        "  1 rows in another layout: glaive",
         "rows: 8, of which 3 give 5 examples (3 no_call, 2 single_call)",
         "not read: 6 rows or turns",
         "  2 × no messages (first: line 2)",

@@ -25,17 +25,17 @@ _IN_PARTS = {
 
 
 def spelling_of(row: Keys) -> str:
-    """What a chat's spelling is called, by how it writes its calls; without any, by where it has what is said."""
+    """What a chat's spelling is called, by how it writes its calls; else by where it has what is said."""
     messages = list(_messages(row))
     if all(not is_absent(row.get(key)) for key in ("prompt", "completion")):
-        return f"TRL's prompt and completion, {_calls_of(messages) or 'no calls'}"
+        return f"TRL's prompt and completion, {_calls_of(messages) or 'plain'}"
     if not is_absent(row.get("instruction")):
         return "Alpaca, instruction and output"
-    return _calls_of(messages) or ("ShareGPT" if any("from" in one for one in messages) else "messages") + ", no calls"
+    return _calls_of(messages) or ("plain ShareGPT" if any("from" in one for one in messages) else "plain messages")
 
 
 def _calls_of(messages: list[Keys]) -> str:
-    """The name for how calls are written; empty where no message makes one."""
+    """The name for how calls are written; empty where there are none, or in a way without a name."""
     for message in messages:
         where = "ShareGPT" if "from" in message else "OpenAI chat"
         if not is_absent(message.get("tool_calls")):
