@@ -61,19 +61,16 @@ def _read_gemini(rows: Iterable[FileRow]) -> Iterator[Row]:
 
 LAYOUTS: Mapping[str, Layout] = {
     "toolace": Layout("ToolACE's `system` with a tool list, `conversations`", is_toolace, toolace_rows),
-    "xlam": Layout("xLAM's `query`, `answers`, `tools`", is_xlam, xlam_rows),
-    "glaive": Layout("Glaive's `chat` or `sample`, a whole conversation as text", is_glaive, _read_glaive),
-    "gemini": Layout("Gemini's `contents` with `parts`", is_gemini, _read_gemini),
     CHAT: Layout(
         "`messages` or `conversations`, a list; `prompt` and `completion`; `instruction` and `output`",
         _is_chat,
         chat_rows,
     ),
+    "xlam": Layout("xLAM's `query`, `answers`, `tools`", is_xlam, xlam_rows),
+    "glaive": Layout("Glaive's `chat` or `sample`, a whole conversation as text", is_glaive, _read_glaive),
+    "gemini": Layout("Gemini's `contents` with `parts`", is_gemini, _read_gemini),
 }
 """By name. A row has the first that claims it."""
-
-_READ_AS_CHAT_TOO = ("toolace",)
-"""ToolACE's rows are chats, with its instructions in the system text: who wants them left out names the layout."""
 
 
 def layout_of(row: Keys) -> str:
@@ -84,12 +81,12 @@ def layout_of(row: Keys) -> str:
 def found_layout(rows: Iterable[FileRow]) -> str:
     """The layout that most of the first rows have, as `data.layout: auto` reads them.
 
+    What can be read as a chat is one, ToolACE's rows too: who wants the set's instructions left out names its layout.
     Where none is known it is `chat`, whose reader says of each row what it lacks.
     """
     counts: Counter[str] = Counter()
     for row in first_objects(rows):
-        name = layout_of(row)
-        counts[CHAT if name in _READ_AS_CHAT_TOO else name] += 1
+        counts[CHAT if _is_chat(row) else layout_of(row)] += 1
     del counts[""]
     return counts.most_common(1)[0][0] if counts else CHAT
 

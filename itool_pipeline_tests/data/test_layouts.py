@@ -80,6 +80,14 @@ def test_each_layout_is_found_and_read(tmp_path: Path, name: str) -> None:
     require_the_conversation(name, found(read([path], layout=layout)))
 
 
+@pytest.mark.parametrize("other", ["xlam", "glaive", "gemini"])
+def test_messages_beside_another_layout_are_what_is_read(tmp_path: Path, other: str) -> None:
+    """As it was before there were other layouts: keys that are not known are not looked at."""
+    row = {**ROWS[other], **ROWS["openai"], "system": None}
+    assert layout_of(row) == "chat"
+    require_the_conversation("openai", found(list(read_any_layout(written(tmp_path, row)))))
+
+
 def test_toolace_is_read_as_chats_unless_the_layout_is_named(tmp_path: Path) -> None:
     """As it was before layouts had names; the set's instructions then stay in the system text."""
     own = ROWS["toolace"]
