@@ -101,6 +101,9 @@ def _asked_experiment(arguments: argparse.Namespace) -> Experiment:
 
 def _print_scores(experiment: str, benchmarks: Sequence[str]) -> None:
     """The experiment's leaderboard, what its checkpoints gained and lost, and for each benchmark scores by category."""
+    if not benchmarks:
+        print("\nNothing was scored: the experiment asks for no benchmark (evaluation).")
+        return
     database = storage_paths().database
     print("\n" + run_sql(database, LEADERBOARD, variables={"experiment": experiment, "benchmarks": list(benchmarks)}))
     print("\n" + run_sql(database, DIFFERENCES, variables={"experiment": experiment}))

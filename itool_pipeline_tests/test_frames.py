@@ -117,6 +117,11 @@ def test_the_command_line_asks_for_an_experiment_of_any_name(
     assert differences == [["warmup", "last", "bfcl", "20", "5", "+2.8", "to", "+11.6%", "0.0041"]] * rows
 
 
+def test_without_a_benchmark_there_is_nothing_to_print(capsys: pytest.CaptureFixture[str]) -> None:
+    command_line._print_scores("demo", [])
+    assert capsys.readouterr().out == "\nNothing was scored: the experiment asks for no benchmark (evaluation).\n"
+
+
 def test_a_storage_may_be_named(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ITOOL_STORAGE", str(storage / "elsewhere"))
     with pytest.raises(StorageError, match="no database yet; run an experiment first"):
