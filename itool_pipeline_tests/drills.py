@@ -53,11 +53,11 @@ class Output:
 
 
 class Storage:
-    """A storage root that is a Dagster home too."""
+    """A storage root that is a Dagster home too. Its processes have these `variables` beside their own."""
 
-    def __init__(self, root: Path, downloads: Path) -> None:
+    def __init__(self, root: Path, downloads: Path, **variables: str) -> None:
         root.mkdir()
-        self.root = root
+        self.root, self.variables = root, variables
         (root / "downloads").symlink_to(downloads.resolve())
         shutil.copyfile(ROOT / "storage" / "dagster.yaml", root / "dagster.yaml")
 
@@ -65,7 +65,7 @@ class Storage:
         """`python -m <arguments>` in a process group of its own; what it prints goes to `output.txt`."""
         own = {"ITOOL_EXPERIMENTS": str(EXPERIMENTS), "ITOOL_STORAGE": str(self.root), "DAGSTER_HOME": str(self.root)}
         # Sums are added up in an order that depends on the number of threads: it is one in every run.
-        environment = {**os.environ, **own, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, **own, "OMP_NUM_THREADS": "1", **self.variables}
         with (self.root / "output.txt").open("wb") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", *arguments],

@@ -8,6 +8,7 @@ import dagster as dg
 from itool_pipeline.config import Experiment
 from itool_pipeline.defs.assets import asset_key
 from itool_pipeline.defs.comparison import comparison
+from itool_pipeline.defs.executors import in_the_run
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
 from itool_pipeline.steps.plan import ALL, cases_asset, local_content, scores_of
@@ -36,6 +37,7 @@ report = _job("report", _REPORT, "Write an experiment's report again.")
 compare = dg.define_asset_job(
     "compare",
     selection=_COMPARISON,
+    executor_def=in_the_run(),
     description="Experiments on the same cases, as one page; name them in the run's config.",
 )
 

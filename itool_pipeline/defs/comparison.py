@@ -8,8 +8,14 @@ from pydantic import Field
 
 from itool_pipeline.comparison.whole import compare
 from itool_pipeline.defs.errors import explained
+from itool_pipeline.defs.records import on_worker
+from itool_pipeline.errors import ActionableError
 from itool_pipeline.steps.display import table
 from itool_pipeline.store.paths import storage_paths
+
+
+class ReadsTheDatabase(ActionableError):
+    """A step that reads the database was handed to a worker."""
 
 
 class Entrants(dg.Config):  # type: ignore[misc]
@@ -28,6 +34,11 @@ class Entrants(dg.Config):  # type: ignore[misc]
 )
 def comparison(context: dg.AssetExecutionContext, config: Entrants) -> dg.MaterializeResult[Any]:
     with explained():
+        if on_worker(context.job_def):
+            raise ReadsTheDatabase(
+                "comparison reads the database, which steps on workers never open (docs/scaling.md). Start the job "
+                "`compare`, whose step is in the run's own process."
+            )
         made = compare(storage_paths(), config.entrants)
     shown = [(t.title, dg.MetadataValue.md(_markdown(t.head, t.rows))) for t in made.tables]
     # A table and a picture may have the same caption.

@@ -19,6 +19,7 @@ from dagster._core.execution.step_dependency_config import StepDependencyConfig
 
 from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.lost_runs import end_lost_runs, sign_of_life
+from itool_pipeline.defs.records import WORKERS, RunRecords
 from itool_pipeline.defs.step_compute import ask_for_compute
 from itool_pipeline.errors import ActionableError
 
@@ -50,21 +51,33 @@ def chosen_executor() -> dg.ExecutorDefinition:
             f"{VARIABLE} is {name}, and what that needs is not installed here ({error}). Install the extra with "
             f"`pip install -e '.[{name}]'`, or unset {VARIABLE} for {DEFAULT} (docs/scaling.md)."
         ) from None
+    return _watched(definition)
+
+
+def in_the_run() -> dg.ExecutorDefinition:
+    """The executor of jobs whose steps read the database, which steps on workers never open."""
+    return _watched(_EXECUTORS[DEFAULT]())
+
+
+def _watched(definition: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
     schema: Any = definition.config_schema
     return dg.ExecutorDefinition(
         name=definition.name,
         config_schema=schema,
         requirements=definition.get_requirements,
-        executor_creation_fn=lambda context: Watched(_create(definition, context)),
+        executor_creation_fn=lambda context: Watched(_create(definition, context), workers=definition.name in WORKERS),
         description=f"chosen by {VARIABLE}",
     )
 
 
 class Watched(dg.Executor):
-    """An executor whose run ends the lost ones before it begins, and holds its lock file while it works."""
+    """An executor whose run ends the lost ones before it begins, and holds its lock file while it works.
 
-    def __init__(self, inner: dg.Executor) -> None:
-        self.inner = inner
+    What steps on `workers` have made is recorded here.
+    """
+
+    def __init__(self, inner: dg.Executor, *, workers: bool) -> None:
+        self.inner, self.workers = inner, workers
 
     @property
     def retries(self) -> RetryMode:
@@ -82,7 +95,10 @@ class Watched(dg.Executor):
             with explained():
                 end_lost_runs(plan_context.instance, plan_context.log.info)
                 held.enter_context(sign_of_life(plan_context.run_id))
-            yield from self.inner.execute(plan_context, execution_plan)
+                records = RunRecords(plan_context.dagster_run, plan_context.instance, plan_context.log.info)
+                records.of_the_run_before()
+            events: Any = self.inner.execute(plan_context, execution_plan)
+            yield from records.of_steps(events) if self.workers else events
 
 
 def _ray() -> dg.ExecutorDefinition:

@@ -11,6 +11,9 @@ from itool_pipeline.steps.display import IMAGE, MARKDOWN
 from itool_pipeline.steps.workspace import Produced
 from itool_pipeline.store.manifest import Artifact
 
+FINGERPRINT, REUSED = "fingerprint", "reused"
+"""Metadata that tells whoever hears of an asset which artifact it is, and whether it was there already."""
+
 
 def shown(produced: Produced) -> dict[str, Any]:
     """The manifest's metadata with tables and pictures drawn, and where the artifact is from."""
@@ -18,8 +21,8 @@ def shown(produced: Produced) -> dict[str, Any]:
     own = {key: shown_value(value, artifact) for key, value in artifact.manifest.metadata.items() if value is not None}
     return {
         **own,
-        "fingerprint": artifact.fingerprint,
-        "reused": produced.reused,
+        FINGERPRINT: artifact.fingerprint,
+        REUSED: produced.reused,
         "seconds": artifact.manifest.seconds,
         "artifact": dg.MetadataValue.path(str(artifact.path)),
     }

@@ -6,6 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from itool_pipeline.defs.errors import explained
+from itool_pipeline.defs.records import own_records
 from itool_pipeline.steps.workspace import Workspace
 
 GPU_POOL = "gpu"
@@ -21,4 +22,10 @@ class RunOptions(dg.ConfigurableResource):  # type: ignore[type-arg]
 def workspace(context: dg.OpExecutionContext | dg.AssetExecutionContext, options: RunOptions) -> Workspace:
     """The workspace of the run's partition; its words go to Dagster's log."""
     with explained():
-        return Workspace.of(context.partition_key, say=context.log.info, run_id=context.run_id, force=options.force)
+        return Workspace.of(
+            context.partition_key,
+            say=context.log.info,
+            run_id=context.run_id,
+            force=options.force,
+            records=own_records(context.job_def),
+        )

@@ -12,11 +12,9 @@ from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_files import read_examples, write_cases
 from itool_pipeline.steps.models import chat
 from itool_pipeline.steps.plan import cases_asset
-from itool_pipeline.steps.prepare import prompt_ids, quarantine_rows, write_quarantine
+from itool_pipeline.steps.prepare import prompt_ids, write_quarantine
 from itool_pipeline.steps.workspace import Produced, StepError, Workspace
 from itool_pipeline.store.artifacts import Step
-from itool_pipeline.store.manifest import Artifact
-from itool_pipeline.store.rows import Rows
 from itool_pipeline.store.table_files import read_table_rows
 
 
@@ -41,7 +39,7 @@ def benchmark_cases(ws: Workspace, benchmark: Benchmark[Any]) -> Produced:
             "some_quarantined": table(asdict(row) for row in rows.quarantined[:20]),
         }
 
-    return ws.produce(cases_asset(benchmark.name), make, _tables)
+    return ws.produce(cases_asset(benchmark.name), make)
 
 
 def drawn_cases(ws: Workspace, benchmark: Benchmark[Any], pool: Pool) -> Drawn[Any]:
@@ -58,7 +56,3 @@ def read_pool(ws: Workspace, benchmark: Benchmark[Any]) -> Pool:
     file = ws.input(cases_asset(benchmark.name)).file(POOL_FILE)
     tokens = {row["example_id"]: row["prompt_tokens"] for row in read_table_rows(file, ["example_id", "prompt_tokens"])}
     return Pool(tuple(read_examples(file)), tokens)
-
-
-def _tables(artifact: Artifact) -> dict[str, Rows]:
-    return {"examples": [artifact.file(POOL_FILE)], **quarantine_rows(artifact)}

@@ -21,10 +21,9 @@ from itool_pipeline.steps.cases import drawn_cases, read_pool
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_access import each_training_example, source_account, split_rows
 from itool_pipeline.steps.plan import BY_NAME
-from itool_pipeline.steps.tree_rows import tree_tables
+from itool_pipeline.steps.tree_rows import nodes_files
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.table_files import read_table_rows
-from itool_pipeline.store.tables import NODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +165,7 @@ def pairs_are_true(ws: Workspace, k: int) -> Finding:
     wanted = {(row["tree_id"], row[column]) for row in kept for column in columns[1:4]}
     nodes = {
         key: row
-        for file in tree_tables(ws.input(f"iteration_{k}/trees"))[NODES.name]
+        for file in nodes_files(ws.input(f"iteration_{k}/trees"))
         for row in read_table_rows(file, ["tree_id", "node_id", "outcome", "correct", "flawed", "given"])
         if (key := (row["tree_id"], row["node_id"])) in wanted
     }

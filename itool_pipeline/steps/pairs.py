@@ -29,7 +29,6 @@ from itool_pipeline.steps.node_figures import NodeFigures
 from itool_pipeline.steps.tree_rows import NodeRow, read_nodes_of, read_trees
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
-from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.table_files import write_table_file
 from itool_pipeline.store.tables import PAIRS, RIGHT_ANSWERS
 
@@ -76,12 +75,7 @@ def pairs(ws: Workspace, k: int) -> Produced:
             "largest_margin": table(_shown(pair, shown, questions) for pair in top),
         }
 
-    return ws.produce(f"iteration_{k}/pairs", make, pair_tables)
-
-
-def pair_tables(artifact: Artifact) -> dict[str, Any]:
-    """The files of an iteration's pairs by table."""
-    return {PAIRS.name: [artifact.file(PAIRS_FILE)], RIGHT_ANSWERS.name: [artifact.file(ANSWERS_FILE)]}
+    return ws.produce(f"iteration_{k}/pairs", make)
 
 
 def _candidates(tree: Sequence[NodeRow], config: PairsConfig, *, by_q: bool) -> Iterator[PreferencePair]:

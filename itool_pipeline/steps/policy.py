@@ -18,7 +18,7 @@ from itool_pipeline.steps.grpo import by_grpo
 from itool_pipeline.steps.held_back import parted
 from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.rejection_sampling import by_right_answers
-from itool_pipeline.steps.trained import checkpoint_tables, finish, unchanged
+from itool_pipeline.steps.trained import finish, unchanged
 from itool_pipeline.steps.training_run import JOB_DATA, train
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
@@ -44,7 +44,7 @@ def policy(ws: Workspace, k: int) -> Produced:
             return by_grpo(ws, k, step, loss)
         return _by_preferences(ws, k, step, loss)
 
-    return ws.produce(f"iteration_{k}/policy", make, checkpoint_tables)
+    return ws.produce(f"iteration_{k}/policy", make)
 
 
 def _by_preferences(ws: Workspace, k: int, step: Step, loss: PreferenceLoss) -> dict[str, Any]:

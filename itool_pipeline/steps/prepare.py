@@ -33,8 +33,6 @@ from itool_pipeline.steps.models import chat, chat_in, context_tokens, require_u
 from itool_pipeline.steps.token_spool import TokenSpool
 from itool_pipeline.steps.workspace import Produced, StepError, Workspace
 from itool_pipeline.store.artifacts import Step
-from itool_pipeline.store.manifest import Artifact
-from itool_pipeline.store.rows import Rows
 from itool_pipeline.store.table_files import read_table_rows, write_table_file
 from itool_pipeline.store.tables import QUARANTINE, SPLITS
 
@@ -108,10 +106,7 @@ def examples(ws: Workspace) -> Produced:
             "some_examples": table(_shown(x) for x in islice(read_examples(step.work / TRAIN_FILE), 5)),
         }
 
-    def tables(artifact: Artifact) -> dict[str, Rows]:
-        return {"examples": [artifact.file(TRAIN_FILE)], **quarantine_rows(artifact)}
-
-    return ws.produce("examples", make, tables)
+    return ws.produce("examples", make)
 
 
 def splits(ws: Workspace) -> Produced:
@@ -159,7 +154,7 @@ def splits(ws: Workspace) -> Produced:
             ),
         }
 
-    return ws.produce("splits", make, lambda artifact: {"splits": [artifact.file(SPLITS_FILE)]})
+    return ws.produce("splits", make)
 
 
 def asked_in_tests(experiment: Experiment, downloads: Path) -> frozenset[bytes]:
@@ -200,11 +195,6 @@ def _shown_by(template: Chat) -> str:
 def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> None:
     """What could not be read, with the reasons."""
     write_table_file(path, QUARANTINE, map(asdict, rows))
-
-
-def quarantine_rows(artifact: Artifact) -> dict[str, Rows]:
-    """The artifact's rows of the table `quarantine`."""
-    return {"quarantine": [artifact.file(QUARANTINE_FILE)]}
 
 
 def _training_row(template: Chat, example: Example, prompts: TokenSpool, responses: TokenSpool) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
             **computed_in(step.parts),
         }
 
-    return ws.produce(asset, make, lambda artifact: {"buffer": [artifact.file(BUFFER_FILE)]})
+    return ws.produce(asset, make)
 
 
 def _score(

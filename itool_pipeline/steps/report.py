@@ -1,11 +1,12 @@
 """report: the leaderboard of one experiment, its errors by type, and what the search found, on one page.
 
-Every figure but the comparisons is read from the database's views, by the artifacts that the report is made from.
+Every figure but the comparisons is read from the database's views, in a database of the report's own: it holds what the
+report is made from, and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +16,12 @@ from itool_pipeline.core.preference_pairs import PairVerdict
 from itool_pipeline.steps.artifact_files import COMPARISONS_FILE
 from itool_pipeline.steps.comparisons import compare_checkpoints
 from itool_pipeline.steps.display import IMAGE, MARKDOWN, bar_plot, table
-from itool_pipeline.steps.pairs import pair_tables
 from itool_pipeline.steps.plan import asked_benchmarks
-from itool_pipeline.steps.scoring import score_tables
-from itool_pipeline.steps.tree_rows import tree_tables
+from itool_pipeline.steps.records import rows_aside
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
+from itool_pipeline.store.database import Database
 from itool_pipeline.store.figures import artifact_figures
-from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.table_files import write_table_file
 from itool_pipeline.store.tables import COMPARISONS
 
@@ -53,18 +52,21 @@ def report(ws: Workspace) -> Produced:
         shown: Tables = {}
         accuracies: dict[str, float] = {}
         compared: list[dict[str, Any]] = []
-        for benchmark in asked_benchmarks(ws.experiment):
-            figures, comparisons = Figures.of(ws, benchmark, names), compare_checkpoints(ws, benchmark.name, names)
-            shown |= _tables(step, benchmark, figures, comparisons)
-            accuracies |= {f"accuracy_{name}_{benchmark.name}": figures.whole[name]["accuracy"] for name in names}
-            compared += comparisons
+        inputs = [ws.input(asset) for asset in ws.planned["report"].origin.inputs]
+        with rows_aside(ws.experiment, inputs, step.work) as rows:
+            for benchmark in asked_benchmarks(ws.experiment):
+                figures = Figures.of(ws, rows, benchmark, names)
+                comparisons = compare_checkpoints(ws, benchmark.name, names)
+                shown |= _tables(step, benchmark, figures, comparisons)
+                accuracies |= {f"accuracy_{name}_{benchmark.name}": figures.whole[name]["accuracy"] for name in names}
+                compared += comparisons
+            shown |= search_tables(step, ws, rows)
         write_table_file(step.work / COMPARISONS_FILE, COMPARISONS, compared)
-        shown |= search_tables(step, ws)
         shown["search"] = table(_search_row(ws, k) for k in range(1, ws.experiment.iterations + 1))
         (step.work / "report.md").write_text(_page(ws, shown))
         return {**shown, **accuracies}
 
-    return ws.produce("report", make, lambda artifact: {COMPARISONS.name: [artifact.file(COMPARISONS_FILE)]})
+    return ws.produce("report", make)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +82,11 @@ class Figures:
     calling: Mapping[str, Sequence[Row]]
 
     @staticmethod
-    def of(ws: Workspace, benchmark: Benchmark[Any], names: Sequence[str]) -> Figures:
-        scored = {name: ws.input(f"{benchmark.name}/{name}") for name in names}
-        for artifact in scored.values():  # the database may have been lost since, the artifacts were not
-            ws.database.replace_many(score_tables(artifact), artifact.fingerprint)
-        prints = {artifact.fingerprint: name for name, artifact in scored.items()}
+    def of(ws: Workspace, database: Database, benchmark: Benchmark[Any], names: Sequence[str]) -> Figures:
+        prints = {ws.input(f"{benchmark.name}/{name}").fingerprint: name for name in names}
 
         def read(view: str, *order: str) -> dict[str, list[Row]]:
-            rows = artifact_figures(ws.database, view, list(prints))
+            rows = artifact_figures(database, view, list(prints))
             rows.sort(key=lambda row: (-row.get("cases", 0), *(str(row[column]) for column in order)))
             return {name: [row for row in rows if prints[row["artifact"]] == name] for name in names}
 
@@ -212,19 +211,18 @@ def _search_row(ws: Workspace, k: int) -> dict[str, Any]:
     return {"iteration": k, **{name: pairs[name] for name in shown}, "pairs_kept": pairs["kept"], **refused}
 
 
-def search_tables(step: Step, ws: Workspace) -> Tables:
+def search_tables(step: Step, ws: Workspace, database: Database) -> Tables:
     """How many pairs are true, and what the signals of the search tell; nothing where nothing is searched."""
     iterations = range(1, ws.experiment.iterations + 1)
     if not iterations:
         return {}
-    searched = {k: _loaded(ws, f"iteration_{k}/trees", tree_tables) for k in iterations}
-    paired = {k: _loaded(ws, f"iteration_{k}/pairs", pair_tables) for k in iterations}
 
-    def read(view: str, of: Mapping[int, Artifact]) -> dict[int, list[Row]]:
-        rows = artifact_figures(ws.database, view, [artifact.fingerprint for artifact in of.values()])
-        return {k: [row for row in rows if row["artifact"] == artifact.fingerprint] for k, artifact in of.items()}
+    def read(view: str, made: str) -> dict[int, list[Row]]:
+        prints = {k: ws.input(f"iteration_{k}/{made}").fingerprint for k in iterations}
+        rows = artifact_figures(database, view, list(prints.values()))
+        return {k: [row for row in rows if row["artifact"] == artifact] for k, artifact in prints.items()}
 
-    truths, signals = read("pair_truths", paired), read("tree_signals", searched)
+    truths, signals = read("pair_truths", "pairs"), read("tree_signals", "trees")
     among = {
         (k, truth, among): [row for row in signals[k] if (row["truth"], row["among"]) == (truth, among)]
         for k in iterations
@@ -242,14 +240,6 @@ def search_tables(step: Step, ws: Workspace) -> Tables:
         "signals": table(_signals_row(*key, rows) for key, rows in among.items() if rows),
         "signals_among_siblings": bar_plot(step.work / "signals.png", drawn, "True steps from false siblings", "AUC"),
     }
-
-
-def _loaded(ws: Workspace, asset: str, tables: Callable[[Artifact], Mapping[str, Any]]) -> Artifact:
-    """The artifact with its rows in the database: a million nodes are loaded again only where that was lost."""
-    artifact = ws.input(asset)
-    if not ws.database.knows(artifact.fingerprint):
-        ws.record(artifact, reused=True, tables=tables)
-    return artifact
 
 
 def _true_pairs_row(k: int, rows: Sequence[Row]) -> dict[str, Any]:

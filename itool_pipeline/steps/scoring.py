@@ -19,8 +19,6 @@ from itool_pipeline.steps.examinee import ModelExaminee
 from itool_pipeline.steps.plan import checkpoints
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
-from itool_pipeline.store.manifest import Artifact
-from itool_pipeline.store.rows import Rows
 from itool_pipeline.store.table_files import write_table_file
 from itool_pipeline.store.tables import AGGREGATE_SCORES, CASES, SCORES
 
@@ -50,7 +48,7 @@ def score_checkpoint(ws: Workspace, benchmark: Benchmark[Any], checkpoint: str) 
         counts = {"left_out": drawn.unfit.total(), "left_out_by_reason": left_out}
         return {**shown, **counts, **computed_in(step.parts)}
 
-    return ws.produce(f"{benchmark.name}/{checkpoint}", make, score_tables)
+    return ws.produce(f"{benchmark.name}/{checkpoint}", make)
 
 
 def write_rows(
@@ -106,12 +104,6 @@ def _calling(decided: Decided[Any]) -> dict[str, bool | None]:
         "should_call": bool(decided.case.gold) or decided.case.expects is Expectation.ANY_CALL,
         "calls": looks_like_call(decided.output),
     }
-
-
-def score_tables(artifact: Artifact) -> dict[str, Rows]:
-    """What a scoring's artifact loads into the database."""
-    files = {SCORES.name: SCORES_FILE, CASES.name: CASES_FILE, AGGREGATE_SCORES.name: AGGREGATES_FILE}
-    return {name: [artifact.file(file)] for name, file in files.items()}
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:

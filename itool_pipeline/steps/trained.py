@@ -15,7 +15,6 @@ from itool_pipeline.steps.display import loss_plot
 from itool_pipeline.steps.models import ADAPTER, adapter_dir
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.artifacts import Step
-from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.training.job import TrainingResult
 
 
@@ -56,13 +55,6 @@ def unchanged(ws: Workspace, step: Step, before: str, why: str) -> dict[str, Any
         shutil.copytree(previous, step.work / ADAPTER, dirs_exist_ok=True)
     _write(ws, step, before, None)
     return {"unchanged": why, "optimizer_steps": 0}
-
-
-def checkpoint_tables(artifact: Artifact) -> dict[str, Any]:
-    """The rows of a checkpoint by table."""
-    row = Parts(artifact.path).read_json(CHECKPOINT_FILE)
-    # Artifacts from before `right_answers` have none.
-    return {"checkpoints": [{"right_answers": [], **row, "seconds": artifact.manifest.seconds}]}
 
 
 def _before_and_after(policies: Sequence[Answered]) -> dict[str, Any]:

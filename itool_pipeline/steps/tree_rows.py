@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 from itool_pipeline.config import MctsConfig
 from itool_pipeline.core.tree import SearchTree, TreeNode
-from itool_pipeline.steps.artifact_files import nodes_file, trees_file
+from itool_pipeline.steps.artifact_files import nodes_file
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.table_files import read_rows_by_key, read_table_values
-from itool_pipeline.store.tables import NODES, TREES
 
 
 class NodeRow(NamedTuple):
@@ -95,17 +94,13 @@ def tree_row(tree: SearchTree, policy: str) -> dict[str, Any]:
     }
 
 
-def tree_tables(artifact: Artifact) -> dict[str, list[Path]]:
-    """The files of an iteration's trees by table."""
-    shards = range(artifact.manifest.metadata["shards"])
-    return {
-        TREES.name: [artifact.file(trees_file(shard)) for shard in shards],
-        NODES.name: [artifact.file(nodes_file(shard)) for shard in shards],
-    }
+def nodes_files(trees: Artifact) -> list[Path]:
+    """The files of an iteration's trees with their nodes, shard by shard."""
+    return [trees.file(nodes_file(shard)) for shard in range(trees.manifest.metadata["shards"])]
 
 
 def _nodes_files(ws: Workspace, k: int) -> list[Path]:
-    return tree_tables(ws.input(f"iteration_{k}/trees"))[NODES.name]
+    return nodes_files(ws.input(f"iteration_{k}/trees"))
 
 
 def _node_row(tree: SearchTree, index: int, node: TreeNode) -> NodeRow:

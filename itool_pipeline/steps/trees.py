@@ -27,7 +27,7 @@ from itool_pipeline.steps.judging import search_judge
 from itool_pipeline.steps.models import chat, context_tokens, require_context, search_engine
 from itool_pipeline.steps.node_figures import NodeFigures
 from itool_pipeline.steps.plan import policy_before
-from itool_pipeline.steps.tree_rows import NodeRow, node_rows, read_tree_files, tree_row, tree_tables
+from itool_pipeline.steps.tree_rows import NodeRow, node_rows, read_tree_files, tree_row
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.table_files import read_table_rows, write_table_file
@@ -133,7 +133,7 @@ def gather(ws: Workspace, k: int) -> Produced:
             "some_answers": table(_shown(n) for n in [*figures.best, *figures.worst]),
         }
 
-    return ws.produce(asset, make, tree_tables, force=False)
+    return ws.produce(asset, make, force=False)
 
 
 def _search(ws: Workspace, k: int, wanted: Mapping[int, Sequence[str]]) -> Iterator[tuple[int, Sequence[SearchTree]]]:

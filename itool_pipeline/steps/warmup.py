@@ -7,7 +7,7 @@ from typing import Any
 from itool_pipeline.steps.fine_tuning import fine_tune
 from itool_pipeline.steps.gold_answers import gold_answers
 from itool_pipeline.steps.plan import STAGES, passes_on
-from itool_pipeline.steps.trained import checkpoint_tables, unchanged
+from itool_pipeline.steps.trained import unchanged
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 
@@ -31,4 +31,4 @@ def warmup(ws: Workspace, stage: str) -> Produced:
         kept = "" if data.validation else "; none validates, so the last weights are kept and not the best"
         return fine_tune(ws, step, before, data, f"{len(data.train)} {what} examples{kept}", config.optimizer)
 
-    return ws.produce(asset, make, checkpoint_tables)
+    return ws.produce(asset, make)

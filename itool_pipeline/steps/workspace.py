@@ -12,14 +12,13 @@ from itool_pipeline.errors import ActionableError
 from itool_pipeline.experiment_files import load_experiment
 from itool_pipeline.steps.plan import Planned, plan
 from itool_pipeline.steps.progress import Say, Timed
+from itool_pipeline.steps.records import DatabaseRecords, Records
 from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
 from itool_pipeline.store.database import Database
 from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.paths import StoragePaths, storage_paths
-from itool_pipeline.store.rows import Rows
 
 Make = Callable[[Step], Mapping[str, Any]]
-Tables = Callable[[Artifact], Mapping[str, Rows]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class Workspace:
     experiment: Experiment
     planned: Mapping[str, Planned]
     artifacts: ArtifactStore
-    database: Database
+    records: Records
     paths: StoragePaths
     say: Say
     run_id: str = ""
@@ -72,11 +71,15 @@ class Workspace:
     """Who reads at the moment, the innermost last."""
 
     @staticmethod
-    def of(name: str, *, say: Say, run_id: str = "", force: bool = False) -> Workspace:
-        """The workspace of the experiment `name`. Raises ConfigError when its file is not valid."""
+    def of(name: str, *, say: Say, run_id: str = "", force: bool = False, records: Records | None = None) -> Workspace:
+        """The workspace of the experiment `name`, which writes into the database unless other `records` are given.
+
+        Raises ConfigError when the experiment's file is not valid.
+        """
         experiment, paths = load_experiment(name), storage_paths()
-        store, database = ArtifactStore(paths.artifacts, say), Database(paths.database, say=say)
-        return Workspace(experiment, plan(experiment), store, database, paths, say, run_id, force)
+        store = ArtifactStore(paths.artifacts, say)
+        written = records or DatabaseRecords(Database(paths.database, say=say))
+        return Workspace(experiment, plan(experiment), store, written, paths, say, run_id, force)
 
     def has(self, asset: str) -> bool:
         """Whether the experiment has this asset; one with fewer iterations has not those of the later."""
@@ -120,8 +123,8 @@ class Workspace:
             )
         return found
 
-    def produce(self, asset: str, make: Make, tables: Tables | None = None, *, force: bool | None = None) -> Produced:
-        """Make or reuse the artifact, load its rows, and record that this run of this experiment has it."""
+    def produce(self, asset: str, make: Make, *, force: bool | None = None) -> Produced:
+        """Make or reuse the artifact, and record that this run of this experiment has it, with its rows."""
         planned = self.planned[asset]
         origin = replace(planned.origin, run_id=self.run_id)
         force = self.force if force is None else force
@@ -129,18 +132,14 @@ class Workspace:
             artifact, reused = reuse_or_make(
                 self.artifacts, asset, planned.fingerprint, make, origin=origin, force=force, say=self.say
             )
-        self.record(artifact, reused=reused, tables=tables)
+        self.record(artifact, reused=reused)
         how = "reused" if reused else f"made in {artifact.manifest.seconds:.0f} s"
         self.say(f"{asset} {planned.fingerprint}: {how}")
         return Produced(artifact, reused)
 
-    def record(self, artifact: Artifact, *, reused: bool, tables: Tables | None = None) -> None:
-        """Load an artifact's rows and say that this experiment has it. Doing it twice changes nothing."""
-        if tables is not None:
-            self.database.replace_many(tables(artifact), artifact.fingerprint)
-        e = self.experiment
-        self.database.record_experiment(e.name, e.description, e, list(self.planned))
-        self.database.record_materialization(e.name, artifact, run_id=self.run_id, reused=reused)
+    def record(self, artifact: Artifact, *, reused: bool) -> None:
+        """Say that this experiment has the artifact. Doing it twice changes nothing."""
+        self.records.write(self.experiment, artifact, run_id=self.run_id, reused=reused)
 
     def progress(self, unit: str) -> Timed:
         """A progress callback that says from time to time how far the work is and how long it will take."""

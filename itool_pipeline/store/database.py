@@ -81,11 +81,11 @@ class Database:
         with self.transaction() as connection:
             return {table: replace_rows(connection, table, artifact, content) for table, content in rows.items()}
 
-    def knows(self, artifact: str) -> bool:
-        """Whether any experiment has the artifact: its rows were loaded, if it has any, and its lineage is there."""
+    def has(self, experiment: str, asset: str, artifact: str) -> bool:
+        """Whether the artifact is recorded as the experiment's latest of the asset."""
         with self.read() as connection:
-            asked = "SELECT count(*) > 0 FROM materializations WHERE artifact = ?"
-            ((known,),) = connection.execute(asked, [artifact]).fetchall()
+            asked = "SELECT count(*) > 0 FROM materializations WHERE (experiment, asset, artifact) = (?, ?, ?)"
+            ((known,),) = connection.execute(asked, [experiment, asset, artifact]).fetchall()
             return bool(known)
 
     def record_experiment(self, experiment: str, description: str, config: Any, assets: Collection[str]) -> None:

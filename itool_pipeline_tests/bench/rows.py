@@ -22,23 +22,27 @@ from itool_pipeline.core.policy import Fragment
 from itool_pipeline.core.reward import GradePrompt, ResponseState, Reward, SearchProblem
 from itool_pipeline.core.tree import SearchTree
 from itool_pipeline.core.types import Example
+from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps import pairs, trees
-from itool_pipeline.steps.artifact_files import BUFFER_FILE, SPLITS_FILE, TRAIN_FILE, nodes_file, trees_file
+from itool_pipeline.steps.artifact_files import BUFFER_FILE, CHECKPOINT_FILE, SPLITS_FILE, nodes_file, trees_file
 from itool_pipeline.steps.plan import policy_before
+from itool_pipeline.steps.records import DatabaseRecords
 from itool_pipeline.steps.tree_rows import node_rows, tree_row
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.database import Database
-from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.paths import storage_paths
-from itool_pipeline.store.rows import Rows
 from itool_pipeline.store.table_files import write_table_file
 from itool_pipeline.store.tables import BUFFER, NODES, SPLITS, TREES
-from itool_pipeline_tests.steps.by_hand import example, put, put_model, workspace, write_train
+from itool_pipeline_tests.steps.by_hand import database_of, example, put, put_model, workspace, write_train
 
 Row = dict[str, str | float]
 """One line of the table: `name`, and figures."""
 
 MILLION, NODES_A_TREE, MEGABYTE = 1_000_000, 40, 1e6
+CHECKPOINT = {
+    **{"stage": policy_before(1), "parent_artifact": "f" * 16, "examples": 0, "steps": 0, "train_loss": None},
+    **{"validation_loss": None, "best_step": 0, "trainable_parameters": 0, "losses": {"train": [], "validation": []}},
+}
 WORDS = [f"{a}{b}" for a in ("city", "date", "unit", "name", "query", "flight") for b in ("", "_id", "_from", "s")]
 QUESTIONS = {
     "one pair by its id": "FROM pair_lineage WHERE experiment = 'hand' AND pair_id = $pair",
@@ -80,18 +84,9 @@ def prepare(ws: Workspace, count: int) -> None:
     hard = {"perplexity": 1.5, "response_tokens": 9, "selected": True}
     buffer = [{"example_id": key, "rank": rank, **hard} for rank, key in enumerate(keys)]
     put(ws, "iteration_1/replay_buffer", lambda out: write_table_file(out / BUFFER_FILE, BUFFER, buffer))
-    put(ws, policy_before(1), lambda out: (out / "weights").write_text("x"))
-    tables = {
-        "examples": ("examples", TRAIN_FILE),
-        "splits": ("splits", SPLITS_FILE),
-        "iteration_1/replay_buffer": ("buffer", BUFFER_FILE),
-    }
-    for asset in (*tables, policy_before(1)):
-
-        def rows(artifact: Artifact) -> dict[str, Rows]:
-            return {table: [artifact.file(file)] for table, file in [tables[artifact.asset]]}
-
-        ws.record(ws.input(asset), reused=False, tables=rows if asset in tables else None)
+    put(ws, policy_before(1), lambda out: Parts(out).write_json(CHECKPOINT_FILE, CHECKPOINT))
+    for asset in ("examples", "splits", "iteration_1/replay_buffer", policy_before(1)):
+        ws.record(ws.input(asset), reused=False)
 
 
 def search(ws: Workspace) -> Iterator[Row]:
@@ -130,7 +125,7 @@ def load_again(ws: Workspace) -> Iterator[Row]:
 
 def beside(ws: Workspace) -> Workspace:
     """The same with another database."""
-    return replace(ws, database=Database(ws.paths.root / "beside.duckdb"))
+    return replace(ws, records=DatabaseRecords(Database(ws.paths.root / "beside.duckdb")))
 
 
 def make_pairs(ws: Workspace) -> Iterator[Row]:
@@ -139,13 +134,13 @@ def make_pairs(ws: Workspace) -> Iterator[Row]:
 
 def ask(ws: Workspace) -> Iterator[Row]:
     """Each question with the opening of the file."""
-    with ws.database.read() as connection:
+    with database_of(ws).read() as connection:
         found = connection.execute("SELECT max(pair_id) FROM pairs WHERE kept").fetchone()
     assert found is not None
     for name, sql in QUESTIONS.items():
 
         def answer(sql: str = sql) -> None:
-            with ws.database.read() as connection:
+            with database_of(ws).read() as connection:
                 connection.execute(sql, {"pair": found[0]} if "$pair" in sql else None).fetchall()
 
         yield timed(name, answer)

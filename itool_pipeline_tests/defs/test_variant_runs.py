@@ -12,6 +12,7 @@ from itool_pipeline.definitions import defs
 from itool_pipeline.experiment_files import load_experiment
 from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.workspace import Workspace
+from itool_pipeline_tests.steps.by_hand import database_of
 from itool_pipeline_tests.steps.without_model import Trainings, install, install_data
 from itool_pipeline_tests.store.by_hand import ask
 
@@ -62,7 +63,7 @@ def page(ws: Workspace) -> str:
 
 def board(ws: Workspace) -> list[str]:
     sql = "SELECT checkpoint FROM leaderboard WHERE experiment = ? ORDER BY sequence"
-    return [row[0] for row in ask(ws.database, sql.replace("?", f"'{ws.experiment.name}'"))]
+    return [row[0] for row in ask(database_of(ws), sql.replace("?", f"'{ws.experiment.name}'"))]
 
 
 @pytest.mark.parametrize("name", ["without_iterations", "sft_entire"])
@@ -94,5 +95,7 @@ def test_a_second_experiment_reuses_what_it_shares(trainings: Trainings) -> None
     before = len(trainings.asked)
     ws = run("without_iterations")
     assert len(trainings.asked) == before
-    reused = ask(ws.database, "SELECT asset FROM materializations WHERE experiment = 'without_iterations' AND reused")
+    reused = ask(
+        database_of(ws), "SELECT asset FROM materializations WHERE experiment = 'without_iterations' AND reused"
+    )
     assert {row[0] for row in reused} == set(ws.planned) - {"report"}

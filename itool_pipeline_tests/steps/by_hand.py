@@ -11,9 +11,11 @@ from itool_pipeline.config import Experiment
 from itool_pipeline.core.reward import GradePrompt
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.base_model import SOURCE_FILE
-from itool_pipeline.steps.artifact_files import POOL_FILE, TRAIN_FILE
+from itool_pipeline.steps.artifact_files import POOL_FILE, QUARANTINE_FILE, TRAIN_FILE
 from itool_pipeline.steps.example_files import training_row, write_cases, write_training_examples
 from itool_pipeline.steps.plan import cases_asset, plan
+from itool_pipeline.steps.prepare import write_quarantine
+from itool_pipeline.steps.records import DatabaseRecords, Records
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
 from itool_pipeline.store.database import Database
@@ -26,12 +28,19 @@ def experiment(**over: Any) -> Experiment:
     return Experiment.model_validate(content)
 
 
-def workspace(root: Path, said: list[str] | None = None, *, run_id: str = "run-1", **over: Any) -> Workspace:
-    """`said` collects what the workspace says."""
+def workspace(
+    root: Path, said: list[str] | None = None, *, run_id: str = "run-1", records: Records | None = None, **over: Any
+) -> Workspace:
+    """`said` collects what the workspace says; without `records`, the database of the storage is written."""
     made, say = experiment(**over), (said if said is not None else []).append
     paths = StoragePaths(root)
-    store, database = ArtifactStore(paths.artifacts, say), Database(paths.database, say=say)
-    return Workspace(made, plan(made), store, database, paths, say, run_id)
+    written = records or DatabaseRecords(Database(paths.database, say=say))
+    return Workspace(made, plan(made), ArtifactStore(paths.artifacts, say), written, paths, say, run_id)
+
+
+def database_of(ws: Workspace) -> Database:
+    """The database of the workspace's storage."""
+    return Database(ws.paths.database)
 
 
 def put(ws: Workspace, asset: str, write: Callable[[Path], Any]) -> None:
@@ -79,10 +88,11 @@ class ByteTemplate:
 
 
 def write_train(directory: Path, examples: Iterable[Example], template: Any = None) -> None:
-    """The examples to train on of `examples`, as the template renders them."""
+    """The examples to train on of `examples`, as the template renders them; nothing is quarantined."""
     t = template or ByteTemplate()
     rows = (training_row(x, t.prompt(x), t.response(x.response), t.grade(x), tokenised_alone=False) for x in examples)
     write_training_examples(directory / TRAIN_FILE, rows)
+    write_quarantine(directory / QUARANTINE_FILE, ())
 
 
 def put_cases(ws: Workspace, benchmark: str, examples: Iterable[Example]) -> None:

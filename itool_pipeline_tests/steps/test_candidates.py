@@ -18,6 +18,7 @@ from itool_pipeline.steps.candidates import Answered, most_right
 from itool_pipeline.steps.example_access import split_rows
 from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline.training.job import TrainingJob, TrainingResult, Validation, candidate_path
+from itool_pipeline_tests.steps.by_hand import database_of
 from itool_pipeline_tests.steps.without_model import (
     PROBLEMS,
     Template,
@@ -127,7 +128,7 @@ def test_the_most_right_answers_decide(
     assert (metadata["right_before"], metadata["right"], metadata["held_back"]) == (1, most, not kept)
     assert (metadata["validation_answers"], metadata["best_step"]) == (len(validating), best)
     columns = "best_step, validation_loss, right_answers"
-    row = ask(ws.database, f"SELECT {columns} FROM checkpoints WHERE stage = 'iteration_1/policy'")
+    row = ask(database_of(ws), f"SELECT {columns} FROM checkpoints WHERE stage = 'iteration_1/policy'")
     n = len(validating)
     told = [[0, 1, n], [1, right["1"], n], [3, right["3"], n]]
     assert [(step, loss, json.loads(answers)) for step, loss, answers in row] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_where_the_system_text_stands_is_told(
     model = other_model(tiny_model_dir, tmp_path / "model", template=template)
     ws = with_file(tmp_path, lines(*map(row, QUESTIONS)), model, downloads_dir)
     said: list[str] = []
-    ws = type(ws)(ws.experiment, ws.planned, ws.artifacts, ws.database, ws.paths, said.append, ws.run_id)
+    ws = replace(ws, say=said.append)
     made = prepare.examples(ws).artifact.manifest.metadata
     assert (made["train_examples"], made["system_text"], made["with_control_tokens"]) == (3, place, 0)
     assert [line for line in said if place in line]

@@ -29,6 +29,7 @@ from itool_pipeline.steps.artifact_files import (
 )
 from itool_pipeline.steps.artifact_files import CASES_FILE as CASE_ROWS
 from itool_pipeline.steps.plan import BY_NAME
+from itool_pipeline.steps.records import LeftToTheRun
 from itool_pipeline.steps.workspace import MissingInput, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.table_files import write_table_file
@@ -267,7 +268,7 @@ def truth_checked(root: Path, bound: float, *kept: tuple[int, int, int]) -> chec
 
     From node 0 on, 2 brings more right, 4 as much, and 8 less; 6 is given, and 10 is right, with no more right either.
     """
-    ws = workspace(root, iterations=1, pairs={"min_true_share": bound})
+    ws = workspace(root, records=LeftToTheRun(), iterations=1, pairs={"min_true_share": bound})
     ids = [dict(zip(("node_id", "chosen_node", "rejected_node"), nodes, strict=True)) for nodes in kept]
     rows = [*(pair(tree_id="t1", **ours) for ours in ids), pair(tree_id="t1", **ids[0], kept=False)]
     outcomes = {0: 0.25, 2: 0.5, 4: 0.25, 6: 0.25, 8: 0.125, 10: 0.25}

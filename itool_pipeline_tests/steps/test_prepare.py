@@ -24,7 +24,7 @@ from itool_pipeline.steps.example_access import (
     training_examples,
 )
 from itool_pipeline.steps.workspace import StepError, Workspace
-from itool_pipeline_tests.steps.by_hand import example, workspace
+from itool_pipeline_tests.steps.by_hand import database_of, example, workspace
 from itool_pipeline_tests.store.by_hand import ask
 
 CLOCK = {"name": "clock", "description": "The time.", "parameters": {"type": "object", "properties": {}}}
@@ -96,7 +96,7 @@ def test_the_quarantine_and_the_account(ws: Workspace) -> None:
         ("jsonl", "quarantined", "the answer is empty", 1),
         ("jsonl", "trained on", "", 4),
     ]
-    assert ask(ws.database, "SELECT source, position, reason, excerpt FROM quarantine ORDER BY ALL") == [
+    assert ask(database_of(ws), "SELECT source, position, reason, excerpt FROM quarantine ORDER BY ALL") == [
         ("jsonl", "line 6, turn 1", "the answer is empty", ""),
         ("jsonl", "line 7", "no messages", '{"messages": []}'),
     ]
@@ -113,7 +113,8 @@ def test_splits_hold_every_example_once(ws: Workspace) -> None:
     assert {x.question for x in each_training_example(ws)} == {r["messages"][0]["content"] for r in ROWS[:4]}
     assert list(training_examples(ws, {"jsonl_3_1"})) == ["jsonl_3_1"]
     levels = ask(
-        ws.database, "SELECT example_id, difficulty, tool_count FROM examples JOIN splits USING (example_id) ORDER BY 1"
+        database_of(ws),
+        "SELECT example_id, difficulty, tool_count FROM examples JOIN splits USING (example_id) ORDER BY 1",
     )
     assert levels == [
         ("jsonl_1_1", "easy", 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from itool_pipeline.steps.artifact_files import QUARANTINE_FILE
 from itool_pipeline.steps.cases import benchmark_cases, drawn_cases, read_pool
 from itool_pipeline.steps.examinee import ModelExaminee
 from itool_pipeline.steps.plan import BY_NAME, checkpoints
+from itool_pipeline.steps.records import LeftToTheRun
 from itool_pipeline.steps.report import report
-from itool_pipeline.steps.scoring import Scored, score_checkpoint, score_tables, write_rows
+from itool_pipeline.steps.scoring import Scored, score_checkpoint, write_rows
 from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline.store.artifacts import Step
-from itool_pipeline_tests.steps.by_hand import example, put, workspace, write_train
+from itool_pipeline_tests.steps.by_hand import database_of, example, put, workspace, write_train
 from itool_pipeline_tests.store.by_hand import ask
 
 BY_HAND = Path(__file__).parents[1] / "benchmarks" / "api_bank" / "by_hand"
@@ -55,7 +57,7 @@ def test_the_cases_and_what_is_quarantined(ws: Workspace) -> None:
     }
     (quarantined,) = pq.read_table(artifact.file(QUARANTINE_FILE)).to_pylist()
     assert quarantined["position"] == "level-1-given-desc/CancelTimedSwitch-level-1-1.jsonl:2"
-    assert ask(ws.database, "SELECT position, reason FROM quarantine") == [
+    assert ask(database_of(ws), "SELECT position, reason FROM quarantine") == [
         (quarantined["position"], quarantined["reason"])
     ]
     assert "device_id" in metadata["some_quarantined"]["markdown"]
@@ -75,10 +77,11 @@ def test_the_tiny_model_is_scored(ws: Workspace) -> None:
     made = score_checkpoint(ws, API_BANK, "base")
     assert (made.artifact.manifest.metadata["cases"], made.artifact.manifest.metadata["left_out"]) == (12, 0)
     rows = ask(
-        ws.database, "SELECT category, count(*), bool_or(correct), count(mistake) FROM cases GROUP BY ALL ORDER BY 1"
+        database_of(ws),
+        "SELECT category, count(*), bool_or(correct), count(mistake) FROM cases GROUP BY ALL ORDER BY 1",
     )
     assert rows == [("level_1", 6, False, 6), ("level_2", 6, False, 6)]
-    kinds = ask(ws.database, "SELECT DISTINCT mistake, error_type, checkpoint, benchmark FROM cases")
+    kinds = ask(database_of(ws), "SELECT DISTINCT mistake, error_type, checkpoint, benchmark FROM cases")
     assert {kind for kind, *_ in kinds} <= set(ErrorType)
     assert {(checkpoint, benchmark) for *_, checkpoint, benchmark in kinds} == {("base", "api_bank")}
     assert checks.scores_cover_every_case(ws, "api_bank/base") == checks.Finding([], {"cases": 12})
@@ -102,7 +105,7 @@ def scored(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ..
             put(ws, checkpoints()[name], lambda _: None)
         score_checkpoint(ws, API_BANK, name)
     columns = "category, correct, total, round(low, 4), round(high, 4)"
-    return ask(ws.database, f"SELECT {columns} FROM leaderboard_categories WHERE checkpoint = 'base' ORDER BY 1")
+    return ask(database_of(ws), f"SELECT {columns} FROM leaderboard_categories WHERE checkpoint = 'base' ORDER BY 1")
 
 
 def test_scores_by_level_with_intervals(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,13 +116,13 @@ def test_scores_by_level_with_intervals(ws: Workspace, monkeypatch: pytest.Monke
     ]
     columns = "part, correct, total, round(low, 4), round(high, 4)"
     exact = "FROM aggregates WHERE checkpoint = 'base' AND rule = 'exact'"
-    assert ask(ws.database, f"SELECT {columns} {exact} ORDER BY part") == [
+    assert ask(database_of(ws), f"SELECT {columns} {exact} ORDER BY part") == [
         ("level_1", 6, 6, 0.6097, 1.0),
         ("level_2", 5, 6, 0.4365, 0.9699),
         ("overall", 11, 12, 0.6461, 0.9851),
     ]
     columns = "case_id, error_type, mistake, function, expected, got"
-    assert ask(ws.database, f"SELECT {columns} FROM cases WHERE checkpoint = 'base' AND NOT correct") == [
+    assert ask(database_of(ws), f"SELECT {columns} FROM cases WHERE checkpoint = 'base' AND NOT correct") == [
         ("level_2/QueryStock-level-3-1/3", "api", "tool_name", "QueryStock", '"QueryStock"', '"GetToday"')
     ]
 
@@ -144,7 +147,7 @@ def bfcl_scores(step: Step, name: str) -> dict[str, Any]:
 def test_the_report_shows_both_benchmarks_side_by_side(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     scored(ws, monkeypatch)
     for name in checkpoints(0):
-        ws.produce(f"bfcl/{name}", lambda step, name=name: bfcl_scores(step, name), score_tables)
+        ws.produce(f"bfcl/{name}", lambda step, name=name: bfcl_scores(step, name))
     artifact = report(ws).artifact
     page = artifact.file("report.md").read_text()
     assert "| base | 25.0% (1/4; 5%-70%) | 25.0% (1/4; 5%-70%) |" in page
@@ -171,7 +174,7 @@ def test_the_report_shows_both_benchmarks_side_by_side(ws: Workspace, monkeypatc
     assert {path.name for path in artifact.path.glob("*.png")} == {
         *("accuracy_bfcl.png", "errors_bfcl.png", "accuracy_api_bank.png", "errors_api_bank.png")
     }
-    board = ask(ws.database, "SELECT benchmark, checkpoint, correct, total FROM leaderboard")
+    board = ask(database_of(ws), "SELECT benchmark, checkpoint, correct, total FROM leaderboard")
     assert board == [
         ("api_bank", "base", 11, 12),
         ("api_bank", "warmup", 11, 12),
@@ -179,12 +182,12 @@ def test_the_report_shows_both_benchmarks_side_by_side(ws: Workspace, monkeypatc
         ("bfcl", "warmup", 1, 4),
     ]
     compared = "SELECT benchmark, first_checkpoint, second_checkpoint, cases FROM checkpoint_comparisons"
-    assert ask(ws.database, compared) == [("api_bank", "base", "warmup", 12), ("bfcl", "base", "warmup", 4)]
+    assert ask(database_of(ws), compared) == [("api_bank", "base", "warmup", 12), ("bfcl", "base", "warmup", 4)]
 
 
 def test_a_report_of_one_checkpoint(tmp_path: Path) -> None:
     ws = workspace(tmp_path, iterations=0, evaluation={"checkpoints": ("last",)})
-    ws.produce("bfcl/warmup", lambda step: bfcl_scores(step, "warmup"), score_tables)
+    ws.produce("bfcl/warmup", lambda step: bfcl_scores(step, "warmup"))
     made = report(ws).artifact
     page = made.file("report.md").read_text()
     assert "| warmup | 25.0% (1/4; 5%-70%) | 25.0% (1/4; 5%-70%) |" in page
@@ -193,9 +196,14 @@ def test_a_report_of_one_checkpoint(tmp_path: Path) -> None:
     assert [key for key in made.manifest.metadata if key.startswith("accuracy_warm")] == ["accuracy_warmup_bfcl"]
 
 
-def test_the_report_loads_rows_that_the_database_has_lost(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_reads_artifacts_and_never_the_database(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is made on a worker, which has no database, as elsewhere; and it is the same where that was lost."""
     scored(ws, monkeypatch)
     for name in checkpoints(0):
-        ws.produce(f"bfcl/{name}", lambda step, name=name: bfcl_scores(step, name), score_tables)
+        ws.produce(f"bfcl/{name}", lambda step, name=name: bfcl_scores(step, name))
+    beside = report(ws).artifact.manifest.files
     ws.paths.database.unlink()
-    assert "| base | 25.0% (1/4; 5%-70%) | 25.0% (1/4; 5%-70%) |" in report(ws).artifact.file("report.md").read_text()
+    on_a_worker = replace(ws, records=LeftToTheRun(), force=True)
+    assert report(on_a_worker).artifact.manifest.files == beside
+    assert not ws.paths.database.exists()
+    assert list(ws.input("report").path.rglob("*.duckdb")) == []

@@ -21,7 +21,7 @@ from itool_pipeline.steps.cases import benchmark_cases, drawn_cases, read_pool
 from itool_pipeline.steps.examinee import ModelExaminee
 from itool_pipeline.steps.scoring import score_checkpoint
 from itool_pipeline.steps.workspace import StepError, Workspace
-from itool_pipeline_tests.steps.by_hand import example, put, workspace
+from itool_pipeline_tests.steps.by_hand import database_of, example, put, workspace
 from itool_pipeline_tests.steps.without_model import no_measurement
 from itool_pipeline_tests.store.by_hand import ask
 
@@ -94,8 +94,8 @@ def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 def test_the_pool_is_rows_of_examples_that_are_held_out(ws: Workspace) -> None:
     made = ws.input("api_bank_cases").manifest.metadata
     assert (made["cases"], made["groups"], made["quarantined"]) == (5, 5, 1)
-    assert ask(ws.database, "SELECT position, reason FROM quarantine") == [("line 9", "no call: of f")]
-    rows = ask(ws.database, "SELECT DISTINCT category, part, split, in_buffer FROM experiment_examples ORDER BY 1")
+    assert ask(database_of(ws), "SELECT position, reason FROM quarantine") == [("line 9", "no call: of f")]
+    rows = ask(database_of(ws), "SELECT DISTINCT category, part, split, in_buffer FROM experiment_examples ORDER BY 1")
     assert rows == [("early", "held_out", None, False), ("late", "held_out", None, False)]
     pool = read_pool(ws, ByHand())
     assert pool.sizes() == {"early": 2, "late": 3}
@@ -115,13 +115,13 @@ def test_rows_of_a_scoring(ws: Workspace) -> None:
     assert shown["by_category"]["markdown"].splitlines()[2:] == ["| late | 0 | 2 |", "| early | 1 | 2 |"]
     base = ws.planned["base_model"].fingerprint
     columns = "checkpoint, checkpoint_artifact, benchmark"
-    assert ask(ws.database, f"SELECT {columns}, category, correct, total FROM scores ORDER BY category") == [
+    assert ask(database_of(ws), f"SELECT {columns}, category, correct, total FROM scores ORDER BY category") == [
         ("base", base, "api_bank", "early", 1, 2),
         ("base", base, "api_bank", "late", 0, 2),
     ]
     columns = "case_id, output, correct, error_type, error, mistake, function, parameter, expected, got"
     theirs = ("theirs", "their words")
-    assert ask(ws.database, f"SELECT {columns} FROM cases ORDER BY case_id") == [
+    assert ask(database_of(ws), f"SELECT {columns} FROM cases ORDER BY case_id") == [
         ("c1", "to c1", True, "", "", *[None] * 5),
         ("c2", "to c2", False, *theirs, "parameter_value", "book", "day", "1", "2"),
         ("c3", "to c3", False, *theirs, "tool_name", "book", "", "1", "2"),
@@ -129,11 +129,11 @@ def test_rows_of_a_scoring(ws: Workspace) -> None:
     ]
     should = [bool(case.gold) for case in read_pool(ws, ByHand()).examples[:4]]
     columns = "case_id, should_call, calls"
-    assert ask(ws.database, f"SELECT {columns} FROM cases ORDER BY case_id") == [
+    assert ask(database_of(ws), f"SELECT {columns} FROM cases ORDER BY case_id") == [
         (f"c{i}", wanted, i == 4) for i, wanted in enumerate(should, 1)
     ]
     columns = "rule, part, accuracy, missing, correct, total"
-    assert ask(ws.database, f"SELECT {columns} FROM aggregate_scores ORDER BY rule") == [
+    assert ask(database_of(ws), f"SELECT {columns} FROM aggregate_scores ORDER BY rule") == [
         ("half", "late", 1 / 3, "", 1, 3),
         ("mean", "all", None, "early, late", None, None),
     ]
@@ -150,5 +150,5 @@ def test_scores_on_a_checkpoint_say_which(ws: Workspace) -> None:
     put(ws, "warmup/hard", lambda directory: (directory / "weights").write_text("x"))
     manifest = score_checkpoint(ws, ByHand(), "warmup").artifact.manifest
     assert json.loads(json.dumps(manifest.inputs)).keys() == {"base_model", "api_bank_cases", "warmup/hard"}
-    found = ask(ws.database, "SELECT DISTINCT checkpoint, checkpoint_artifact FROM cases")
+    found = ask(database_of(ws), "SELECT DISTINCT checkpoint, checkpoint_artifact FROM cases")
     assert found == [("warmup", ws.planned["warmup/hard"].fingerprint)]

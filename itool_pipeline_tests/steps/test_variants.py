@@ -20,12 +20,14 @@ from itool_pipeline.steps import checks, policy, trees, warmup
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, PAIRS_FILE
 from itool_pipeline.steps.example_access import buffered_rows, split_rows
 from itool_pipeline.steps.pairs import pairs
+from itool_pipeline.steps.records import rows_aside
 from itool_pipeline.steps.replay_buffer import replay_buffer
 from itool_pipeline.steps.report import search_tables
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.training.items import PreferenceRow
 from itool_pipeline.training.job import PreferenceObjective, SftObjective
+from itool_pipeline_tests.steps.by_hand import database_of
 from itool_pipeline_tests.steps.without_model import PROBLEMS, Trainings, adapter, install, prepared, searched, warm_up
 from itool_pipeline_tests.store.by_hand import ask
 
@@ -121,7 +123,7 @@ def test_true_pairs_lead_away_from_the_gold_answer(tmp_path: Path, trainings: Tr
 
 @pytest.mark.parametrize("progress", [0.5, 0.0])
 def test_the_report_tells_how_many_pairs_are_true(tmp_path: Path, trainings: Trainings, progress: float) -> None:
-    """Over the rows; and the same from a database that has lost them."""
+    """Over the rows."""
     ws = prepared(tmp_path, search={"outcome": {"progress": progress}}, pairs={"per_node": "all", **LAX})
     warm_up(ws)
     nodes = {(n["tree_id"], n["node_id"]): n for n in searched(ws)}
@@ -140,21 +142,20 @@ def test_the_report_tells_how_many_pairs_are_true(tmp_path: Path, trainings: Tra
     no_gain = sum(advances(row) is False for row in kept)
     refused = Counter(row["reason"] for row in rows if not row["kept"])
     step = Step("report", "f" * 16, tmp_path, tmp_path, None)
-    shown = search_tables(step, ws)
+    with rows_aside(ws.experiment, [ws.input(f"iteration_1/{made}") for made in ("trees", "pairs")], tmp_path) as aside:
+        shown = search_tables(step, ws, aside)
     assert f"({sum(row in true for row in kept)}/{len(kept)}; " in shown["pairs"]["markdown"]
     assert shown["pairs"]["markdown"].splitlines()[0].endswith(" | after a flaw | nothing brought on |")
     assert shown["pairs"]["markdown"].endswith(f" | {no_gain} |")
     assert progress or no_gain > 0
     assert all(f"| 1 | {reason} | {count} |" in shown["refused_pairs"]["markdown"] for reason, count in refused.items())
     assert sum(row["kept"] for row in true) > 0
-    lineage = ask(ws.database, "SELECT pair_id FROM pair_lineage WHERE true_by_gold ORDER BY pair_id")
+    lineage = ask(database_of(ws), "SELECT pair_id FROM pair_lineage WHERE true_by_gold ORDER BY pair_id")
     assert lineage == sorted((row["pair_id"],) for row in true)
     told = shown["signals"]["markdown"].splitlines()
     assert told[0] == "| iteration | truth | among | O | C | r | Q | prior | V | true steps | false steps | pairs |"
     assert [line.split(" | ")[1:3] for line in told[2:4]] == [["no_flaw", "all"], ["no_flaw", "siblings"]]
     assert (tmp_path / "signals.png").stat().st_size > 0
-    ws.paths.database.unlink()
-    assert search_tables(step, ws) == shown
 
 
 def test_each_tree_gives_at_most_so_many_pairs(tmp_path: Path, trainings: Trainings) -> None:
@@ -187,7 +188,9 @@ def test_several_pairs_of_a_node_in_the_database_and_in_training(tmp_path: Path,
     ws = prepared(tmp_path, pairs={"per_node": "all", **LAX}, split={"validation_fraction": 0.0})
     warm_up(ws)
     nodes = {(n["tree_id"], n["node_id"]): n for n in searched(ws)}
-    rows = ask(ws.database, "SELECT pair_id, tree_id, node_id, chosen_node, rejected_node FROM pair_lineage WHERE kept")
+    rows = ask(
+        database_of(ws), "SELECT pair_id, tree_id, node_id, chosen_node, rejected_node FROM pair_lineage WHERE kept"
+    )
     assert {(tree, chosen, rejected) for _, tree, _, chosen, rejected in rows} == set(kept_of(ws))
     assert len({row[0] for row in rows}) == len(rows)
     assert all(key == f"{tree}/{node}/{chosen}-{rejected}" for key, tree, node, chosen, rejected in rows)
@@ -238,7 +241,7 @@ def test_whole_responses_in_place_of_a_search(tmp_path: Path, trainings: Trainin
     metadata = ws.input("iteration_1/pairs").manifest.metadata
     assert (metadata["chosen_by"], metadata["refused_low"], metadata["kept"]) == ("probability", 0, len(expected))
     assert checks.pairs_respect_filters(ws, 1).problems == []
-    assert ask(ws.database, "SELECT DISTINCT iterations, max_depth FROM trees") == [(4, 1)]
+    assert ask(database_of(ws), "SELECT DISTINCT iterations, max_depth FROM trees") == [(4, 1)]
 
 
 def test_sampled_pairs_lead_back_and_train(tmp_path: Path, trainings: Trainings) -> None:
@@ -246,7 +249,7 @@ def test_sampled_pairs_lead_back_and_train(tmp_path: Path, trainings: Trainings)
     warm_up(ws)
     nodes = {(n["tree_id"], n["node_id"]): n for n in searched(ws)}
     lineage = ask(
-        ws.database,
+        database_of(ws),
         """SELECT tree_id, node_id, chosen_node, rejected_node, chosen_prior, rejected_prior, example_id, policy_asset,
         gold_response FROM pair_lineage WHERE kept""",
     )
@@ -369,7 +372,7 @@ def test_what_the_newest_policy_does_wrong_steers_what_is_searched(tmp_path: Pat
     answers = sum(map(Counter, own.values()), Counter[str]())
     room = Counter(row["mistake"] for row in rows)
     assert chosen == {k: n for k, n in apportion(8, answers, room).items() if n}
-    told = ask(ws.database, "SELECT mistake, answers, examples, selected FROM deficiencies")
+    told = ask(database_of(ws), "SELECT mistake, answers, examples, selected FROM deficiencies")
     assert sorted(told) == sorted((kind, count, room[kind], chosen[kind]) for kind, count in answers.items())
     shown = ws.input("iteration_1/replay_buffer").manifest.metadata["mistakes"]["markdown"]
     assert all(f"| {kind} | {count} | {room[kind]} | {chosen[kind]} |" in shown for kind, count in answers.items())
@@ -425,7 +428,7 @@ def test_a_mixed_warm_up_trains_on_everything_at_the_end(tmp_path: Path, trainin
     assert len(asked.train) + len(asked.validation) == len(PROBLEMS)
     assert (asked.start, asked.job.optimizer) == ("warmup/medium", ws.experiment.warmup.optimizer)
     assert [adapter(ws, f"warmup/{stage}") for stage in ("easy", "medium", "hard")] == [None, None, "1"]
-    stages = ask(ws.database, "SELECT stage, examples, steps FROM checkpoints ORDER BY stage")
+    stages = ask(database_of(ws), "SELECT stage, examples, steps FROM checkpoints ORDER BY stage")
     assert stages == [("warmup/easy", 0, 0), ("warmup/hard", len(asked.train), 1), ("warmup/medium", 0, 0)]
 
 
@@ -537,7 +540,7 @@ def test_right_answers_are_trained_on_in_place_of_pairs(tmp_path: Path, training
         if node["correct"]:
             expected[node["tree_id"]].append(tuple(node["token_ids"]))
     assert any(len(answers) > 2 for answers in expected.values())
-    answers = ask(ws.database, "SELECT tree_id, answer, given FROM right_answers")
+    answers = ask(database_of(ws), "SELECT tree_id, answer, given FROM right_answers")
     assert Counter(tree for tree, *_ in answers) == {tree: len(found) for tree, found in expected.items()}
     assert {given for *_, given in answers} == {False}
     policy.policy(ws, 1)
@@ -615,7 +618,9 @@ def test_grpo_goes_on_from_the_policy_before_on_what_was_searched(tmp_path: Path
     told = ("examples", "optimizer_steps", "first_reward", "last_reward", "mean_equal_rewards", "overlong_refused")
     assert [metadata[name] for name in told] == [8, 2, -1.0, 0.5, 0.75, 0]
     assert all((produced.artifact.path / name).exists() for name in ("loss.png", "reward.png"))
-    rows = ask(ws.database, "SELECT examples, steps, train_loss FROM checkpoints WHERE stage = 'iteration_1/policy'")
+    rows = ask(
+        database_of(ws), "SELECT examples, steps, train_loss FROM checkpoints WHERE stage = 'iteration_1/policy'"
+    )
     assert rows == [(8, 2, 0.25)]
     assert checks.held_out_loss_is_finite(ws, 1).problems == []
     assert policy.policy(ws, 1).reused
@@ -705,7 +710,7 @@ def test_all_that_warmed_up_is_rehearsed(tmp_path: Path, trainings: Trainings) -
     rows = {row.name: row for row in (*asked.train, *asked.validation)}
     assert len(rows) == len(asked.train) + len(asked.validation)
     assert {name: row.gold for name, row in rows.items()} == answers
-    pairs = ask(ws.database, "SELECT tree_id, count(*) FROM pairs WHERE kept GROUP BY ALL")
+    pairs = ask(database_of(ws), "SELECT tree_id, count(*) FROM pairs WHERE kept GROUP BY ALL")
     assert {name: len(row.pairs) for name, row in rows.items() if row.pairs} == dict(pairs)
     assert 0 < len(pairs) < len(rows)
     validating = {x.name for x in first.validation}

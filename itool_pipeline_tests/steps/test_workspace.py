@@ -11,11 +11,14 @@ import pytest
 
 from itool_pipeline.experiment_files import ConfigError
 from itool_pipeline.steps import trees
+from itool_pipeline.steps.artifact_files import BUFFER_FILE
 from itool_pipeline.steps.plan import plan
+from itool_pipeline.steps.records import LeftToTheRun
 from itool_pipeline.steps.workspace import MissingInput, Produced, UndeclaredInput, Workspace
 from itool_pipeline.store.artifacts import Step
-from itool_pipeline.store.manifest import Artifact
-from itool_pipeline_tests.steps.by_hand import experiment, workspace
+from itool_pipeline.store.table_files import write_table_file
+from itool_pipeline.store.tables import BUFFER
+from itool_pipeline_tests.steps.by_hand import database_of, experiment, workspace
 from itool_pipeline_tests.store.by_hand import ask
 
 
@@ -99,7 +102,7 @@ def test_a_step_may_decide_on_force_itself(tmp_path: Path) -> None:
 
 
 def test_the_manifest_says_what_it_was_made_from(tmp_path: Path) -> None:
-    ws = workspace(tmp_path)
+    ws = workspace(tmp_path, records=LeftToTheRun())
     put(ws, "base_model")
     manifest = put(ws, "examples").artifact.manifest
     assert manifest.inputs == {"base_model": ws.planned["base_model"].fingerprint}
@@ -109,24 +112,24 @@ def test_the_manifest_says_what_it_was_made_from(tmp_path: Path) -> None:
 
 def test_rows_and_materializations(tmp_path: Path) -> None:
     def make(step: Step) -> dict[str, Any]:
+        write_table_file(step.work / BUFFER_FILE, BUFFER, buffer_rows(3))
         return {"examples": 3}
-
-    def tables(artifact: Artifact) -> dict[str, Any]:
-        return {"buffer": buffer_rows(3)}
 
     asset = "iteration_1/replay_buffer"
     ws = workspace(tmp_path, run_id="run-1", description="words")
-    ws.produce(asset, make, tables)
-    workspace(tmp_path, run_id="run-2", name="other").produce(asset, make, tables)
-    workspace(tmp_path, run_id="run-3").produce(asset, make, tables)
-    assert ask(ws.database, "SELECT count(*), count(DISTINCT artifact) FROM buffer") == [(3, 1)]
-    assert ask(ws.database, "SELECT experiment, run_id, made_by_run, reused FROM materializations ORDER BY ALL") == [
+    ws.produce(asset, make)
+    workspace(tmp_path, run_id="run-2", name="other").produce(asset, make)
+    workspace(tmp_path, run_id="run-3").produce(asset, make)
+    assert ask(database_of(ws), "SELECT count(*), count(DISTINCT artifact) FROM buffer") == [(3, 1)]
+    assert ask(
+        database_of(ws), "SELECT experiment, run_id, made_by_run, reused FROM materializations ORDER BY ALL"
+    ) == [
         ("hand", "run-3", "run-1", True),
         ("other", "run-2", "run-1", True),
     ]
-    names = ask(ws.database, "SELECT experiment, description FROM experiments ORDER BY experiment")
+    names = ask(database_of(ws), "SELECT experiment, description FROM experiments ORDER BY experiment")
     assert names == [("hand", ""), ("other", "")]
-    lineage = ask(ws.database, "SELECT input_asset FROM lineage ORDER BY input_asset")
+    lineage = ask(database_of(ws), "SELECT input_asset FROM lineage ORDER BY input_asset")
     assert lineage == [("base_model",), ("examples",), ("splits",), ("warmup/hard",)]
 
 
@@ -141,7 +144,7 @@ def test_a_step_that_fails_leaves_no_artifact_and_no_rows(tmp_path: Path) -> Non
         ws.produce("base_model", make)
     with pytest.raises(MissingInput):
         ws.input("base_model")
-    assert ask(ws.database, "SELECT count(*) FROM materializations") == [(0,)]
+    assert ask(database_of(ws), "SELECT count(*) FROM materializations") == [(0,)]
     put(ws, "base_model", lambda work: (work / "x").write_text((work / "parts" / "half.txt").read_text()))
     assert ws.input("base_model").file("x").read_text() == "kept for the next run"
 
@@ -175,7 +178,7 @@ def test_a_workspace_of_an_experiment_file(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_step_that_reads_what_it_did_not_declare_stops(tmp_path: Path) -> None:
-    ws = workspace(tmp_path)
+    ws = workspace(tmp_path, records=LeftToTheRun())
     put(ws, "base_model")
     put(ws, "examples")
 
@@ -195,14 +198,14 @@ def test_a_step_that_reads_what_it_did_not_declare_stops(tmp_path: Path) -> None
 
 
 def test_a_step_that_the_curriculum_passes_by_may_not_read_the_data(tmp_path: Path) -> None:
-    ws = workspace(tmp_path, warmup={"curriculum": "none"})
+    ws = workspace(tmp_path, records=LeftToTheRun(), warmup={"curriculum": "none"})
     put(ws, "splits")
     with ws.producing("warmup/easy"), pytest.raises(UndeclaredInput, match="warmup/easy reads splits"):
         ws.input("splits")
 
 
 def test_a_check_reads_its_asset_and_what_it_is_made_from_and_what_it_declares(tmp_path: Path) -> None:
-    ws = workspace(tmp_path)
+    ws = workspace(tmp_path, records=LeftToTheRun())
     for asset in ("base_model", "examples", "splits"):
         put(ws, asset)
     with ws.checking("no_leak", "splits"):
@@ -215,7 +218,7 @@ def test_a_check_reads_its_asset_and_what_it_is_made_from_and_what_it_declares(t
 
 
 def test_of_readers_inside_readers_the_innermost_decides(tmp_path: Path) -> None:
-    ws = workspace(tmp_path)
+    ws = workspace(tmp_path, records=LeftToTheRun())
     for asset in ("base_model", "examples", "splits"):
         put(ws, asset)
     with ws.checking("no_leak", "splits"):

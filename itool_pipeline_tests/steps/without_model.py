@@ -33,7 +33,6 @@ from itool_pipeline.steps import (
     trees,
     warmup,
 )
-from itool_pipeline.steps.artifact_files import TRAIN_FILE
 from itool_pipeline.steps.examinee import ModelExaminee
 from itool_pipeline.steps.models import ADAPTER
 from itool_pipeline.steps.tree_rows import read_trees
@@ -212,8 +211,7 @@ def prepared(root: Path, **over: Any) -> Workspace:
         write_train(directory, (p.example for p in PROBLEMS.values()), Template())
 
     put(ws, "examples", examples)
-    made = ws.input("examples")
-    ws.record(made, reused=False, tables=lambda artifact: {"examples": [artifact.file(TRAIN_FILE)]})
+    ws.record(ws.input("examples"), reused=False)
     prepare.splits(ws)
     return ws
 

@@ -26,7 +26,7 @@ from itool_pipeline.steps.scoring import score_checkpoint
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.data.rows_in_layouts import ROWS as LAYOUT_ROWS
 from itool_pipeline_tests.steps import without_model
-from itool_pipeline_tests.steps.by_hand import experiment, put, workspace, write_train
+from itool_pipeline_tests.steps.by_hand import database_of, experiment, put, workspace, write_train
 from itool_pipeline_tests.store.by_hand import ask
 
 BENCHMARK = OwnCallsBenchmark()
@@ -241,11 +241,11 @@ def test_from_the_file_to_the_report(ws: Workspace) -> None:
     assert row in page
     assert "| calls | found | 50.0% (2/4; 15%-85%) | 50.0% (2/4; 15%-85%) |" in page
     assert "BFCL" not in page
-    board = ask(ws.database, "SELECT benchmark, checkpoint, correct, total FROM leaderboard")
+    board = ask(database_of(ws), "SELECT benchmark, checkpoint, correct, total FROM leaderboard")
     assert board == [("calls", "base", 3, 4), ("calls", "warmup", 3, 4)]
-    errors = ask(ws.database, "SELECT category, mistake, cases FROM error_types WHERE checkpoint = 'base'")
+    errors = ask(database_of(ws), "SELECT category, mistake, cases FROM error_types WHERE checkpoint = 'base'")
     assert errors == [("several_calls", "tools_count", 1)]
-    assert ask(ws.database, "SELECT count(*) FROM quarantine WHERE source = 'calls'") == [(2,)]
+    assert ask(database_of(ws), "SELECT count(*) FROM quarantine WHERE source = 'calls'") == [(2,)]
 
 
 def test_a_case_that_is_trained_on_is_named(ws: Workspace, cases: dict[str, Example]) -> None:

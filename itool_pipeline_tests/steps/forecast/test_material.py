@@ -50,7 +50,7 @@ def test_examples_and_splits_that_are_there_are_counted(tmp_path: Path) -> None:
     assert before.stages == dict.fromkeys(("easy", "medium", "hard"), whole.part(2 / 3))
     assert before.buffer == whole.part(1)
     assert before.basis == Basis(("examples",), ("splits",))
-    ws.record(ws.input("examples"), reused=False, tables=lambda made: {"examples": [made.file("train.parquet")]})
+    ws.record(ws.input("examples"), reused=False)
     prepare.splits(ws)
     after = looked_at(ws)
     assert after.stages["easy"] == whole

@@ -1,0 +1,90 @@
+"""Which rows of which tables an artifact loads into the database: found by the name of its asset.
+
+So whoever loads them needs the artifact alone, in whatever process it was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from itool_pipeline.files.parts import Parts
+from itool_pipeline.steps.artifact_files import (
+    AGGREGATES_FILE,
+    ANSWERS_FILE,
+    BUFFER_FILE,
+    CASES_FILE,
+    CHECKPOINT_FILE,
+    COMPARISONS_FILE,
+    PAIRS_FILE,
+    POOL_FILE,
+    QUARANTINE_FILE,
+    SCORES_FILE,
+    SPLITS_FILE,
+    TRAIN_FILE,
+    nodes_file,
+    trees_file,
+)
+from itool_pipeline.steps.plan import step_kind
+from itool_pipeline.store.manifest import Artifact
+from itool_pipeline.store.rows import Rows
+from itool_pipeline.store.tables import (
+    AGGREGATE_SCORES,
+    BUFFER,
+    CASES,
+    CHECKPOINTS,
+    COMPARISONS,
+    EXAMPLES,
+    NODES,
+    PAIRS,
+    QUARANTINE,
+    RIGHT_ANSWERS,
+    SCORES,
+    SPLITS,
+    TREES,
+)
+
+TableRows = Mapping[str, Rows]
+
+
+def rows_of(artifact: Artifact) -> TableRows:
+    """Table → the artifact's rows; nothing for an asset that has none. Raises KeyError for an unknown asset."""
+    return BY_KIND[step_kind(artifact.asset)](artifact)
+
+
+def _tree_rows(artifact: Artifact) -> dict[str, Rows]:
+    shards = range(artifact.manifest.metadata["shards"])
+    return {
+        TREES.name: [artifact.file(trees_file(shard)) for shard in shards],
+        NODES.name: [artifact.file(nodes_file(shard)) for shard in shards],
+    }
+
+
+def _checkpoint_rows(artifact: Artifact) -> dict[str, Rows]:
+    row = Parts(artifact.path).read_json(CHECKPOINT_FILE)
+    # Artifacts from before `right_answers` have none.
+    return {CHECKPOINTS.name: [{"right_answers": [], **row, "seconds": artifact.manifest.seconds}]}
+
+
+def _files(files: Mapping[str, str]) -> Callable[[Artifact], TableRows]:
+    """Of artifacts that have one file for each of these tables."""
+    return lambda artifact: {table: [artifact.file(name)] for table, name in files.items()}
+
+
+def _none(_: Artifact) -> TableRows:
+    return {}
+
+
+BY_KIND: Mapping[str, Callable[[Artifact], TableRows]] = {
+    "base_model": _none,
+    "examples": _files({EXAMPLES.name: TRAIN_FILE, QUARANTINE.name: QUARANTINE_FILE}),
+    "splits": _files({SPLITS.name: SPLITS_FILE}),
+    "warmup": _checkpoint_rows,
+    "replay_buffer": _files({BUFFER.name: BUFFER_FILE}),
+    "trees": _tree_rows,
+    "pairs": _files({PAIRS.name: PAIRS_FILE, RIGHT_ANSWERS.name: ANSWERS_FILE}),
+    "policy": _checkpoint_rows,
+    "cases": _files({EXAMPLES.name: POOL_FILE, QUARANTINE.name: QUARANTINE_FILE}),
+    "scores": _files({SCORES.name: SCORES_FILE, CASES.name: CASES_FILE, AGGREGATE_SCORES.name: AGGREGATES_FILE}),
+    "report": _files({COMPARISONS.name: COMPARISONS_FILE}),
+}
+"""Kind of step, as in CODE_VERSIONS → the rows of its artifacts. One source for whoever loads them."""
