@@ -81,7 +81,8 @@ def prepare(ws: Workspace, count: int) -> None:
     where = {"split": "train", "difficulty": "easy"}
     splits = [{"example_id": key, "group_id": key, **where} for key in keys]
     put(ws, "splits", lambda out: write_table_file(out / SPLITS_FILE, SPLITS, splits))
-    hard = {"perplexity": 1.5, "response_tokens": 9, "selected": True}
+    no_answers = {"right_share": None, "mistakes": None, "mistake": None}
+    hard = {"perplexity": 1.5, "response_tokens": 9, "selected": True, **no_answers}
     buffer = [{"example_id": key, "rank": rank, **hard} for rank, key in enumerate(keys)]
     put(ws, "iteration_1/replay_buffer", lambda out: write_table_file(out / BUFFER_FILE, BUFFER, buffer))
     put(ws, policy_before(1), lambda out: Parts(out).write_json(CHECKPOINT_FILE, CHECKPOINT))
