@@ -10,6 +10,9 @@ from dagster_shared.error import SerializableErrorInfo
 
 from itool_pipeline.errors import mistake_of_ours, words_for
 
+_UNHEALTHY = " failed health check: "
+"""How Dagster tells that a step which it handed to a cluster is no longer at work there."""
+
 
 @contextmanager
 def explained() -> Iterator[None]:
@@ -27,7 +30,17 @@ def words_of(error: SerializableErrorInfo) -> str:
     """The cause, out of what Dagster keeps of an error and of those behind it."""
     origin = _origin(error)
     message = origin.message.strip()
+    if is_lost_worker(origin):
+        return (
+            "The process of this step ended and left no error. It was killed, perhaps for want of memory "
+            "(compute.memory_gib), or went with its machine, or could not begin: then its log above says why."
+        )
     return message.partition(": ")[2] if is_explained(origin) else mistake_of_ours(message)
+
+
+def is_lost_worker(error: SerializableErrorInfo) -> bool:
+    """Whether Dagster itself found that a step's process was gone: of this machine, or of a cluster."""
+    return error.cls_name == "ChildProcessCrashException" or (error.cls_name is None and _UNHEALTHY in error.message)
 
 
 def is_explained(error: SerializableErrorInfo) -> bool:
