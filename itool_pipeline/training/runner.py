@@ -18,7 +18,7 @@ from itool_pipeline.training.model_probe import require_exact_training
 from itool_pipeline.training.preference import gold_token_weight, preference_objective
 from itool_pipeline.training.processes import TrainingProcesses
 from itool_pipeline.training.sft import SFT
-from itool_pipeline.training.trainer import train_adapter
+from itool_pipeline.training.trainer import Execution, Folders, train_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -35,20 +35,19 @@ def run_training_job(job: TrainingJob, progress: Progress = no_progress, say: Sa
     parts = Parts(job.parts)
     compute = settled_compute(job.compute, job.base_model, parts, made="step_*", findings=None, say=tell)
     job = job.model_copy(update={"compute": compute})
-    where = (job.optimizer, job.seed, job.parts, job.out)
-    how: dict[str, Any] = {
-        "kernels": job.kernels,
-        "candidates": job.candidates,
-        "gradient_checkpointing": job.compute.gradient_checkpointing,
-        "progress": progress if main else no_progress,
-    }
+    execution = Execution(
+        kernels=job.kernels,
+        gradient_checkpointing=job.compute.gradient_checkpointing,
+        progress=progress if main else no_progress,
+    )
+    how = (job.optimizer, job.seed, Folders(job.parts, job.out, job.candidates), execution)
     if isinstance(job.objective, PreferenceObjective):
         pairs = read_preference_data(job.data)
         token_weight = gold_token_weight(job.objective.gold_weight, pairs.train)
         objective = preference_objective(job.objective.loss, token_weight)
-        result = train_adapter(start_model(job), pairs, objective, *where, **how)
+        result = train_adapter(start_model(job), pairs, objective, *how)
     else:
-        result = train_adapter(start_model(job), read_sft_data(job.data), SFT, *where, **how)
+        result = train_adapter(start_model(job), read_sft_data(job.data), SFT, *how)
     if main:
         Parts(job.result.parent).write_json(job.result.name, asdict(result))
     return result

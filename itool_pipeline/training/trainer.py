@@ -72,43 +72,60 @@ class Objective(Generic[T]):
     metrics: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where a training writes.
+
+    parts       resumable checkpoints of this very training; removing them is left to the caller
+    out         the trained adapter
+    candidates  if given, the adapters of all validations after the start (`candidate_path`)
+    """
+
+    parts: Path
+    out: Path
+    candidates: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How a training is computed, which changes no more than rounding; may be changed when a killed one goes on.
+
+    gradient_checkpointing  less memory, more time, the same adapter
+    progress                called with (optimizer steps done, total) after each step
+    """
+
+    kernels: Kernels = "fused"
+    gradient_checkpointing: bool = False
+    progress: Progress = no_progress
+
+
 def train_adapter(
     model: Any,
     data: TrainingData[T],
     objective: Objective[T],
     config: OptimizerConfig,
     seed: int,
-    parts: Path,
-    out: Path,
-    *,
-    candidates: Path | None = None,
-    kernels: Kernels = "fused",
-    gradient_checkpointing: bool = False,
-    progress: Progress = no_progress,
+    folders: Folders,
+    execution: Execution = Execution(),
 ) -> TrainingResult:
-    """Train the adapter of peft's `model`; leave its best weights in the model and, as an adapter, in `out`.
-
-    parts                   directory of resumable checkpoints of this very training; removing it is left to the caller
-    candidates              where the adapters of all validations after the start go (`candidate_path`)
-    gradient_checkpointing  less memory, more time, the same adapter; may be changed when a killed training goes on
-    progress                called with (optimizer steps done, total) after each step
+    """Train the adapter of peft's `model`; leave its best weights in the model and, as an adapter, in `folders.out`.
 
     `model` must hold the start weights, also when a killed training goes on. In several processes (`processes`) each
     calls this with the same arguments. Raises TrainingError when there is nothing to train on, when the loss or its
-    gradient stops being finite, or when `parts` belongs to another training.
+    gradient stops being finite, or when the parts belong to another training.
     """
     if not data.train:
         raise TrainingError("there is nothing to train on: the training set is empty")
-    log_probs = TokenLogProbs(model, kernels, gradient_checkpointing)
-    run = _Run(model, log_probs, data, objective, config, seed, parts, candidates)
+    log_probs = TokenLogProbs(model, execution.kernels, execution.gradient_checkpointing)
+    run = _Run(log_probs, data, objective, config, seed, folders)
     run.start()
     for step in range(run.state.step, run.total):
         run.take_step(step)
-        progress(run.state.step, run.total)
+        execution.progress(run.state.step, run.total)
     restore(run.parameters, run.best)
     model.eval()
     if run.processes.rank == 0:
-        save_adapter(model, out)
+        save_adapter(model, folders.out)
     run.processes.wait()
     state = run.state
     return TrainingResult(
@@ -126,18 +143,16 @@ class _Run(Generic[T]):
 
     def __init__(
         self,
-        model: Any,
         log_probs: TokenLogProbs,
         data: TrainingData[T],
         objective: Objective[T],
         config: OptimizerConfig,
         seed: int,
-        parts: Path,
-        candidates: Path | None,
+        folders: Folders,
     ) -> None:
-        self.model, self.objective, self.config = model, objective, config
-        self.seed, self.parts, self.candidates = seed, parts, candidates
-        self.parameters: dict[str, nn.Parameter] = trainable_parameters(model)
+        self.model, self.objective, self.config = log_probs.model, objective, config
+        self.seed, self.folders = seed, folders
+        self.parameters: dict[str, nn.Parameter] = trainable_parameters(self.model)
         optimizer = torch.optim.AdamW(
             list(self.parameters.values()), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
@@ -151,7 +166,7 @@ class _Run(Generic[T]):
         self.best: dict[str, Tensor] = {}
         self.order: tuple[int, list[list[T]]] = (-1, [])
         self.train, self.validation = (
-            objective.prepare(model, self.log_probs, items, config.micro_batch_tokens)
+            objective.prepare(self.model, self.log_probs, items, config.micro_batch_tokens)
             for items in (data.train, data.validation)
         )
 
@@ -166,13 +181,13 @@ class _Run(Generic[T]):
 
     def start(self) -> None:
         """Take up the last checkpoint, or measure the validation loss before the first step."""
-        loaded = load_checkpoint(self.parts, self.parameters, self.optimizer)
+        loaded = load_checkpoint(self.folders.parts, self.parameters, self.optimizer)
         if loaded is None:
             self._validate()
             return
         state, self.best = loaded
         if state.signature != self.state.signature:
-            raise TrainingError(f"{self.parts} holds checkpoints of another training: remove it")
+            raise TrainingError(f"{self.folders.parts} holds checkpoints of another training: remove it")
         self.state = state
 
     def take_step(self, step: int) -> None:
@@ -237,7 +252,7 @@ class _Run(Generic[T]):
             self._validate()
         if state.step % self.config.checkpoint_every == 0 or state.step == self.total:
             if self.processes.rank == 0:
-                save_checkpoint(self.parts, state, self.parameters, self.optimizer, self.best)
+                save_checkpoint(self.folders.parts, state, self.parameters, self.optimizer, self.best)
             self.processes.wait()
 
     def _validate(self) -> None:
@@ -250,8 +265,9 @@ class _Run(Generic[T]):
             loss = state.validation[-1].loss
         if state.step > 0 and (loss < min(previous, default=math.inf) or not previous):
             self.best, state.best_step = copies(self.parameters), state.step
-        if self.candidates is not None and state.step > 0 and self.processes.rank == 0:
-            save_adapter(self.model, candidate_path(self.candidates, state.step))
+        candidates = self.folders.candidates
+        if candidates is not None and state.step > 0 and self.processes.rank == 0:
+            save_adapter(self.model, candidate_path(candidates, state.step))
 
     def _measure(self) -> Validation:
         """The validation set with the weights as they are. Raises TrainingError when its loss is not finite."""

@@ -11,7 +11,7 @@ from typing import Any
 from itool_pipeline.config import OptimizerConfig
 from itool_pipeline.training.items import T, TrainingData
 from itool_pipeline.training.log_probs import LogProbs
-from itool_pipeline.training.trainer import Loss, Objective, train_adapter
+from itool_pipeline.training.trainer import Execution, Folders, Loss, Objective, train_adapter
 from itool_pipeline_tests.bench.worker import Turns
 from itool_pipeline_tests.bench.workload import without_checkpoints
 
@@ -42,7 +42,6 @@ def play_training(
             replace(objective, loss=loss),
             endless,
             0,
-            Path(folder) / "parts",
-            Path(folder) / "adapter",
-            progress=progress,
+            Folders(Path(folder) / "parts", Path(folder) / "adapter"),
+            Execution(progress=progress),
         )

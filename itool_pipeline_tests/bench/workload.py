@@ -37,7 +37,7 @@ from itool_pipeline.store.paths import storage_paths
 from itool_pipeline.training.items import SftItem, TrainingData
 from itool_pipeline.training.lora import fresh_adapter
 from itool_pipeline.training.sft import SFT
-from itool_pipeline.training.trainer import train_adapter
+from itool_pipeline.training.trainer import Folders, train_adapter
 from itool_pipeline_tests.bench.machine import Dtype
 
 STAND_IN_EXAMPLES = 64
@@ -184,7 +184,8 @@ def stand_in(workload: Workload) -> Path:
         print(f"training a stand-in for the warm-up on {len(items)} examples, once", flush=True)
         model = fresh_adapter(load_model(base_directory(), compute_config("float32")).model, lora, 0)
         with tempfile.TemporaryDirectory() as parts:
-            train_adapter(model, TrainingData(items), SFT, without_checkpoints(optimizer), 0, Path(parts), directory)
+            folders = Folders(Path(parts), directory)
+            train_adapter(model, TrainingData(items), SFT, without_checkpoints(optimizer), 0, folders)
     return directory
 
 

@@ -28,7 +28,7 @@ from itool_pipeline.training.preference import (
     preference_objective,
     with_reference,
 )
-from itool_pipeline.training.trainer import train_adapter
+from itool_pipeline.training.trainer import Execution, Folders, train_adapter
 from itool_pipeline_tests.training.conftest import AdaptedModel
 
 ROWS = (
@@ -69,8 +69,8 @@ def train_preference(
     root: Path,
     progress: Progress = no_progress,
 ) -> TrainingResult:
-    where = (root / "parts", root / "out")
-    return train_adapter(model, data, preference_objective(loss), optimizer, 0, *where, progress=progress)
+    how = (optimizer, 0, Folders(root / "parts", root / "out"), Execution(progress=progress))
+    return train_adapter(model, data, preference_objective(loss), *how)
 
 
 def plain_log_probs(model: Any, rows: tuple[PreferenceRow, ...]) -> torch.Tensor:

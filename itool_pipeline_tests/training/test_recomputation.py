@@ -17,7 +17,7 @@ from itool_pipeline.training.log_probs import Kernels, TokenLogProbs
 from itool_pipeline.training.preference import preference_objective
 from itool_pipeline.training.recomputation import use_gradient_checkpointing
 from itool_pipeline.training.sft import SFT
-from itool_pipeline.training.trainer import train_adapter
+from itool_pipeline.training.trainer import Execution, Folders, train_adapter
 from itool_pipeline_tests.training.conftest import AdaptedModel
 
 ITEMS = tuple(SftItem(f"item{i}", tuple(range(5, 9 + 3 * i)), (100 + i, 200 + i, 2)) for i in range(4))
@@ -33,8 +33,8 @@ def train(
         "sft": (TrainingData(ITEMS, ITEMS[:1]), SFT),
         "preference": (TrainingData(ROWS, ROWS[:1]), preference_objective(SimpoLoss())),
     }[kind]
-    how: dict[str, Any] = {"kernels": kernels, "gradient_checkpointing": checkpointing, "progress": progress}
-    return train_adapter(model, data, objective, CONFIG, 7, root / "parts", root / "out", **how)  # type: ignore[type-var]
+    how = (CONFIG, 7, Folders(root / "parts", root / "out"), Execution(kernels, checkpointing, progress))
+    return train_adapter(model, data, objective, *how)  # type: ignore[type-var]
 
 
 def adapter_bytes(root: Path) -> bytes:

@@ -14,7 +14,7 @@ from itool_pipeline.training.items import SftItem, TrainingData, batches_of_item
 from itool_pipeline.training.log_probs import TokenLogProbs
 from itool_pipeline.training.lora import trainable_parameters
 from itool_pipeline.training.sft import SFT, sft_loss
-from itool_pipeline.training.trainer import train_adapter
+from itool_pipeline.training.trainer import Folders, train_adapter
 from itool_pipeline_tests.training.conftest import AdaptedModel
 
 ITEMS = (
@@ -75,7 +75,8 @@ def test_steps_take_batches_in_order() -> None:
 def test_training_learns_the_responses(adapted_model: AdaptedModel, tmp_path: Path) -> None:
     model = adapted_model(std=0)
     config = OptimizerConfig(learning_rate=0.02, epochs=12, batch_size=3)
-    result = train_adapter(model, TrainingData(ITEMS, ITEMS), SFT, config, 0, tmp_path / "parts", tmp_path / "out")
+    folders = Folders(tmp_path / "parts", tmp_path / "out")
+    result = train_adapter(model, TrainingData(ITEMS, ITEMS), SFT, config, 0, folders)
     assert result.validation[0].step == 0
     assert result.validation[0].loss == pytest.approx(log(49152), rel=0.05)  # a random model
     assert min(v.loss for v in result.validation) < result.validation[0].loss - 0.4

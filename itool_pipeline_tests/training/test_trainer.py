@@ -19,7 +19,7 @@ from itool_pipeline.training.log_probs import LogProbs
 from itool_pipeline.training.lora import trainable_parameters
 from itool_pipeline.training.schedule import learning_rate_factor
 from itool_pipeline.training.sft import SFT
-from itool_pipeline.training.trainer import Loss, Objective, train_adapter
+from itool_pipeline.training.trainer import Execution, Folders, Loss, Objective, train_adapter
 from itool_pipeline_tests.training.conftest import AdaptedModel
 
 ITEMS = tuple(SftItem(f"item{i}", tuple(range(5, 8 + i)), (100 + i, 200 + i, 2)) for i in range(5))
@@ -41,7 +41,9 @@ def kill_after(step: int) -> Progress:
 
 def sft(model: Any, root: Path, config: OptimizerConfig = CONFIG, progress: Progress = no_progress) -> TrainingResult:
     data = TrainingData(ITEMS, HELD_OUT)
-    return train_adapter(model, data, SFT, config, 7, root / "parts", root / "out", progress=progress)
+    return train_adapter(
+        model, data, SFT, config, 7, Folders(root / "parts", root / "out"), Execution(progress=progress)
+    )
 
 
 def weights(directory: Path) -> dict[str, torch.Tensor]:
@@ -83,7 +85,7 @@ def test_steps_equal_a_plain_loop(adapted_model: AdaptedModel, tmp_path: Path) -
     config = OptimizerConfig(learning_rate=0.01, epochs=2, batch_size=2, micro_batch_tokens=16, weight_decay=0.1)
     recorder = replace(SFT, steps=remember)
     data = TrainingData(ITEMS)
-    result = train_adapter(model, data, recorder, config, 7, tmp_path / "parts", tmp_path / "out")
+    result = train_adapter(model, data, recorder, config, 7, Folders(tmp_path / "parts", tmp_path / "out"))
     plain = adapted_model()
     expected = plain_training(plain, seen[3:], config)  # the first three were only counted
     assert list(result.losses) == pytest.approx(expected, rel=1e-4)
@@ -96,8 +98,8 @@ def test_steps_equal_a_plain_loop(adapted_model: AdaptedModel, tmp_path: Path) -
 def test_both_kernels_train_the_same_adapter(adapted_model: AdaptedModel, tmp_path: Path) -> None:
     data, results = TrainingData(ITEMS, HELD_OUT), []
     for kernels in ("fused", "plain"):
-        where = (tmp_path / kernels / "parts", tmp_path / kernels / "out")
-        results.append(train_adapter(adapted_model(), data, SFT, CONFIG, 7, *where, kernels=kernels))
+        folders = Folders(tmp_path / kernels / "parts", tmp_path / kernels / "out")
+        results.append(train_adapter(adapted_model(), data, SFT, CONFIG, 7, folders, Execution(kernels)))
     fused, plain = results
     assert fused.losses != plain.losses or fused.validation != plain.validation, "they are not the same code"
     assert list(fused.losses) == pytest.approx(list(plain.losses), rel=1e-3)
@@ -129,7 +131,7 @@ def test_a_killed_run_ends_like_an_undisturbed_one(
 def test_seeds_decide_the_result(adapted_model: AdaptedModel, tmp_path: Path) -> None:
     data = TrainingData(ITEMS)
     results = [
-        train_adapter(adapted_model(), data, SFT, CONFIG, seed, tmp_path / f"parts{i}", tmp_path / f"out{i}")
+        train_adapter(adapted_model(), data, SFT, CONFIG, seed, Folders(tmp_path / f"parts{i}", tmp_path / f"out{i}"))
         for i, seed in enumerate([1, 1, 2])
     ]
     assert results[0] == results[1]
@@ -148,7 +150,7 @@ def test_dropout_is_drawn_anew_at_each_step_and_the_same_again(adapted_model: Ad
             return Loss(sum(p.square().sum() for p in trainable_parameters(model).values()), len(items))
 
         objective = Objective("by hand", loss, lambda items, size: [[item] for item in items])
-        train_adapter(model, TrainingData(ITEMS), objective, CONFIG, 7, root / "parts", root / "out")
+        train_adapter(model, TrainingData(ITEMS), objective, CONFIG, 7, Folders(root / "parts", root / "out"))
 
     once(tmp_path / "one")
     torch.rand(3)  # the state of the global generator must not matter
@@ -182,7 +184,7 @@ def test_the_best_on_the_validation_set_is_kept(adapted_model: AdaptedModel, tmp
     data = TrainingData(ITEMS, HELD_OUT)
     recorder = Objective("by hand", loss, batches_of_items)
     often = CONFIG.model_copy(update={"validate_every": 2})
-    result = train_adapter(model, data, recorder, often, 7, tmp_path / "parts", tmp_path / "out")
+    result = train_adapter(model, data, recorder, often, 7, Folders(tmp_path / "parts", tmp_path / "out"))
     assert [v.step for v in result.validation] == [0, 2, 3, 4, 6, 8, 9]
     assert result.best_step == 2
     best = torch.cat([tensor.flatten() for tensor in weights(tmp_path / "out").values()]).mean().item()
@@ -195,10 +197,10 @@ def test_the_best_on_the_validation_set_is_kept(adapted_model: AdaptedModel, tmp
 def test_the_adapter_of_every_validation_is_there_if_asked_for(adapted_model: AdaptedModel, tmp_path: Path) -> None:
     """Killed in between too; the best of them is what is kept."""
     data, candidates = TrainingData(ITEMS, HELD_OUT), tmp_path / "candidates"
-    where = (SFT, CONFIG, 7, tmp_path / "parts", tmp_path / "out")
+    where = (SFT, CONFIG, 7, Folders(tmp_path / "parts", tmp_path / "out", candidates))
     with pytest.raises(Killed):
-        train_adapter(adapted_model(), data, *where, candidates=candidates, progress=kill_after(5))
-    result = train_adapter(adapted_model(), data, *where, candidates=candidates)
+        train_adapter(adapted_model(), data, *where, Execution(progress=kill_after(5)))
+    result = train_adapter(adapted_model(), data, *where)
     validated = [v.step for v in result.validation if v.step > 0]
     assert candidate_steps(candidates) == validated == [3, 6, 9]
     alone = sft(adapted_model(), tmp_path / "alone")
@@ -208,7 +210,9 @@ def test_the_adapter_of_every_validation_is_there_if_asked_for(adapted_model: Ad
 
 
 def test_without_validation_the_last_is_kept(adapted_model: AdaptedModel, tmp_path: Path) -> None:
-    result = train_adapter(adapted_model(), TrainingData(ITEMS), SFT, CONFIG, 7, tmp_path / "parts", tmp_path / "out")
+    result = train_adapter(
+        adapted_model(), TrainingData(ITEMS), SFT, CONFIG, 7, Folders(tmp_path / "parts", tmp_path / "out")
+    )
     assert (result.best_step, result.validation) == (9, ())
 
 
@@ -224,7 +228,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_examples(adapted_model: A
     objective = Objective("by hand", loss, lambda items, size: [[item] for item in items])
     data = TrainingData(ITEMS[:1])
     with pytest.raises(TrainingError, match=r"step 2 of 3: loss nan, .* examples item0"):
-        train_adapter(model, data, objective, CONFIG, 7, tmp_path / "parts", tmp_path / "out")
+        train_adapter(model, data, objective, CONFIG, 7, Folders(tmp_path / "parts", tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -233,7 +237,7 @@ def test_checkpoints_of_another_training_are_refused(adapted_model: AdaptedModel
     with pytest.raises(TrainingError, match="another training"):
         sft(adapted_model(), tmp_path, CONFIG.model_copy(update={"learning_rate": 0.02}))
     others = (replace(ITEMS[0], response=(9, 2)), *ITEMS[1:])
-    where = (CONFIG, 7, tmp_path / "parts", tmp_path / "out")
+    where = (CONFIG, 7, Folders(tmp_path / "parts", tmp_path / "out"))
     with pytest.raises(TrainingError, match="another training"):  # of the same names, with other tokens
         train_adapter(adapted_model(), TrainingData(others, HELD_OUT), SFT, *where)
     with pytest.raises(TrainingError, match="another training"):  # with another loss
@@ -242,4 +246,6 @@ def test_checkpoints_of_another_training_are_refused(adapted_model: AdaptedModel
 
 def test_nothing_to_train_on(adapted_model: AdaptedModel, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="training set is empty"):
-        train_adapter(adapted_model(), TrainingData[SftItem](()), SFT, CONFIG, 7, tmp_path / "parts", tmp_path / "out")
+        train_adapter(
+            adapted_model(), TrainingData[SftItem](()), SFT, CONFIG, 7, Folders(tmp_path / "parts", tmp_path / "out")
+        )
