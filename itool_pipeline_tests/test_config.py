@@ -339,6 +339,20 @@ def test_names_that_look_like_numbers_stay_names(folder: Path) -> None:
             "max_context_tokens (256) must be larger than max_new_tokens (256)",
         ),
         ("warmup: {optimizer: {epochs: 2}}", "warmup.optimizer.learning_rate", "Field required"),
+        ("compute: {processes: 0}", "compute.processes", "greater than or equal to 1"),
+        ("compute: {sharding: ddp}", "compute.sharding", "'none' or 'fsdp'"),
+        ("compute: {sharding: fsdp}", "compute", "set processes to how many, 2 or more"),
+        ("compute: {processes: 4, gpus: 2}", "compute", "processes: 4 take a GPU each, and gpus asks a cluster for 2"),
+        (
+            "compute: {processes: 2, sharding: fsdp}",
+            "experiment",
+            "preference.quantization is nf4, which was never run with it; set preference.quantization: none",
+        ),
+        (
+            "compute: {processes: 2}\npreference: {loss: {type: grpo}}",
+            "experiment",
+            "compute.processes above 1 is not for preference.loss.type: grpo",
+        ),
     ],
 )
 def test_refused_with_file_key_and_reason(folder: Path, extra: str, key: str, reason: str) -> None:
@@ -519,3 +533,19 @@ def test_whatever_stands_in_a_file_it_is_an_experiment_or_refused(
     except ConfigError as error:
         refused = str(error)
     assert refused == "" or refused.startswith(str(path.parent))
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "compute: {processes: 2}",
+        "compute: {processes: 2, gpus: 2}",
+        "compute: {processes: 2, gpus: 1, device: cpu}",
+        "compute: {processes: 2, sharding: fsdp}\npreference: {quantization: none}",
+        "compute: {processes: 2, sharding: fsdp}\niterations: 0",
+        "compute: {processes: 2}\niterations: 0\npreference: {loss: {type: grpo}}",
+    ],
+)
+def test_what_is_not_trained_in_4_bits_or_by_grpo_can_be_shared_out(folder: Path, extra: str) -> None:
+    _write(folder, "shared", BASE + extra + "\n")
+    assert load_experiment("shared").compute.processes == 2

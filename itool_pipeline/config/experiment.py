@@ -18,7 +18,7 @@ from itool_pipeline.config.search import (
     SearchBase,
     SearchConfig,
 )
-from itool_pipeline.config.training import PreferenceConfig, WarmupConfig
+from itool_pipeline.config.training import Grpo, PreferenceConfig, WarmupConfig
 
 
 class Experiment(Section):
@@ -69,6 +69,21 @@ class Experiment(Section):
     def _answers_need_validation_examples(self) -> Experiment:
         if self.preference.keep == "most_right" and not self.split.validation_fraction:
             raise ValueError("preference.keep: most_right needs examples to answer: raise split.validation_fraction")
+        return self
+
+    @model_validator(mode="after")
+    def _trainings_can_be_shared_out(self) -> Experiment:
+        loss = self.preference.loss if self.iterations else None
+        if isinstance(loss, Grpo) and self.compute.processes > 1:
+            raise ValueError(
+                "compute.processes above 1 is not for preference.loss.type: grpo, which TRL trains in one process"
+            )
+        if loss is not None and self.compute.sharding == "fsdp" and self.preference.quantization != "none":
+            raise ValueError(
+                "compute.sharding: fsdp shares out weights in bf16 or fp32, and preference.quantization is "
+                f"{self.preference.quantization}, which was never run with it; set preference.quantization: none, or "
+                "compute.sharding: none, with which each process holds all weights in 4 bits"
+            )
         return self
 
     @model_validator(mode="after")

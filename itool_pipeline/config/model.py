@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from itool_pipeline.config.fields import AtLeastOne, Count, Positive, Section
 
@@ -28,7 +28,8 @@ class ComputeConfig(Section):
 
     Rounding decides which token is drawn now and then, so all is part of what an artifact is, as the words that stand
     here, but what changes no bit: the cache's size, the number of ops, gradient checkpointing, and what a cluster is
-    asked for. `auto` is such a word: machines on which it means different dtypes or devices share their artifacts, and
+    asked for; and but what machine it was: its threads, its kind of GPU, and in how many processes a training shares
+    it. `auto` is such a word: machines on which it means different dtypes or devices share their artifacts, and
     each artifact says what it was made in. Who needs one dtype everywhere names it.
     """
 
@@ -51,14 +52,37 @@ class ComputeConfig(Section):
         description="training keeps of each layer only its input and computes the layer again for its gradients: less "
         "memory, about a third more time, the same adapter",
     )
+    processes: AtLeastOne = Field(
+        1,
+        description="in how many processes of one machine, with a GPU each, a training shares out its steps' passes; "
+        "the same up to rounding. Search and scoring are in one",
+    )
+    sharding: Literal["none", "fsdp"] = Field(
+        "none",
+        description="fsdp: of the frozen weights each of a training's processes holds its share, and gathers a layer "
+        "to compute it: for models that do not fit on one GPU",
+    )
     gpus: Count | None = Field(
         None,
-        description="GPUs that each step that uses the model asks a cluster for; unset: one, and none where device is "
-        "cpu. This and the next two are read by the executors ray and k8s",
+        description="GPUs that each step that uses the model asks a cluster for; unset: one for each process, and none "
+        "where device is cpu. This and the next two are read by the executors ray and k8s",
     )
     cpus: AtLeastOne | None = Field(None, description="cores that it asks for; unset: the cluster's own default")
     memory_gib: Positive | None = Field(None, description="memory that it asks for; unset: the cluster's own default")
 
     def asked_gpus(self) -> int:
         """GPUs that a step that uses the model asks a cluster for."""
-        return self.gpus if self.gpus is not None else int(self.device != "cpu")
+        return self.gpus if self.gpus is not None else self.processes * (self.device != "cpu")
+
+    @model_validator(mode="after")
+    def _processes_fit(self) -> ComputeConfig:
+        if self.sharding == "fsdp" and self.processes == 1:
+            raise ValueError(
+                "sharding: fsdp shares the weights out among processes; set processes to how many, 2 or more"
+            )
+        if self.gpus and self.device != "cpu" and self.gpus < self.processes:
+            raise ValueError(
+                f"processes: {self.processes} take a GPU each, and gpus asks a cluster for {self.gpus}; leave gpus out "
+                "or make it as many"
+            )
+        return self

@@ -45,14 +45,22 @@ def compute_note(parts: Parts) -> ComputeNote | None:
 
 
 def settled_compute(
-    compute: ComputeConfig, base: Path, parts: Parts, *, made: str = "*", findings: Path | None, say: Say
+    compute: ComputeConfig,
+    base: Path,
+    parts: Parts,
+    *,
+    made: str = "*",
+    findings: Path | None,
+    say: Say,
+    processes: int = 1,
 ) -> ComputeConfig:
     """`compute` with its dtype by name: that of the parts, or where there are none yet, see `resolve_dtype`.
 
-    base      folder of the model
-    made      pattern of the parts' names
-    findings  where what was measured of the machine is kept
-    say       hears of a measurement, and of parts that go on on another device than they were begun on
+    base       folder of the model
+    made       pattern of the parts' names
+    findings   where what was measured of the machine is kept
+    say        hears of a measurement, and of parts that go on on another device than they were begun on
+    processes  so many compute each part together; 0: others will compute, and note their devices themselves
 
     Several processes, on several machines, may work on the same parts: the first of them settles. Raises ModelError
     when the parts are of another dtype than the one that `compute` names, and when `auto` meets parts that do not say
@@ -62,9 +70,9 @@ def settled_compute(
     from itool_pipeline.engines.model import resolve_device
 
     device = resolve_device(compute)
-    here, place = device_text(device), parts.directory
+    here, place = device_text(device) if processes == 1 else f"{processes} x {device_text(device)}", parts.directory
     with ticket_lock(place / _LOCK, "the settling of the dtype", say):
-        note = compute_note(parts)
+        found = note = compute_note(parts)
         if note is None:
             if compute.dtype == "auto" and not all(part.name.startswith(".") for part in place.glob(made)):
                 raise ModelError(
@@ -78,9 +86,10 @@ def settled_compute(
                 f"{place} holds parts that were made in {note.dtype}, and compute.dtype is {compute.dtype}: "
                 f"say {note.dtype} to go on with them, or remove that folder to begin again"
             )
-        if here not in note.devices:
+        if processes and here not in note.devices:
             if note.devices:
                 say(f"begun in {note.dtype} on {' and '.join(note.devices)}: going on in {note.dtype} on {here}")
             note = note.model_copy(update={"devices": [*note.devices, here]})
+        if note != found:
             parts.write_json(NOTE, note)
     return compute.model_copy(update={"dtype": note.dtype})

@@ -10,13 +10,15 @@ from itool_pipeline.steps.models import base_dir
 from itool_pipeline.steps.workspace import Workspace
 
 
-def settled(ws: Workspace, parts: Parts) -> Workspace:
+def settled(ws: Workspace, parts: Parts, *, elsewhere: bool = False) -> Workspace:
     """The workspace for making the artifact of these parts, with `compute.dtype` by name (see `settled_compute`).
 
     Called before the first part is read or written. The plan stays as it is: fingerprints know `auto` as a word.
+    `elsewhere`: other processes make the parts, and note themselves on what.
     """
-    e = ws.experiment
-    compute = settled_compute(e.compute, base_dir(ws), parts, findings=ws.paths.machines, say=ws.say)
+    e, processes = ws.experiment, 0 if elsewhere else 1
+    findings = ws.paths.machines
+    compute = settled_compute(e.compute, base_dir(ws), parts, findings=findings, say=ws.say, processes=processes)
     return replace(ws, experiment=e.model_copy(update={"compute": compute}))
 
 

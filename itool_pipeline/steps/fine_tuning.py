@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from itool_pipeline.config import OptimizerConfig
-from itool_pipeline.steps.computing import settled
 from itool_pipeline.steps.trained import finish
-from itool_pipeline.steps.training_run import JOB_DATA, train
+from itool_pipeline.steps.training_run import JOB_DATA, settled_for_training, train
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.training.data_file import write_sft_data
@@ -28,7 +27,7 @@ def fine_tune(
 
     what  of the data, for the line that says so
     """
-    own = settled(ws, step.parts)
+    own = settled_for_training(ws, step)
     ws.say(f"fine-tuning on {what}")
     write_sft_data(step.parts.path(JOB_DATA), data)
     return finish(ws, step, before, train(own, step, before, SftObjective(), optimizer, quantization))

@@ -11,7 +11,6 @@ from typing import Any
 
 from itool_pipeline.config import ContinuedSft, Grpo, PreferenceLoss, RejectionSampling
 from itool_pipeline.steps.artifact_files import PAIRS_FILE
-from itool_pipeline.steps.computing import settled
 from itool_pipeline.steps.continued_sft import by_gold_answers
 from itool_pipeline.steps.example_access import each_response_tokens, split_rows
 from itool_pipeline.steps.grpo import by_grpo
@@ -19,7 +18,7 @@ from itool_pipeline.steps.held_back import parted
 from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.rejection_sampling import by_right_answers
 from itool_pipeline.steps.trained import finish, unchanged
-from itool_pipeline.steps.training_run import JOB_DATA, train
+from itool_pipeline.steps.training_run import JOB_DATA, settled_for_training, train
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.table_files import read_table_rows
@@ -53,7 +52,7 @@ def _by_preferences(ws: Workspace, k: int, step: Step, loss: PreferenceLoss) -> 
     fitted = fit_rows(_rows(ws, k), config.max_tokens, config.overlong)
     if not any(row.pairs for row in fitted.rows):
         return unchanged(ws, step, before, "the search gave no pair that could be trained on")
-    own, data = settled(ws, step.parts), parted(ws, fitted.rows)
+    own, data = settled_for_training(ws, step), parted(ws, fitted.rows)
     counts = {
         name: sum(len(r.pairs) for r in rows)
         for name, rows in (("pairs", data.train), ("validation_pairs", data.validation))

@@ -1,4 +1,4 @@
-"""How a step trains: a job and its data are written into its parts, and run in this process.
+"""How a step trains: a job and its data are written into its parts, and run in this process or in several others.
 
 `python -m itool_pipeline.training` would do the same with the file. Torch is imported where it is used: it takes
 seconds, and Dagster loads the steps' modules to draw the graph.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from itool_pipeline.config import OptimizerConfig
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.engines.factory import release_engines
 from itool_pipeline.steps.candidates import answered, most_right
+from itool_pipeline.steps.computing import settled
 from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir
 from itool_pipeline.steps.trained import Trained
 from itool_pipeline.steps.workspace import Workspace
@@ -27,9 +29,15 @@ from itool_pipeline.training.job import (
     candidate_path,
     candidate_steps,
 )
+from itool_pipeline.training.launching import train_in_processes
 
 JOB, JOB_DATA, JOB_RESULT, CANDIDATES = "job.json", "training_data.parquet", "result.json", "candidates"
 """In the parts, as the job holds paths of this machine; what decides the training is in the manifest's config."""
+
+
+def settled_for_training(ws: Workspace, step: Step) -> Workspace:
+    """The workspace with `compute.dtype` by name, to be settled before the training's data is written."""
+    return settled(ws, step.parts, elsewhere=ws.experiment.compute.processes > 1)
 
 
 def train(
@@ -44,8 +52,6 @@ def train(
 
     What it leaves as the adapter has the lowest validation loss or, where the config says so, the most right answers.
     """
-    from itool_pipeline.training.runner import run_training_job
-
     parts = step.parts
     job = TrainingJob(
         base_model=base_dir(ws).absolute(),
@@ -61,10 +67,20 @@ def train(
         candidates=parts.path(CANDIDATES).absolute() if _chosen_by_answers(ws, step.asset) else None,
         result=parts.path(JOB_RESULT).absolute(),
     )
-    ws.say(f"training from {before} by the job {parts.write_json(JOB, job)}")
+    file = parts.write_json(JOB, job)
+    ws.say(f"training from {before} by the job {file}")
     release_engines()
-    result = run_training_job(job, ws.progress("optimizer steps"))
+    result = _run(ws, job, file)
     return Trained(result) if job.candidates is None else _keep_most_right(ws, step, before, result)
+
+
+def _run(ws: Workspace, job: TrainingJob, file: Path) -> TrainingResult:
+    progress = ws.progress("optimizer steps")
+    if job.compute.processes > 1:
+        return train_in_processes(file, progress, ws.say)
+    from itool_pipeline.training.runner import run_training_job
+
+    return run_training_job(job, progress)
 
 
 def first_adapter(ws: Workspace, before: str) -> FreshAdapter | ContinuedAdapter:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from itool_pipeline.config import (
     ComputeConfig,
@@ -90,6 +90,12 @@ class TrainingJob(Section):
     out: Path
     candidates: Path | None = None
     result: Path
+
+    @model_validator(mode="after")
+    def _sharded_weights_are_not_quantized(self) -> TrainingJob:
+        if self.compute.sharding == "fsdp" and self.quantization != "none":
+            raise ValueError("compute.sharding: fsdp was never run with quantization; set quantization: none")
+        return self
 
 
 def candidate_path(candidates: Path, step: int) -> Path:

@@ -31,8 +31,7 @@ class TokenLogProbs(nn.Module):  # type: ignore[misc]
 
     It is one module around peft's model, and a pass is one call of it, because that call is where DDP and FSDP hook
     in: what they wrap is this module, and what they make of it is called in its place. DDP needs nothing else, as the
-    gradients are summed once a step. FSDP would need the same number of passes in every process, and a backward pass
-    that scatters the gradients, which the loop does not do.
+    gradients are summed once a step. FSDP needs the same number of passes in every process.
     """
 
     def __init__(self, model: Any, kernels: Kernels = "fused", gradient_checkpointing: bool = False) -> None:

@@ -7,6 +7,8 @@ many there are. With one process nothing is changed, to the bit.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -15,13 +17,28 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
+from itool_pipeline.training.job import TrainingError
+from itool_pipeline.training.sharding import shard_rest
+
 T = TypeVar("T")
 
 
-class TrainingProcesses:
-    """This process among the others of its training."""
+def _require_gpu_each() -> None:
+    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "false") == "true"
+    if torch.cuda.is_available() and not on_cpu and processes > gpus:
+        raise TrainingError(
+            f"{processes} processes of a training take a GPU each, and torch sees {gpus}: lower compute.processes, or "
+            "see to it that torch finds the others (CUDA_VISIBLE_DEVICES)"
+        )
 
-    def __init__(self) -> None:
+
+class TrainingProcesses:
+    """This process among the others of its training. `sharded`: each holds its share of the base weights alone."""
+
+    def __init__(self, *, sharded: bool = False) -> None:
+        """Take a GPU, where there are some. Raises TrainingError when there are fewer than processes."""
+        _require_gpu_each()
         # Precision and placement are the model's, as it was loaded. Buffers are constants, the same everywhere; to
         # send them round before each pass would need equally many passes in every process.
         self._accelerator = Accelerator(
@@ -30,6 +47,7 @@ class TrainingProcesses:
             device_placement=False,
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
+        self._sharded = sharded
 
     @property
     def rank(self) -> int:
@@ -43,12 +61,27 @@ class TrainingProcesses:
 
     def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
         """What is called in the place of `module` and stepped in the place of `optimizer`."""
+        if self._sharded:
+            shard_rest(module, self._accelerator.device)
+            return module, self._accelerator.prepare(optimizer)
         prepared: tuple[Any, Any] = self._accelerator.prepare(module, optimizer)
         return prepared
 
     def deal(self, passes: Sequence[T]) -> Sequence[T]:
         """Those of a step's passes that this process computes: every n-th."""
         return passes[self.rank :: self.count]
+
+    def idle(self, passes: Sequence[T]) -> Sequence[T]:
+        """A pass to be computed for nothing, where weights are sharded and other processes were dealt one more.
+
+        To compute theirs they need this process's share of every layer, which it gives by computing that layer too.
+        """
+        over = len(passes) % self.count
+        return passes[:1] if self._sharded and 0 < over <= self.rank else passes[:0]
+
+    def budget(self, most: int, tokens: int) -> int:
+        """Tokens in a pass, at most `most`, so that a step of so many tokens has a pass for every process."""
+        return most if self.count == 1 else min(most, math.ceil(tokens / self.count))
 
     def own_gradients(self, module: nn.Module) -> AbstractContextManager[None]:
         """Backward passes inside do not wait for each other: gradients are summed once, by `sum_gradients`."""
@@ -78,6 +111,11 @@ class TrainingProcesses:
     def clip_gradients(self, parameters: Iterable[nn.Parameter], most: float) -> float:
         """Shorten the gradient to a norm of at most `most`; returns the norm it had."""
         return float(self._accelerator.clip_grad_norm_(parameters, most))
+
+    def main_first(self) -> AbstractContextManager[None]:
+        """The main process goes through what is inside, then the others."""
+        context: AbstractContextManager[None] = self._accelerator.main_process_first()
+        return context
 
     def wait(self) -> None:
         """Until all processes are here."""

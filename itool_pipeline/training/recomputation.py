@@ -23,15 +23,21 @@ def use_gradient_checkpointing(model: PreTrainedModel) -> int:
     The gradients are the same bit for bit: dropout is drawn again as it was. Raises TrainingError when the model's
     class does not tell its layers.
     """
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    if not layers:
-        raise TrainingError(
-            f"compute.gradient_checkpointing: {type(model).__name__} does not tell its layers; switch it off and lower "
-            "micro_batch_tokens of the optimizer instead"
-        )
+    layers = layers_of(model, "compute.gradient_checkpointing")
     for layer in layers:
         layer.forward = _recomputed(layer.forward)
     return len(layers)
+
+
+def layers_of(model: PreTrainedModel, setting: str) -> list[GradientCheckpointingLayer]:
+    """The layers of `model`, first to last. Raises TrainingError, naming the `setting`, when it does not tell them."""
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise TrainingError(
+            f"{setting}: {type(model).__name__} does not tell its layers; switch it off and lower "
+            "micro_batch_tokens of the optimizer instead"
+        )
+    return layers
 
 
 def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from itool_pipeline.core.types import Progress, no_progress
-from itool_pipeline.engines.model import load_model
+from itool_pipeline.engines.model import load_model, resolve_device
 from itool_pipeline.engines.settled_compute import settled_compute
 from itool_pipeline.files.locks import Say
 from itool_pipeline.files.parts import Parts
@@ -18,6 +18,7 @@ from itool_pipeline.training.model_probe import require_exact_training
 from itool_pipeline.training.preference import gold_token_weight, preference_objective
 from itool_pipeline.training.processes import TrainingProcesses
 from itool_pipeline.training.sft import SFT
+from itool_pipeline.training.sharding import shard_layers
 from itool_pipeline.training.trainer import Execution, Folders, train_adapter
 
 logger = logging.getLogger(__name__)
@@ -30,15 +31,20 @@ def run_training_job(job: TrainingJob, progress: Progress = no_progress, say: Sa
     bytes. `progress` is called with (optimizer steps done, total); `say` hears of the dtype where it is `auto`. Raises
     TrainingError or ModelError, with what to do.
     """
-    main = TrainingProcesses().rank == 0  # of several, each takes its own GPU now, before anything is loaded
+    processes = TrainingProcesses()  # of several, each takes its own GPU now, before anything is loaded
+    main = processes.rank == 0
     tell = say if main else logger.debug
     parts = Parts(job.parts)
-    compute = settled_compute(job.compute, job.base_model, parts, made="step_*", findings=None, say=tell)
+    with processes.main_first():
+        compute = settled_compute(
+            job.compute, job.base_model, parts, made="step_*", findings=None, say=tell, processes=processes.count
+        )
     job = job.model_copy(update={"compute": compute})
     execution = Execution(
         kernels=job.kernels,
         gradient_checkpointing=job.compute.gradient_checkpointing,
         progress=progress if main else no_progress,
+        sharded=_is_sharded(job),
     )
     how = (job.optimizer, job.seed, Folders(job.parts, job.out, job.candidates), execution)
     if isinstance(job.objective, PreferenceObjective):
@@ -56,7 +62,17 @@ def run_training_job(job: TrainingJob, progress: Progress = no_progress, say: Sa
 def start_model(job: TrainingJob | GrpoJob) -> Any:
     """peft's model: the base model frozen, with the adapter to be trained. Raises ModelError or TrainingError."""
     require_exact_training(job.base_model)
-    base = load_model(job.base_model, job.compute, quantization=job.quantization).model
+    # What is to be sharded may be more than fits on the device.
+    compute = job.compute.model_copy(update={"device": "cpu"}) if _is_sharded(job) else job.compute
+    base = load_model(job.base_model, compute, quantization=job.quantization).model
     if isinstance(job.adapter, FreshAdapter):
-        return fresh_adapter(base, job.adapter.lora, job.adapter.seed)
-    return continued_adapter(base, job.adapter.directory)
+        model = fresh_adapter(base, job.adapter.lora, job.adapter.seed)
+    else:
+        model = continued_adapter(base, job.adapter.directory)
+    if _is_sharded(job):
+        shard_layers(model, resolve_device(job.compute))
+    return model
+
+
+def _is_sharded(job: TrainingJob | GrpoJob) -> bool:
+    return job.compute.sharding == "fsdp"

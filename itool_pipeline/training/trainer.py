@@ -92,11 +92,13 @@ class Execution:
 
     gradient_checkpointing  less memory, more time, the same adapter
     progress                called with (optimizer steps done, total) after each step
+    sharded                 the base weights are shared out among the processes, and so are `model`'s layers already
     """
 
     kernels: Kernels = "fused"
     gradient_checkpointing: bool = False
     progress: Progress = no_progress
+    sharded: bool = False
 
 
 def train_adapter(
@@ -117,7 +119,8 @@ def train_adapter(
     if not data.train:
         raise TrainingError("there is nothing to train on: the training set is empty")
     log_probs = TokenLogProbs(model, execution.kernels, execution.gradient_checkpointing)
-    run = _Run(log_probs, data, objective, config, seed, folders)
+    processes = TrainingProcesses(sharded=execution.sharded)
+    run = _Run(log_probs, processes, data, objective, config, seed, folders)
     run.start()
     for step in range(run.state.step, run.total):
         run.take_step(step)
@@ -144,6 +147,7 @@ class _Run(Generic[T]):
     def __init__(
         self,
         log_probs: TokenLogProbs,
+        processes: TrainingProcesses,
         data: TrainingData[T],
         objective: Objective[T],
         config: OptimizerConfig,
@@ -151,12 +155,11 @@ class _Run(Generic[T]):
         folders: Folders,
     ) -> None:
         self.model, self.objective, self.config = log_probs.model, objective, config
-        self.seed, self.folders = seed, folders
+        self.processes, self.seed, self.folders = processes, seed, folders
         self.parameters: dict[str, nn.Parameter] = trainable_parameters(self.model)
         optimizer = torch.optim.AdamW(
             list(self.parameters.values()), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        self.processes = TrainingProcesses()
         # Several processes need passes to share out, and rows that are joined would all be in one.
         self.joined = self.processes.count == 1 and log_probs.joins_rows
         self.log_probs, self.optimizer = self.processes.prepare(log_probs, optimizer)
@@ -219,10 +222,10 @@ class _Run(Generic[T]):
             self.order = (epoch, self.objective.steps(shuffled, self.config.batch_size))
         return self.order[1][index]
 
-    def _passes(self, items: Sequence[T]) -> Sequence[list[T]]:
-        """Those of the passes over `items` that are this process's."""
-        budget = self.config.micro_batch_tokens
-        return self.processes.deal(micro_batches(items, lambda item: item.length, budget, joined=self.joined))
+    def _passes(self, items: Sequence[T]) -> list[list[T]]:
+        """The passes over `items`, to be dealt out."""
+        budget = self.processes.budget(self.config.micro_batch_tokens, sum(item.length for item in items))
+        return micro_batches(items, lambda item: item.length, budget, joined=self.joined)
 
     def _accumulate(self, items: Sequence[T], step: int) -> float:
         """Gradients of the mean loss over `items`, pass by pass; returns that mean."""
@@ -234,11 +237,14 @@ class _Run(Generic[T]):
         seed = np.random.default_rng([self.seed, step, rank] if rank else [self.seed, step]).integers(2**62)
         with torch.random.fork_rng(devices=devices), self.processes.own_gradients(self.log_probs):
             torch.manual_seed(int(seed))
-            for group in self._passes(items):
+            passes = self._passes(items)
+            for group in self.processes.deal(passes):
                 loss = self.objective.loss(self.log_probs, group)
                 self.processes.backward(loss.total)
                 total += float(loss.total.detach())
                 count += loss.count
+            for group in self.processes.idle(passes):
+                self.processes.backward(0.0 * self.objective.loss(self.log_probs, group).total)
         self.processes.sum_gradients(self.parameters.values())
         total, count = self.processes.sum_figures([total, count])
         for parameter in self.parameters.values():
@@ -274,11 +280,15 @@ class _Run(Generic[T]):
         self.log_probs.eval()
         names = self.objective.metrics
         sums = [0.0] * 2 * (1 + len(names))
-        for group in self._passes(self.validation):
+        passes = self._passes(self.validation)
+        for group in self.processes.deal(passes):
             with torch.no_grad():
                 loss = self.objective.loss(self.log_probs, group)
             own = (float(loss.total), loss.count, *chain.from_iterable(loss.sums[name] for name in names))
             sums = [a + b for a, b in zip(sums, own, strict=True)]
+        for group in self.processes.idle(passes):
+            with torch.no_grad():
+                self.objective.loss(self.log_probs, group)
         total, count, *further = self.processes.sum_figures(sums)
         mean = total / count
         if not math.isfinite(mean):

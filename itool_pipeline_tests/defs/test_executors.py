@@ -128,6 +128,8 @@ def test_the_command_follows_the_setting_and_its_last_words_are_the_cause(
         ({}, {"num_gpus": 1}, {"nvidia.com/gpu": "1"}, None),
         ({"device": "cuda"}, {"num_gpus": 1}, {"nvidia.com/gpu": "1"}, None),
         ({"device": "cpu"}, {"num_gpus": 0}, None, None),
+        ({"processes": 4}, {"num_gpus": 4}, {"nvidia.com/gpu": "4"}, None),
+        ({"processes": 4, "device": "cpu"}, {"num_gpus": 0}, None, None),
         ({"gpus": 0, "cpus": 3}, {"num_gpus": 0, "num_cpus": 3}, None, {"cpu": "3"}),
         (
             {"gpus": 4, "cpus": 16, "memory_gib": 1.5},

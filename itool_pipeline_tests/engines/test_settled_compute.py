@@ -61,6 +61,15 @@ def test_a_dtype_that_is_asked_for_is_taken_and_noted(place: Place) -> None:
     assert compute_note(place.parts) == ComputeNote(dtype="float32", devices=["One, 2 threads"])
 
 
+def test_processes_that_compute_together_are_counted(place: Place) -> None:
+    assert place.settled(AUTO, processes=0) == "bfloat16"
+    assert compute_note(place.parts) == ComputeNote(dtype="bfloat16", devices=[]), "they note themselves"
+    for processes in (2, 0, 2, 1):
+        place.settled(AUTO, processes=processes)
+    assert compute_note(place.parts) == ComputeNote(dtype="bfloat16", devices=["2 x One, 2 threads", "One, 2 threads"])
+    assert place.said == ["begun in bfloat16 on 2 x One, 2 threads: going on in bfloat16 on One, 2 threads"]
+
+
 def test_parts_of_another_dtype_than_the_one_asked_for_are_refused_and_left_as_they_are(place: Place) -> None:
     place.settled(AUTO)
     place.parts.write_text("shard_0.txt", "made in bf16")

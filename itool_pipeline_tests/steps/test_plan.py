@@ -165,6 +165,7 @@ FROM_WARMUP = FROM_SPLITS[1:]
         ({"compute": {"prefix_cache_gib": 1.0}}, []),
         ({"compute": {"gradient_checkpointing": True}}, []),
         ({"compute": {"gpus": 2, "cpus": 8, "memory_gib": 64.0}}, []),
+        ({"compute": {"processes": 2}}, []),
         ({"description": "other words"}, ["report"]),
         ({"name": "other"}, ["report"]),
         ({"model": {"type": "hub", "name": "some/model"}}, TWO_ITERATIONS),

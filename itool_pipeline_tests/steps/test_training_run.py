@@ -1,0 +1,59 @@
+"""A step trains in its own process or in several others, and leaves the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from itool_pipeline.config import OptimizerConfig
+from itool_pipeline.steps import computing, trained, training_run
+from itool_pipeline.steps.fine_tuning import fine_tune
+from itool_pipeline.steps.models import ADAPTER
+from itool_pipeline.store.artifacts import Step
+from itool_pipeline.training.items import SftItem, TrainingData
+from itool_pipeline_tests.steps.by_hand import workspace
+
+ITEMS = tuple(SftItem(f"item{i}", tuple(range(5, 8 + i)), (100 + i, 200 + i, 2)) for i in range(6))
+
+
+@pytest.mark.slow
+def test_a_step_leaves_the_same_whether_one_process_trains_or_two(
+    tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (computing, training_run):
+        monkeypatch.setattr(module, "base_dir", lambda ws: tiny_model_dir)
+    for at in (trained, training_run):
+        monkeypatch.setattr(at, "adapter_dir", lambda ws, checkpoint: None)
+
+    said: dict[int, list[str]] = {1: [], 2: []}
+
+    def made(processes: int) -> tuple[Step, dict[str, Any]]:
+        root = tmp_path / str(processes)
+        compute = {"device": "cpu", "dtype": "float32", "processes": processes}
+        ws = workspace(root, said[processes], compute=compute)
+        step = Step("warmup/easy", "f" * 16, root / "target", root / "work", None)
+        optimizer, data = OptimizerConfig(learning_rate=0.01, batch_size=2), TrainingData(ITEMS[:5], ITEMS[5:])
+        return step, fine_tune(ws, step, "base_model", data, "five examples", optimizer)
+
+    (here, alone), (there, shared) = made(1), made(2)
+    devices = [metadata.pop("device") for metadata in (alone, shared)]
+    assert devices[1].startswith("2 x ")
+    assert not devices[0].startswith("2 x ")
+    numbers = {name: value for name, value in alone.items() if isinstance(value, int | float)}
+    assert {name: shared[name] for name in numbers} == pytest.approx(numbers, rel=1e-4)
+    assert shared.keys() == alone.keys()
+    assert any(line.startswith("3 of 3 optimizer steps") for line in said[2]), said[2]
+    assert not any("going on" in line for lines in said.values() for line in lines)
+    files = [{path.relative_to(step.work) for path in step.work.glob(f"{ADAPTER}/*")} for step in (here, there)]
+    assert files[0] == files[1]
+    layouts = [
+        {
+            name: (tensor.shape, tensor.dtype)
+            for name, tensor in load_file(next(step.work.glob(f"{ADAPTER}/*.safetensors"))).items()
+        }
+        for step in (here, there)
+    ]
+    assert layouts[0] == layouts[1]
