@@ -27,10 +27,11 @@ class ComputeConfig(Section):
     """Where and how the model computes. Does not change what is computed, except by rounding.
 
     Rounding decides which token is drawn now and then, so all is part of what an artifact is, as the words that stand
-    here, but what changes no bit: the cache's size, the number of ops, gradient checkpointing, and what a cluster is
-    asked for; and but what machine it was: its threads, its kind of GPU, and in how many processes a training shares
-    it. `auto` is such a word: machines on which it means different dtypes or devices share their artifacts, and
-    each artifact says what it was made in. Who needs one dtype everywhere names it.
+    here, but two kinds of keys: what changes no bit (the cache's size, the number of ops, gradient checkpointing, what
+    a cluster is asked for), and what is part of the machine, whose threads and kind of GPU are in no fingerprint either
+    (in how many processes a training is shared out, and its sharding). `auto` is a word: machines on which it means
+    different dtypes or devices share their artifacts, and each artifact says what it was made in. Who needs one dtype
+    everywhere names it.
     """
 
     engine: Literal["transformers", "vllm"] = Field(

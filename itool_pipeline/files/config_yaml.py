@@ -34,7 +34,7 @@ def read_yaml(text: str) -> Any:
 
 def write_yaml(content: Any) -> str:
     """Text that `read_yaml` reads as the same; keys stay in their order."""
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 _TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep, or an alias stands inside of what it stands for"

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from itool_pipeline.config import Experiment
 from itool_pipeline.core.types import Progress, no_progress
 from itool_pipeline.data.containers import missing_file
@@ -18,11 +16,11 @@ from itool_pipeline.data.layouts import CHAT
 from itool_pipeline.data.streams import UnreadableFile
 from itool_pipeline.experiment_files import (
     ConfigError,
-    YamlDumper,
     experiment_names,
     experiment_of,
     experiment_path,
 )
+from itool_pipeline.files.config_yaml import write_yaml
 from itool_pipeline.files.durable import write_whole
 
 BASE = "bfcl_half"
@@ -63,7 +61,7 @@ def new_experiment(file: Path, name: str | None = None, progress: Progress = no_
     if not look.examples:
         raise UnreadableFile(f"{file}: no row gives an example to train on, so no experiment is written.\n{told(look)}")
     content = _content(file, look)
-    text = yaml.dump(content, Dumper=YamlDumper, sort_keys=False, allow_unicode=True, width=100) + _NEXT
+    text = write_yaml(content) + _NEXT
     return NewExperiment(experiment_of(content, path), path, text, look)
 
 

@@ -26,16 +26,13 @@ from pydantic import TypeAdapter
 
 import itool_pipeline
 from itool_pipeline.core.types import Progress
-from itool_pipeline.errors import mistake_of_ours, words_for
+from itool_pipeline.errors import words_for
 from itool_pipeline.files.locks import Say
 from itool_pipeline.files.storage_errors import explaining_full_disk
 from itool_pipeline.training.job import TrainingError, TrainingJob, TrainingResult, read_job
 
 LOG = "processes.log"
 """In the job's parts: what the processes of its last start printed on standard error."""
-GRACE_SECONDS = 30.0
-"""For the launcher to end when it is asked to."""
-
 Told = Literal["progress", "say", "refused", "failed"]
 """What a line is: steps done and their total, a line for people, an error that a person can act on, any other error."""
 
@@ -125,6 +122,10 @@ def _end_with_starter() -> None:
 def _launched(file: Path, job: TrainingJob) -> Iterator[subprocess.Popen[str]]:
     """The launcher with its processes; at the end none of them is left."""
     command = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(job.compute.processes)]
+    command += [
+        "--log_dir",
+        str(job.parts / "launcher"),
+    ]  # of which /tmp would keep one for each start
     with (job.parts / LOG).open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *command, "-m", "itool_pipeline.training", "--launched", str(file)],
@@ -141,19 +142,11 @@ def _launched(file: Path, job: TrainingJob) -> Iterator[subprocess.Popen[str]]:
     try:
         yield process
     finally:
-        process.stdin.close()
-        _end(process)
-        process.stdout.read()  # ends when nobody is left who could write to it
-        process.stdout.close()
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    try:
-        process.wait(GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
+        process.stdin.close()  # which ends the processes
         process.kill()
         process.wait()
+        process.stdout.read()  # ends when nobody is left who could write to it
+        process.stdout.close()
 
 
 def _environment(job: TrainingJob) -> dict[str, str]:
@@ -167,19 +160,17 @@ def _environment(job: TrainingJob) -> dict[str, str]:
 
 
 def _words(job: TrainingJob, failed: str) -> str:
-    """For a person: what ended the processes, where more is to be read, and how to go on."""
+    """For a person: what ended the processes, how to go on, and where more is to be read."""
     log = job.parts / LOG
     text = log.read_text(errors="replace")
     deaths = [(rank, -int(code)) for rank, code in _DEATH.findall(text)]
     killed = [(rank, number) for rank, number in deaths if number > 0 and number != signal.SIGTERM]
     if killed:
         rank, number = killed[0]
-        what = f"process {rank} was killed by {signal.Signals(number).name}"
-        remedy = "The system does that where memory runs out: see to it that there is enough, then run again"
+        what = f"process {rank} was killed by {signal.Signals(number).name}, as the system does where memory runs out"
     else:
-        what = mistake_of_ours(failed) if failed else (text.strip().splitlines() or ["nothing was said"])[-1]
-        remedy = "Run again"
+        what = failed or (text.strip().splitlines() or ["nothing was said"])[-1]
     return (
-        f"The training in {job.compute.processes} processes has ended: {what}, and the others were ended too. "
-        f"{remedy}: it goes on from its last checkpoint. What they printed is in {log}"
+        f"The training in {job.compute.processes} processes has ended: {what}. Those that were left were ended too. "
+        f"Run again, and it goes on from its last checkpoint. If it ends so again, {log} has what they printed."
     )

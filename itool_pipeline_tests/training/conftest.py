@@ -10,6 +10,7 @@ import torch
 from itool_pipeline.config import ComputeConfig, LoraConfig
 from itool_pipeline.engines.model import load_model
 from itool_pipeline.training.lora import fresh_adapter
+from itool_pipeline_tests.training.launched import Trainings
 
 AdaptedModel = Callable[..., Any]
 
@@ -35,3 +36,9 @@ def adapted_model(tiny_model_dir: Path) -> AdaptedModel:
         return randomize(model, std) if std else model
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trainings(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Trainings:
+    """Trainings in one process and in several, each made once."""
+    return Trainings(tmp_path_factory.mktemp("trainings"), tiny_model_dir)
