@@ -122,10 +122,7 @@ def _end_with_starter() -> None:
 def _launched(file: Path, job: TrainingJob) -> Iterator[subprocess.Popen[str]]:
     """The launcher with its processes; at the end none of them is left."""
     command = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(job.compute.processes)]
-    command += [
-        "--log_dir",
-        str(job.parts / "launcher"),
-    ]  # of which /tmp would keep one for each start
+    command += ["--log_dir", str(job.parts / "launcher")]  # of which /tmp would keep one for each start
     with (job.parts / LOG).open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *command, "-m", "itool_pipeline.training", "--launched", str(file)],
