@@ -23,6 +23,7 @@ HANDLED = {
     "itool_pipeline.steps.workspace.UndeclaredInput": "a mistake of ours: the trace shows which step reads",
     "itool_pipeline.comparison.differences.DifferentCases": "the table says of the two why they are not compared",
     "itool_pipeline.files.tickets._Stop": "whoever held the lock that is lost is stopped by it, and raises LockLost",
+    "itool_pipeline.files.config_yaml.UnreadableYaml": "whoever reads a file or an option names it, in a ConfigError",
     "itool_pipeline.calls.arithmetic.CodeRefused": "the checker makes it the verdict on an output",
 }
 """Errors that are not for people, and why."""

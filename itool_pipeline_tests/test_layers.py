@@ -25,7 +25,7 @@ BELOW: dict[str, frozenset[str]] = {
     "files": ERRORS,
     "calls": ERRORS,
     "config": ERRORS,
-    "experiment_files": ERRORS | {"config", "store"},
+    "experiment_files": ERRORS | {"config", "files", "store"},
     "variants": FLOOR | {"experiment_files"},
     "core": ERRORS | {"calls", "config"},
     "judges": ERRORS | {"calls", "config", "core"},

@@ -7,7 +7,7 @@ import string
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from itool_pipeline.files.config_yaml import MAX_DEPTH, MAX_VALUES, UnreadableYaml, read_yaml, write_yaml
@@ -19,6 +19,7 @@ PLAIN = st.recursive(
 )
 
 
+@example("1e-6")
 @given(PLAIN)
 def test_what_is_written_is_read_again(content: Any) -> None:
     assert read_yaml(write_yaml(content)) == content
