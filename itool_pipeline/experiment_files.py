@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from itool_pipeline.config import Experiment
 from itool_pipeline.errors import ActionableError
 from itool_pipeline.files.config_yaml import UnreadableYaml, read_yaml
+from itool_pipeline.files.durable import write_whole
 from itool_pipeline.store.paths import storage_paths
 
 SHIPPED = Path(__file__).parent / "experiments"
@@ -29,6 +30,8 @@ SHIPPED = Path(__file__).parent / "experiments"
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 200
 
+MAX_NAME_CHARS = 120
+_NEW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _NOT_INHERITED = ("description", "scheduled", "ablations")
 
 
@@ -60,6 +63,21 @@ def experiment_path(name: str) -> Path:
     _require_name(name)
     paths = [folder / f"{name}.yaml" for folder in experiment_folders()]
     return next((path for path in paths if path.exists()), paths[-1])
+
+
+def require_new_name(name: str, option: str) -> None:
+    """Raises ConfigError, which names the command line's `option`, for what a new experiment may not be called."""
+    if not _NEW_NAME.fullmatch(name) or len(name) > MAX_NAME_CHARS:
+        raise ConfigError(
+            f"{name!r} cannot be an experiment's name: give one with {option}, of letters, digits and . _ + -, "
+            f"of at most {MAX_NAME_CHARS} characters"
+        )
+
+
+def write_experiment_file(path: Path, text: str) -> None:
+    """Writes the file, which appears whole. Raises StorageError when it cannot be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"), what="an experiment file")
 
 
 def read_content(path: Path, asked_by: Path | None = None) -> dict[str, Any]:

@@ -19,12 +19,11 @@ from itool_pipeline.experiment_files import (
     experiment_path,
     load_experiment,
     read_content,
+    require_new_name,
+    write_experiment_file,
 )
 from itool_pipeline.files.config_yaml import UnreadableYaml, read_yaml, write_yaml
-from itool_pipeline.files.durable import write_whole
 
-MAX_NAME_CHARS = 120
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9.+-]+")
 
 
@@ -55,11 +54,7 @@ def make_variant(base: str, settings: Sequence[str], name: str | None = None) ->
     load_experiment(base)
     keys = _nested_keys(settings)
     name = name or _readable_name(base, settings)
-    if not _NAME.fullmatch(name) or len(name) > MAX_NAME_CHARS:
-        raise ConfigError(
-            f"{name!r} cannot be an experiment's name: give one with --as, of letters, digits and . _ + -, "
-            f"of at most {MAX_NAME_CHARS} characters"
-        )
+    require_new_name(name, "--as")
     path = experiment_path(name)
     content = {"extends": base, "description": f"{base} with {', '.join(settings)}", **keys}
     if path.exists():
@@ -72,9 +67,7 @@ def make_variant(base: str, settings: Sequence[str], name: str | None = None) ->
 def write_variant(variant: Variant) -> None:
     """Writes the file, unless it is there. Raises StorageError when it cannot be written."""
     if not variant.written:
-        text = write_yaml(dict(variant.content))
-        variant.path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(variant.path, lambda file: file.write_text(text, encoding="utf-8"), what="an experiment file")
+        write_experiment_file(variant.path, write_yaml(dict(variant.content)))
 
 
 def _nested_keys(settings: Sequence[str]) -> dict[str, Any]:

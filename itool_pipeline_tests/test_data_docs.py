@@ -9,7 +9,8 @@ import pytest
 
 from itool_pipeline.config import BfclHalfData, ColumnNames, Experiment, JsonlData, MessageTags, ToolAceData, XlamData
 from itool_pipeline.core.types import Example
-from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
+from itool_pipeline.data.containers import file_rows
+from itool_pipeline.data.conversations.chat_jsonl import chat_rows
 from itool_pipeline.data.layouts import LAYOUTS
 from itool_pipeline.experiment_files import load_experiment
 from itool_pipeline.steps.plan import plan
@@ -52,7 +53,7 @@ def test_the_row_of_the_users_own_data_is_read(tmp_path: Path) -> None:
     (line,) = re.findall(r"```json\n(.*?)\n```", PAGE, re.S)
     path = tmp_path / "own.jsonl"
     path.write_text(line + "\n")
-    rows = list(read_chat_jsonl(path))
+    rows = list(chat_rows(file_rows(path)))
     assert [row.response for row in rows if isinstance(row, Example)] == [
         '[get_weather(city="Rome")]',
         "Yes, 31 degrees.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -51,14 +52,6 @@ class Layout:
     read: Callable[[Iterable[FileRow]], Iterator[Row]]
 
 
-def _read_glaive(rows: Iterable[FileRow]) -> Iterator[Row]:
-    return chat_rows(rows, glaive_row)
-
-
-def _read_gemini(rows: Iterable[FileRow]) -> Iterator[Row]:
-    return chat_rows(rows, gemini_row)
-
-
 LAYOUTS: Mapping[str, Layout] = {
     "toolace": Layout("ToolACE's `system` with a tool list, `conversations`", is_toolace, toolace_rows),
     CHAT: Layout(
@@ -67,8 +60,10 @@ LAYOUTS: Mapping[str, Layout] = {
         chat_rows,
     ),
     "xlam": Layout("xLAM's `query`, `answers`, `tools`", is_xlam, xlam_rows),
-    "glaive": Layout("Glaive's `chat` or `sample`, a whole conversation as text", is_glaive, _read_glaive),
-    "gemini": Layout("Gemini's `contents` with `parts`", is_gemini, _read_gemini),
+    "glaive": Layout(
+        "Glaive's `chat` or `sample`, a whole conversation as text", is_glaive, partial(chat_rows, translate=glaive_row)
+    ),
+    "gemini": Layout("Gemini's `contents` with `parts`", is_gemini, partial(chat_rows, translate=gemini_row)),
 }
 """By name. A row has the first that claims it."""
 

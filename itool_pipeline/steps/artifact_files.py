@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+from itool_pipeline.store.manifest import Artifact
+
 TRAIN_FILE = "train.parquet"
 """Of `examples`: table `examples`, those to train or validate on, with their token ids."""
 ACCOUNT_FILE = "account.json"
@@ -34,3 +39,8 @@ def nodes_file(shard: int) -> str:
 def trees_file(shard: int) -> str:
     """Of iteration_k/trees: table `trees`, one shard."""
     return f"trees_{shard:05d}.parquet"
+
+
+def shard_files(trees: Artifact, name: Callable[[int], str]) -> list[Path]:
+    """The files of that name in an artifact of iteration_k/trees, shard by shard."""
+    return [trees.file(name(shard)) for shard in range(trees.manifest.metadata["shards"])]

@@ -22,6 +22,7 @@ from itool_pipeline.steps.artifact_files import (
     SPLITS_FILE,
     TRAIN_FILE,
     nodes_file,
+    shard_files,
     trees_file,
 )
 from itool_pipeline.steps.plan import step_kind
@@ -52,11 +53,7 @@ def rows_of(artifact: Artifact) -> TableRows:
 
 
 def _tree_rows(artifact: Artifact) -> dict[str, Rows]:
-    shards = range(artifact.manifest.metadata["shards"])
-    return {
-        TREES.name: [artifact.file(trees_file(shard)) for shard in shards],
-        NODES.name: [artifact.file(nodes_file(shard)) for shard in shards],
-    }
+    return {TREES.name: shard_files(artifact, trees_file), NODES.name: shard_files(artifact, nodes_file)}
 
 
 def _checkpoint_rows(artifact: Artifact) -> dict[str, Rows]:

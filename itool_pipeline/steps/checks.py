@@ -16,12 +16,19 @@ from itool_pipeline.core.preference_pairs import PairVerdict, step_advances, tru
 from itool_pipeline.core.types import Example
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.account import QUARANTINED, Account, quarantined_shares
-from itool_pipeline.steps.artifact_files import CASES_FILE, CHECKPOINT_FILE, PAIRS_FILE, SCORES_FILE, TRAIN_FILE
+from itool_pipeline.steps.artifact_files import (
+    CASES_FILE,
+    CHECKPOINT_FILE,
+    PAIRS_FILE,
+    SCORES_FILE,
+    TRAIN_FILE,
+    nodes_file,
+    shard_files,
+)
 from itool_pipeline.steps.cases import drawn_cases, read_pool
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_access import each_training_example, source_account, split_rows
 from itool_pipeline.steps.plan import BY_NAME
-from itool_pipeline.steps.tree_rows import nodes_files
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.table_files import read_table_rows
 
@@ -165,7 +172,7 @@ def pairs_are_true(ws: Workspace, k: int) -> Finding:
     wanted = {(row["tree_id"], row[column]) for row in kept for column in columns[1:4]}
     nodes = {
         key: row
-        for file in nodes_files(ws.input(f"iteration_{k}/trees"))
+        for file in shard_files(ws.input(f"iteration_{k}/trees"), nodes_file)
         for row in read_table_rows(file, ["tree_id", "node_id", "outcome", "correct", "flawed", "given"])
         if (key := (row["tree_id"], row["node_id"])) in wanted
     }

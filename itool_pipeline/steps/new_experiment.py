@@ -19,13 +19,13 @@ from itool_pipeline.experiment_files import (
     experiment_names,
     experiment_of,
     experiment_path,
+    require_new_name,
+    write_experiment_file,
 )
 from itool_pipeline.files.config_yaml import write_yaml
-from itool_pipeline.files.durable import write_whole
 
 BASE = "bfcl_half"
 """What the new experiment extends: the settings for the embedded model."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,119}")
 _SHOWN_KINDS = 20
 _NEXT = """
 # Another model: model: {type: hub, name: Qwen/Qwen2.5-0.5B-Instruct}
@@ -68,8 +68,7 @@ def new_experiment(file: Path, name: str | None = None, progress: Progress = no_
 def write_experiment(new: NewExperiment) -> None:
     """Writes the file. Raises ConfigError when one is there by now, and StorageError when it cannot be written."""
     _free_path(new.path.stem)
-    new.path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(new.path, lambda file: file.write_text(new.text, encoding="utf-8"), what="an experiment file")
+    write_experiment_file(new.path, new.text)
 
 
 def told(look: FirstLook) -> str:
@@ -132,11 +131,7 @@ def _name_of(file: Path) -> str:
 
 def _free_path(name: str) -> Path:
     """Where the experiment of that name would be written."""
-    if not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"{name!r} cannot be an experiment's name: give one with --name, of letters, digits and . _ + -, of at "
-            "most 120 characters"
-        )
+    require_new_name(name, "--name")
     path = experiment_path(name)
     if path.exists() or name in experiment_names():
         raise ConfigError(f"{path}: there is an experiment {name} already; give this one another name with --name")

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 from itool_pipeline.config import MctsConfig
 from itool_pipeline.core.tree import SearchTree, TreeNode
-from itool_pipeline.steps.artifact_files import nodes_file
+from itool_pipeline.steps.artifact_files import nodes_file, shard_files
 from itool_pipeline.steps.workspace import Workspace
-from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.table_files import read_rows_by_key, read_table_values
 
 
@@ -94,13 +93,8 @@ def tree_row(tree: SearchTree, policy: str) -> dict[str, Any]:
     }
 
 
-def nodes_files(trees: Artifact) -> list[Path]:
-    """The files of an iteration's trees with their nodes, shard by shard."""
-    return [trees.file(nodes_file(shard)) for shard in range(trees.manifest.metadata["shards"])]
-
-
 def _nodes_files(ws: Workspace, k: int) -> list[Path]:
-    return nodes_files(ws.input(f"iteration_{k}/trees"))
+    return shard_files(ws.input(f"iteration_{k}/trees"), nodes_file)
 
 
 def _node_row(tree: SearchTree, index: int, node: TreeNode) -> NodeRow:

@@ -10,7 +10,8 @@ import pytest
 
 from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.core.types import Message
-from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
+from itool_pipeline.data.containers import file_rows
+from itool_pipeline.data.conversations.chat_jsonl import chat_rows
 from itool_pipeline.data.rows import Rows
 from itool_pipeline_tests.data.examples import gathered
 from itool_pipeline_tests.judges.by_source import JUDGE
@@ -48,7 +49,7 @@ def load(folder: Path, *lines: Any) -> Rows:
     path = folder / "own.jsonl"
     texts = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
     path.write_bytes(b"\n".join(texts))
-    return gathered(read_chat_jsonl(path))
+    return gathered(chat_rows(file_rows(path)))
 
 
 def conversation(*messages: Any, tools: Any = TOOLS) -> dict[str, Any]:

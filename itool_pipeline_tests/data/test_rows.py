@@ -11,7 +11,8 @@ import pytest
 
 from itool_pipeline.benchmarks.api_bank.dialogues import DESCRIPTIONS, DIALOGUES, FOLDERS, load_api_bank
 from itool_pipeline.data.bfcl import LANGUAGES, answers_file, load_bfcl, questions_file
-from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
+from itool_pipeline.data.containers import file_rows
+from itool_pipeline.data.conversations.chat_jsonl import chat_rows
 from itool_pipeline.data.rows import Quarantined, RowError, Rows, json_object
 from itool_pipeline.data.toolace import read_toolace
 from itool_pipeline.data.xlam import read_xlam
@@ -74,7 +75,7 @@ def jsonl(folder: Path, name: str) -> Rows:
         row(call({})),
     ]
     (folder / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return gathered(read_chat_jsonl(folder / "own.jsonl"))
+    return gathered(chat_rows(file_rows(folder / "own.jsonl")))
 
 
 def bfcl(folder: Path, name: str) -> Rows:

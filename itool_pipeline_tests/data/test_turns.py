@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from itool_pipeline.core.types import Example, Message
-from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
+from itool_pipeline.data.containers import file_rows
+from itool_pipeline.data.conversations.chat_jsonl import chat_rows
 from itool_pipeline.data.conversations.tools_in_text import tools_in_text
 from itool_pipeline.data.rows import Changed, PassedOver, Quarantined, Row
 
@@ -28,7 +29,7 @@ QUESTION = {"role": "user", "content": "q"}
 def read(folder: Path, *messages: dict[str, Any], tools: Any = TOOLS, **keys: Any) -> list[Row]:
     path = folder / "own.jsonl"
     path.write_text(json.dumps({"messages": messages, "tools": tools, **keys}) + "\n")
-    return list(read_chat_jsonl(path))
+    return list(chat_rows(file_rows(path)))
 
 
 def examples(rows: list[Row]) -> list[Example]:

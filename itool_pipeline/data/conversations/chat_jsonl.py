@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
-from itool_pipeline.core.types import Message, Progress, no_progress
+from itool_pipeline.core.types import Message
 from itool_pipeline.data.answers import answered_example
-from itool_pipeline.data.containers import FileRow, file_rows
+from itool_pipeline.data.containers import FileRow
 from itool_pipeline.data.conversations.chat_models import ChatLine
 from itool_pipeline.data.conversations.known_keys import Keys
 from itool_pipeline.data.conversations.spelling import level_row
@@ -28,21 +27,15 @@ Translate = Callable[[Keys, Counter[str]], Keys]
 NOT_TO_BE_LEARNT = "marked as not to be learnt from"
 
 
-def read_chat_jsonl(path: Path, progress: Progress = no_progress) -> Iterator[Row]:
+def chat_rows(rows: Iterable[FileRow], translate: Translate = lambda row, changes: row) -> Iterator[Row]:
     """One example for each assistant turn, with what came before it as context, tool results included.
 
-    A row in another spelling is levelled first (`level_row`); what its turns are `read_turns` says. Beside calls words
-    are left out, as our prompt asks for calls alone.
+    A row is translated first; one in another spelling is levelled (`level_row`); what its turns are `read_turns` says.
+    Beside calls words are left out, as our prompt asks for calls alone.
 
     A row that cannot be levelled is quarantined as a whole, a turn that cannot be read with all that comes after it,
     and an answer that cannot be learnt from by itself; one that is marked as not to be learnt from is passed over.
-    Raises UnreadableFile when the file as a whole cannot be read (see `file_rows`), and OSError.
     """
-    return chat_rows(file_rows(path, progress))
-
-
-def chat_rows(rows: Iterable[FileRow], translate: Translate = lambda row, changes: row) -> Iterator[Row]:
-    """The same of rows wherever they are from, each translated before it is levelled."""
     for row in rows:
         yield from _read_line(row, translate)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from itool_pipeline.core.types import Example
-from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
+from itool_pipeline.data.containers import file_rows
+from itool_pipeline.data.conversations.chat_jsonl import chat_rows
 from itool_pipeline.data.rows import Changed, PassedOver, Quarantined, Row
 
 SCHEMA = {
@@ -37,7 +38,7 @@ def calling(*made: Any, **beside: Any) -> dict[str, Any]:
 def read(folder: Path, *rows: Any) -> list[Row]:
     path = folder / "own.jsonl"
     path.write_text("".join(json.dumps(one) + "\n" for one in rows))
-    return list(read_chat_jsonl(path))
+    return list(chat_rows(file_rows(path)))
 
 
 def examples(folder: Path, *rows: Any) -> list[Example]:

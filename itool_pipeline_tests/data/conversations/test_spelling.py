@@ -10,7 +10,8 @@ import pytest
 
 from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.core.types import Example, Message
-from itool_pipeline.data.conversations.chat_jsonl import read_chat_jsonl
+from itool_pipeline.data.containers import file_rows
+from itool_pipeline.data.conversations.chat_jsonl import chat_rows
 from itool_pipeline.data.rows import Quarantined
 from itool_pipeline_tests.data.conversations.rows_in_lines import (
     ANSWER,
@@ -333,7 +334,7 @@ def test_nothing_nested_ends_the_reading(tmp_path: Path, levels: int) -> None:
     tools = f'[{{"name": "f", "parameters": {schema}}}]'
     good, deep = json.dumps(row(USER, ANSWER)), json.dumps(row(USER, ANSWER, tools=None)).replace("null", tools)
     (tmp_path / "own.jsonl").write_text(f"{good}\n{deep}\n")
-    _, found = read_chat_jsonl(tmp_path / "own.jsonl")
+    _, found = chat_rows(file_rows(tmp_path / "own.jsonl"))
     assert isinstance(found, Example | Quarantined)
 
 

@@ -393,12 +393,16 @@ def a_bare_call_in_a_fence(conversation: Conversation) -> Row | None:
     return {"messages": tagged(conversation, write, results_in_order), "tools": wrapped_tools(conversation)}
 
 
+def _glaive_can_say(conversation: Conversation) -> bool:
+    """One call at a time, and no single quote in the arguments, which stand between such and were never escaped."""
+    quoted = any("'" in text_of(dict(call.arguments)) for call in conversation.made)
+    return not quoted and all(len(together) <= 1 for together in conversation.rounds)
+
+
 @spelling
 def glaive_calls(conversation: Conversation) -> Row | None:
-    """The arguments stand between single quotes, and nobody escaped one in them."""
-    if any(len(together) > 1 for together in conversation.rounds):
-        return None
-    if any("'" in text_of(dict(call.arguments)) for call in conversation.made):
+    """The arguments stand between single quotes."""
+    if not _glaive_can_say(conversation):
         return None
 
     def write(together: Sequence[Made]) -> str:
@@ -498,9 +502,7 @@ def parts_with_values(conversation: Conversation) -> Row:
 @spelling
 def glaive(conversation: Conversation) -> Row | None:
     """Version 2: tools in `system`, all that is said in one text."""
-    if any(len(together) > 1 for together in conversation.rounds):
-        return None
-    if any("'" in text_of(dict(call.arguments)) for call in conversation.made):
+    if not _glaive_can_say(conversation):
         return None
     tools = "\n\n".join(json.dumps(tool, indent=4, ensure_ascii=False) for tool in bare_tools(conversation))
     intro = "You are a helpful assistant with access to the following functions. Use them if required -"
