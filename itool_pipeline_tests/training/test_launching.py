@@ -69,6 +69,8 @@ def test_a_killed_process_ends_all_and_the_job_goes_on(trainings: Trainings) -> 
 def test_nothing_is_left_running_when_the_step_is_stopped(trainings: Trainings) -> None:
     """Ctrl-C, as it comes to whoever waits for the processes."""
     running: list[psutil.Process] = []
+    # A resource tracker, which Python starts once and keeps, may be among them.
+    before = psutil.Process().children(recursive=True)
 
     def stop(done: int, total: int) -> None:
         running.extend(ranks().values())
@@ -80,7 +82,7 @@ def test_nothing_is_left_running_when_the_step_is_stopped(trainings: Trainings) 
     assert not job.result.exists()
     assert len(running) == 2
     assert not any(map(is_alive, running))
-    assert psutil.Process().children(recursive=True) == []
+    assert set(psutil.Process().children(recursive=True)) <= set(before)
     # One process may go on where two have ended.
     assert any(job.parts.glob("step_*"))
     losses = run_training_job(job).losses
