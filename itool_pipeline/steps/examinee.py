@@ -8,10 +8,11 @@ from functools import cached_property
 
 from itool_pipeline.benchmarks.types import Answers, Prompt
 from itool_pipeline.config import BenchmarkConfig
-from itool_pipeline.core.types import Example, Progress
+from itool_pipeline.core.types import Example, Progress, no_progress
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.types import Engine
 from itool_pipeline.files.parts import Parts
+from itool_pipeline.steps.answer_batches import answers_in_batches
 from itool_pipeline.steps.artifact_files import POOL_FILE
 from itool_pipeline.steps.example_files import read_prompts
 from itool_pipeline.steps.models import chat, context_tokens, inference_engine, require_context
@@ -59,35 +60,9 @@ class ModelExaminee:
     def say(self, line: str) -> None:
         self.ws.say(line)
 
-    def _answered(self, name: str, prompts: Mapping[str, Prompt], progress: Progress | None = None) -> Answers:
-        """Answers by key. All that are missing are asked at once; each batch is a part as soon as it is whole."""
-        found: Answers = {}
-        missing: dict[str, list[str]] = {}
-        for number, ids in enumerate(prompt_batches(prompts, self.settings.batch_size)):
-            part = f"{name}_{number:05d}.json"
-            kept: Answers = self.parts.read_json(part) if self.parts.has(part) else {}
-            if kept.keys() == set(ids):
-                found |= kept
-            else:
-                missing[part] = ids
-        for part, made in self._each_batch(missing, prompts) if missing else ():
-            self.parts.write_json(part, made)
-            found |= made
-            if progress is not None:
-                progress(len(found), len(prompts))
-        return found
-
-    def _each_batch(
-        self, batches: Mapping[str, Sequence[str]], prompts: Mapping[str, Prompt]
-    ) -> Iterator[tuple[str, Answers]]:
-        """(part, its answers) as the batches become whole."""
-        part_of = {key: part for part, ids in batches.items() for key in ids}
-        answers: dict[str, Answers] = {part: {} for part in batches}
-        for key, text in self.each_answer({key: prompts[key] for key in part_of}):
-            batch = answers[part_of[key]]
-            batch[key] = text
-            if len(batch) == len(batches[part_of[key]]):
-                yield part_of[key], answers.pop(part_of[key])
+    def _answered(self, name: str, prompts: Mapping[str, Prompt], progress: Progress = no_progress) -> Answers:
+        """Answers by key."""
+        return answers_in_batches(self.parts, name, prompts, self.settings.batch_size, self.each_answer, progress)
 
     def each_answer(self, prompts: Mapping[str, Prompt]) -> Iterator[tuple[str, str]]:
         """(key, greedy answer) as they come."""
@@ -99,9 +74,3 @@ class ModelExaminee:
     def _engine(self) -> Engine:
         # One for all rounds: a conversation's next prompt begins as the one before.
         return inference_engine(self.ws, checkpoints()[self.checkpoint], self.template)
-
-
-def prompt_batches(prompts: Mapping[str, Prompt], most: int) -> list[list[str]]:
-    """The keys in batches of at most `most`. Prompts that begin alike follow each other: they are computed together."""
-    ordered = sorted(prompts, key=lambda key: (prompts[key], key))
-    return [ordered[start : start + most] for start in range(0, len(ordered), most)]

@@ -14,8 +14,9 @@ from itool_pipeline.config import BenchmarkConfig
 from itool_pipeline.core.types import Example
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps import examinee, models
+from itool_pipeline.steps.answer_batches import prompt_batches
 from itool_pipeline.steps.artifact_files import POOL_FILE
-from itool_pipeline.steps.examinee import ModelExaminee, prompt_batches
+from itool_pipeline.steps.examinee import ModelExaminee
 from itool_pipeline.steps.example_files import write_cases
 from itool_pipeline.steps.workspace import StepError
 from itool_pipeline_tests.steps.by_hand import example, put, workspace
