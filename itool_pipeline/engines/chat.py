@@ -15,6 +15,7 @@ from itool_pipeline.core.prompts import CANDIDATE, OPTIONS, grade_messages, resp
 from itool_pipeline.core.reward import GradePrompt
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.engines.chat_template import PROBED, ChatTemplate, ChatTemplateError, Place
+from itool_pipeline.engines.thinking import ThinkingTemplate, ThoughtSpan
 
 _ANSWER = "Option "
 """How the answer to the grade prompt begins; one of OPTIONS follows."""
@@ -26,19 +27,24 @@ _PROBED_RESPONSES = (PROBED.response, "It says <one> & two.")
 class Chat:
     """Renders prompts for one tokenizer.
 
-    tools   `template` shows them by the chat template, `system` as JSON in the system message, `auto` by the template
-            where it shows them
+    tools     `template` shows them by the chat template, `system` as JSON in the system message, `auto` by the template
+              where it shows them
+    thinking  whether the model thinks before it answers: prompts then end behind thoughts, see `thoughts`
 
     Raises ChatTemplateError on construction when the tokenizer has no end-of-turn token, when its template can show a
     whole conversation in no way, when it is asked to show tools and cannot, when an option letter is more than one
     token, or when prompt and response together are not what the template makes of a whole conversation.
     """
 
-    def __init__(self, tokenizer: Any, tools: Literal["auto", "template", "system"] = "auto") -> None:
+    def __init__(
+        self, tokenizer: Any, tools: Literal["auto", "template", "system"] = "auto", *, thinking: bool = False
+    ) -> None:
         if tokenizer.eos_token_id is None:
             raise ChatTemplateError("the tokenizer has no end token (eos_token); use an instruction-tuned model")
         self._tokenizer = tokenizer
-        self._template = ChatTemplate(tokenizer, tools)
+        self._graded = ChatTemplate(tokenizer, tools)
+        own = ThinkingTemplate(tokenizer, tools) if thinking else None
+        self._template = own or self._graded
         before, after = self._template.around_response([Message("user", "Hello")])
         self._before = before.rstrip(" ")
         self._lead = before[len(self._before) :]
@@ -46,6 +52,8 @@ class Chat:
         self.end_token: int = end
         """The token that ends the assistant's turn."""
         self._opened = self._opening(self._before)
+        self.thoughts: ThoughtSpan | None = ThoughtSpan(tokenizer, own, self._opening) if own else None
+        """Where prompts have thoughts, which are empty ones; None where the model answers without."""
         self._closing("")
         for response in _PROBED_RESPONSES:
             self._check_whole(response)
@@ -101,8 +109,11 @@ class Chat:
         return any(self.control_token_in(text) for text in texts)
 
     def grade(self, example: Example) -> GradePrompt:
-        """The self-evaluation prompt (Eq. 7), cut where the candidate goes. Raises ChatTemplateError."""
-        before, _, after = self._prompt_text(example, grade_messages(example)).rpartition(CANDIDATE)
+        """The self-evaluation prompt (Eq. 7), cut where the candidate goes. Raises ChatTemplateError.
+
+        It is graded without thoughts, and none are in the candidate.
+        """
+        before, _, after = self._prompt_text(example, grade_messages(example), by=self._graded).rpartition(CANDIDATE)
         closing, options = self._closing(after)
         return GradePrompt(self._encode(before), closing, options)
 
@@ -119,9 +130,11 @@ class Chat:
         )
         return text
 
-    def _prompt_text(self, example: Example, messages: Sequence[Message], show_tools: bool = False) -> str:
+    def _prompt_text(
+        self, example: Example, messages: Sequence[Message], show_tools: bool = False, by: ChatTemplate | None = None
+    ) -> str:
         try:
-            return self._template.prompt_text(messages, example.tools if show_tools else ())
+            return (by or self._template).prompt_text(messages, example.tools if show_tools else ())
         except ChatTemplateError as error:
             raise ChatTemplateError(error.reason, example=example.id, words=error.words) from error
 

@@ -7,7 +7,7 @@ do is probed once, on a conversation with all of this in it, and every prompt is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import product
@@ -28,7 +28,7 @@ Place = Literal["template", "system"]
 FIXED_DATE = date(2024, 7, 26)
 """What templates are told today is: the date that Llama's show where nobody tells them. The same prompts tomorrow."""
 
-_RESPONSE = "\u241fresponse\u241f"
+RESPONSE = "\u241fresponse\u241f"
 """Stands where the response goes; never part of a real conversation."""
 
 _FAILURES = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -46,7 +46,9 @@ _PROBE: Tool = {
         "required": ["n"],
     },
 }
-_LAST = "And which text?"
+LAST = "And which text?"
+"""The probe's last words before the answer."""
+
 
 PROBED = Example(
     id="probe_of_the_template",
@@ -58,7 +60,7 @@ PROBED = Example(
         Message("assistant", "[probe_of_the_template(n=1)]"),
         Message("tool", '{"number": "seven"}'),
         Message("assistant", "It is seven."),
-        Message("user", f"{_LAST} "),
+        Message("user", f"{LAST} "),
     ),
     tools=(_PROBE,),
     response='[probe_of_the_template(n=1, text="one & two")]',
@@ -98,19 +100,23 @@ class Handling:
 class ChatTemplate:
     """The chat template of one tokenizer, and the way in which it shows a whole conversation.
 
-    tools   `template` shows them by the chat template, `system` as JSON in the system message, `auto` by the template
-            where it shows them
+    tools     `template` shows them by the chat template, `system` as JSON in the system message, `auto` by the template
+              where it shows them
+    thinking  of a template with a switch for thoughts, whether this is the mode with them
 
     Raises ChatTemplateError, with the template's own words, when there is no template, when it can show a
     conversation in no way, or when it is asked to show tools and cannot.
     """
 
-    def __init__(self, tokenizer: Any, tools: Literal["auto", "template", "system"] = "auto") -> None:
+    def __init__(
+        self, tokenizer: Any, tools: Literal["auto", "template", "system"] = "auto", *, thinking: bool = False
+    ) -> None:
         if not tokenizer.chat_template:
             raise ChatTemplateError("the tokenizer has no chat template; use an instruction-tuned model")
         self.control = ControlTokens(tokenizer)
         """The tokens that are the template's alone."""
         self._tokenizer = tokenizer
+        self._thinking = thinking
         self._bridge = ""
         self._handling = self._chosen(tools)
 
@@ -150,6 +156,10 @@ class ChatTemplate:
         require_whole(before, messages, (str(tool["name"]) for tool in tools))
         return before
 
+    def opened_text(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
+        """The text with which the template itself asks the assistant to speak."""
+        return self._render(self._handling, messages, tools, answered=False)
+
     def answered_text(self, messages: Sequence[Message], response: str, tools: Sequence[Tool] = ()) -> str:
         """The text of the whole conversation, answered."""
         return self._render(self._handling, [*messages, Message("assistant", response)], tools, answered=True)
@@ -186,7 +196,7 @@ class ChatTemplate:
         bridge, prompt = "", before
         if not handling.answered:
             prompt = self._render(handling, messages, tools, answered=False)
-            ending, opening = (text.rpartition(_LAST)[2] for text in (before, prompt))
+            ending, opening = (text.rpartition(LAST)[2] for text in (before, prompt))
             if not ending.startswith(opening):
                 raise ChatTemplateError(f"it begins an answer by {opening!r} and shows one after {ending!r}")
             bridge = ending.removeprefix(opening)
@@ -194,18 +204,27 @@ class ChatTemplate:
         return bridge
 
     def _around(self, handling: Handling, messages: Sequence[Message], tools: Sequence[Tool]) -> tuple[str, str]:
-        turns = [*messages, Message("assistant", _RESPONSE)]
-        before, found, after = self._render(handling, turns, tools, answered=True).rpartition(_RESPONSE)
+        turns = [*messages, Message("assistant", RESPONSE)]
+        before, found, after = self._render(handling, turns, tools, answered=True).rpartition(RESPONSE)
         if not found:
             raise ChatTemplateError("the chat template leaves out what the assistant says")
         return before, after
 
-    def _render(self, handling: Handling, messages: Sequence[Message], tools: Sequence[Tool], *, answered: bool) -> str:
+    def _render(
+        self,
+        handling: Handling,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+        *,
+        answered: bool,
+        last: Mapping[str, str] | None = None,
+    ) -> str:
         """The template's text; unless it is answered, up to where the assistant begins to speak.
 
-        Of a template with a switch for thoughts this is the mode without.
+        last  what the last turn has beside role and content
         """
         turns = [{"role": role, "content": self.control.broken(text)} for role, text in _turns(messages, handling)]
+        turns[-1] |= last or {}
         parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
         functions = [{"type": "function", "function": json_schema(tool)} for tool in tools]
         try:
@@ -215,8 +234,8 @@ class ChatTemplate:
                 tools=self.control.broken_values(functions) if functions else None,
                 tokenize=False,
                 add_generation_prompt=not answered,
-                enable_thinking=False,
-                thinking=False,
+                enable_thinking=self._thinking,
+                thinking=self._thinking,
             )
         except _FAILURES as error:
             raise ChatTemplateError(f"the chat template refuses the conversation: {error}") from error
@@ -257,7 +276,7 @@ def _turns(messages: Sequence[Message], handling: Handling) -> list[tuple[str, s
             role, text = "user", f"Result: {text}"
         elif role == "system" and not handling.system:
             role = "user"
-        if turns and turns[-1][0] == role != "system" and text != _RESPONSE:
+        if turns and turns[-1][0] == role != "system" and text != RESPONSE:
             turns[-1] = (role, f"{turns[-1][1]}{joint}{text}")
         else:
             turns.append((role, text))

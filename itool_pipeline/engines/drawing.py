@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import Fragment, SampleRequest, Task
 from itool_pipeline.engines.types import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class EndsBehind(FragmentRule):
+    """A fragment ends behind this text, and nowhere before."""
+
+    mark: str = ""
+
+    def ends(self, text: str) -> Iterator[int]:
+        at = text.find(self.mark)
+        if at >= 0:
+            yield at + len(self.mark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +37,13 @@ class Drawing:
     end_token: int | None
     end_tokens: frozenset[int]
 
-    def of_answers(self, max_new_tokens: int) -> Drawing:
-        """The same for whole answers: the likeliest token, again and again, and no termination character ends one."""
+    def of_answers(self, max_new_tokens: int, until: str = "") -> Drawing:
+        """The same for whole answers: the likeliest token, again and again, and no termination character ends one.
+
+        until  a text behind which they end too; none where it is empty
+        """
         greedy = Sampling(temperature=1.0, top_k=1, max_fragment_tokens=max_new_tokens)
-        return replace(self, rule=FragmentRule(""), sampling=greedy)
+        return replace(self, rule=EndsBehind(mark=until) if until else FragmentRule(""), sampling=greedy)
 
 
 def whole_answer(prompt: tuple[int, ...]) -> Task[tuple[int, ...]]:

@@ -75,9 +75,9 @@ class TransformersEngine(Engine):
         return self._serve(tasks, self._drawing)
 
     def answer_each(
-        self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int
+        self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int, until: str = ""
     ) -> Iterator[tuple[int, tuple[int, ...]]]:
-        return self._serve(map(whole_answer, prompts), self._drawing.of_answers(max_new_tokens))
+        return self._serve(map(whole_answer, prompts), self._drawing.of_answers(max_new_tokens, until))
 
     def _serve(self, tasks: Iterable[Task[T]], drawing: Drawing) -> Iterator[tuple[int, T]]:
         queue = TaskQueue(tasks, self._store, drawing)

@@ -51,15 +51,17 @@ class Engine(Policy):
 
     @abstractmethod
     def answer_each(
-        self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int
+        self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int, until: str = ""
     ) -> Iterator[tuple[int, tuple[int, ...]]]:
         """(number of the prompt, its greedy answer) as they are done: at most `max_new_tokens` token ids, without the
         end of the turn. Prompts are begun in their order. Raises ValueError for an empty prompt.
+
+        until  a text behind which an answer ends too; none where it is empty
         """
 
-    def answer(self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int) -> list[tuple[int, ...]]:
+    def answer(self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int, until: str = "") -> list[tuple[int, ...]]:
         """The same for all, in their order."""
-        found = dict(self.answer_each(prompts, max_new_tokens))
+        found = dict(self.answer_each(prompts, max_new_tokens, until))
         return [found[number] for number in range(len(prompts))]
 
 

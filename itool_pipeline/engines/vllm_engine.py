@@ -54,10 +54,10 @@ class VllmEngine(Engine):
         return _Flight[T](self._core, self._drawing).serve(tasks)
 
     def answer_each(
-        self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int
+        self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int, until: str = ""
     ) -> Iterator[tuple[int, tuple[int, ...]]]:
         """See `Engine.answer_each`."""
-        drawing = self._drawing.of_answers(max_new_tokens)
+        drawing = self._drawing.of_answers(max_new_tokens, until)
         return _Flight[tuple[int, ...]](self._core, drawing).serve(map(whole_answer, prompts))
 
 

@@ -38,7 +38,7 @@ class ToyEngine(HashedPolicy, Engine):
     """Fragments out of a hash, and always the same answer."""
 
     def answer_each(
-        self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int
+        self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int, until: str = ""
     ) -> Iterator[tuple[int, tuple[int, ...]]]:
         yield from ((number, tuple(ANSWER.encode())[:max_new_tokens]) for number, _ in enumerate(prompts))
 
