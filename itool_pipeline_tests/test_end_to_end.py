@@ -75,8 +75,8 @@ def test_the_run_succeeds_and_shows_its_leaderboard(calm: Story) -> None:
 
 def test_every_table_has_rows(calm: Story) -> None:
     counts = calm.counts["first"]
-    assert len(counts) == 17
-    assert {table for table, rows in counts.items() if not rows} == {"quarantine"}, "BFCL's rows can all be read"
+    assert len(counts) == 18
+    assert {table for table, rows in counts.items() if not rows} == {"quarantine", "thoughts"}, "all can be read"
     assert counts["materializations"] == len(ASSETS)
     assert counts["cases"] == 3 * 2 * 3  # checkpoints, categories, cases
     assert counts["scores"] == 3 * 2

@@ -121,12 +121,18 @@ DataConfig = BfclHalfData | ToolAceData | XlamData | JsonlData
 
 
 class PromptConfig(Section):
-    """How the model is shown its tools."""
+    """How the model is shown its tools, and whether it thinks before it answers (docs/models.md)."""
 
     tools: Literal["auto", "template", "system"] = Field(
         "auto",
         description="template: by the model's chat template, which must know tools; system: as JSON in the system "
         "message; auto: by the template where it knows tools",
+    )
+    thinking: bool = Field(
+        False, description="whether the model thinks before each answer, in the mode of its chat template for that"
+    )
+    max_thinking_tokens: AtLeastOne = Field(
+        1024, description="thoughts that are longer are ended there, and the answer follows"
     )
 
 

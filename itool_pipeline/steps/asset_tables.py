@@ -20,6 +20,7 @@ from itool_pipeline.steps.artifact_files import (
     QUARANTINE_FILE,
     SCORES_FILE,
     SPLITS_FILE,
+    THOUGHTS_FILE,
     TRAIN_FILE,
     nodes_file,
     shard_files,
@@ -41,6 +42,7 @@ from itool_pipeline.store.tables import (
     RIGHT_ANSWERS,
     SCORES,
     SPLITS,
+    THOUGHTS,
     TREES,
 )
 
@@ -62,9 +64,14 @@ def _checkpoint_rows(artifact: Artifact) -> dict[str, Rows]:
     return {CHECKPOINTS.name: [{"right_answers": [], **row, "seconds": artifact.manifest.seconds}]}
 
 
-def _files(files: Mapping[str, str]) -> Callable[[Artifact], TableRows]:
-    """Of artifacts that have one file for each of these tables."""
-    return lambda artifact: {table: [artifact.file(name)] for table, name in files.items()}
+def _files(files: Mapping[str, str], perhaps: Mapping[str, str] | None = None) -> Callable[[Artifact], TableRows]:
+    """Of artifacts that have one file for each of these tables; of `perhaps`, some have none."""
+
+    def found(artifact: Artifact) -> TableRows:
+        there = {table: name for table, name in (perhaps or {}).items() if name in artifact.manifest.files}
+        return {table: [artifact.file(name)] for table, name in {**files, **there}.items()}
+
+    return found
 
 
 def _none(_: Artifact) -> TableRows:
@@ -76,12 +83,15 @@ BY_KIND: Mapping[str, Callable[[Artifact], TableRows]] = {
     "examples": _files({EXAMPLES.name: TRAIN_FILE, QUARANTINE.name: QUARANTINE_FILE}),
     "splits": _files({SPLITS.name: SPLITS_FILE}),
     "warmup": _checkpoint_rows,
-    "replay_buffer": _files({BUFFER.name: BUFFER_FILE}),
+    "replay_buffer": _files({BUFFER.name: BUFFER_FILE}, {THOUGHTS.name: THOUGHTS_FILE}),
     "trees": _tree_rows,
     "pairs": _files({PAIRS.name: PAIRS_FILE, RIGHT_ANSWERS.name: ANSWERS_FILE}),
     "policy": _checkpoint_rows,
     "cases": _files({EXAMPLES.name: POOL_FILE, QUARANTINE.name: QUARANTINE_FILE}),
-    "scores": _files({SCORES.name: SCORES_FILE, CASES.name: CASES_FILE, AGGREGATE_SCORES.name: AGGREGATES_FILE}),
+    "scores": _files(
+        {SCORES.name: SCORES_FILE, CASES.name: CASES_FILE, AGGREGATE_SCORES.name: AGGREGATES_FILE},
+        {THOUGHTS.name: THOUGHTS_FILE},
+    ),
     "report": _files({COMPARISONS.name: COMPARISONS_FILE}),
 }
 """Kind of step, as in CODE_VERSIONS → the rows of its artifacts. One source for whoever loads them."""

@@ -11,6 +11,7 @@ from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.example_access import each_problem, split_rows
 from itool_pipeline.steps.judging import search_judge
 from itool_pipeline.steps.models import adapted_engine, chat
+from itool_pipeline.steps.thoughts import behind_new_thoughts
 from itool_pipeline.steps.workspace import StepError, Workspace
 
 
@@ -45,8 +46,8 @@ def answered(ws: Workspace, adapters: Mapping[int, Path | None], name: str, part
         part = f"answered_{step:08d}.json"
         if not parts.has(part):
             engine = adapted_engine(ws, adapter, template, f"{name} after {step} steps")
-            right = 0
-            for number, row in engine.answer_each(prompts, ws.experiment.search.max_response_tokens):
+            right, asked = 0, behind_new_thoughts(ws, engine, template, prompts)
+            for number, row in engine.answer_each(asked, ws.experiment.search.max_response_tokens):
                 right += judge.verdict(problems[number].example, template.text(row)).correct
             parts.write_json(part, asdict(Answered(step, right, len(problems))))
             # The next policy has other weights.

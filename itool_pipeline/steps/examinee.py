@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from itool_pipeline.benchmarks.types import Answers, Prompt
 from itool_pipeline.config import BenchmarkConfig
@@ -17,6 +18,7 @@ from itool_pipeline.steps.artifact_files import POOL_FILE
 from itool_pipeline.steps.example_files import read_prompts
 from itool_pipeline.steps.models import chat, context_tokens, inference_engine, require_context
 from itool_pipeline.steps.plan import cases_asset, checkpoints
+from itool_pipeline.steps.thoughts import ROUND, Thought, each_thought, thought_row
 from itool_pipeline.steps.workspace import Workspace
 
 
@@ -30,6 +32,8 @@ class ModelExaminee:
     settings: BenchmarkConfig
     template: Chat
     parts: Parts
+    thoughts: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of the table `thoughts`, of all that was answered so far."""
 
     @staticmethod
     def of(ws: Workspace, checkpoint: str, benchmark: str, settings: BenchmarkConfig, parts: Parts) -> ModelExaminee:
@@ -37,7 +41,8 @@ class ModelExaminee:
 
     @property
     def context(self) -> int | None:
-        return context_tokens(self.ws)
+        tokens = context_tokens(self.ws)
+        return tokens if tokens is None else tokens - self._most_thoughts
 
     def prompt(self, example: Example) -> Prompt:
         return self.template.prompt(example)
@@ -47,9 +52,9 @@ class ModelExaminee:
         pool = self.ws.input(cases_asset(self.benchmark)).file(POOL_FILE)
         prompts = read_prompts(pool, {example.id for example in examples})
         section = f"evaluation.{self.benchmark}"
-        longest = max(map(len, prompts.values()), default=0) + self.settings.max_new_tokens
+        longest = max(map(len, prompts.values()), default=0) + self.settings.max_new_tokens + self._most_thoughts
         require_context(self.ws, longest, f"answering {section}", f"{section}.max_prompt_tokens or max_new_tokens")
-        return self._answered("answers", prompts, self.progress("cases answered"))
+        return self._answered(ROUND, prompts, self.progress("cases answered"))
 
     def answer_round(self, name: str, prompts: Mapping[str, Prompt]) -> Answers:
         return self._answered(name, prompts)
@@ -61,14 +66,29 @@ class ModelExaminee:
         self.ws.say(line)
 
     def _answered(self, name: str, prompts: Mapping[str, Prompt], progress: Progress = no_progress) -> Answers:
-        """Answers by key."""
-        return answers_in_batches(self.parts, name, prompts, self.settings.batch_size, self.each_answer, progress)
+        """Answers by key, each behind what the model thinks first, where it does."""
+        size = self.settings.batch_size
+        if self.ws.experiment.prompt.thinking:
+            span = self.template.thoughts
+            assert span is not None
+            found = answers_in_batches(self.parts, f"{name}_thoughts", prompts, size, self._each_thought)
+            self.thoughts.extend(thought_row(key, name, thought) for key, thought in found.items())
+            prompts = {key: span.filled(prompt, found[key]["text"]) for key, prompt in prompts.items()}
+        return answers_in_batches(self.parts, name, prompts, size, self.each_answer, progress)
+
+    def _each_thought(self, prompts: Mapping[str, Prompt]) -> Iterator[tuple[str, Thought]]:
+        return each_thought(self._engine, self.template, prompts, self._most_thoughts)
 
     def each_answer(self, prompts: Mapping[str, Prompt]) -> Iterator[tuple[str, str]]:
         """(key, greedy answer) as they come."""
         keys = list(prompts)
         for number, row in self._engine.answer_each(list(prompts.values()), self.settings.max_new_tokens):
             yield keys[number], self.template.text(row)
+
+    @property
+    def _most_thoughts(self) -> int:
+        asked = self.ws.experiment.prompt
+        return asked.max_thinking_tokens if asked.thinking else 0
 
     @cached_property
     def _engine(self) -> Engine:

@@ -13,11 +13,11 @@ from itool_pipeline.core.reward import ResponseState, outcome_of
 from itool_pipeline.engines.factory import release_engines
 from itool_pipeline.steps.computing import settled
 from itool_pipeline.steps.display import loss_plot
-from itool_pipeline.steps.example_access import each_problem
 from itool_pipeline.steps.held_back import held_back
 from itool_pipeline.steps.judging import search_judge
 from itool_pipeline.steps.models import ADAPTER, base_dir, chat
 from itool_pipeline.steps.plan import policy_before
+from itool_pipeline.steps.thoughts import each_problem_thought_out
 from itool_pipeline.steps.trained import Trained, finish, unchanged
 from itool_pipeline.steps.training_run import first_adapter, training_seed
 from itool_pipeline.steps.tree_rows import generated_tokens
@@ -29,13 +29,14 @@ from itool_pipeline.training.job import GrpoJob, TrainingResult
 def by_grpo(ws: Workspace, k: int, step: Step, config: Grpo) -> dict[str, Any]:
     """Make the policy of iteration k by GRPO from the policy before; the artifact's metadata.
 
-    Examples that validate preferences are left out here too. A training that was killed begins again.
+    Examples that validate preferences are left out here too, and answers stand behind what was thought about the
+    example before they were searched. A training that was killed begins again.
     """
     from itool_pipeline.training.grpo import train_by_grpo
 
     before, e = policy_before(k), ws.experiment
     searched = generated_tokens(ws, k)
-    problems = {p.example.id: p for p in each_problem(ws, searched.keys() - held_back(ws))}
+    problems = {p.example.id: p for p in each_problem_thought_out(ws, k, searched.keys() - held_back(ws))}
     room = e.preference.max_tokens - e.search.max_response_tokens
     prompts = {key: problem.prompt for key, problem in problems.items() if len(problem.prompt) <= room}
     budget = sum(searched.values()) if config.budget == "search" else config.budget

@@ -29,7 +29,7 @@ def chat_in(directory: Path, experiment: Experiment) -> Chat:
     """The chat template of the model in the directory, as the experiment uses it. Raises ChatTemplateError."""
     from itool_pipeline.engines.model import load_tokenizer
 
-    return Chat(load_tokenizer(directory), experiment.prompt.tools)
+    return Chat(load_tokenizer(directory), experiment.prompt.tools, thinking=experiment.prompt.thinking)
 
 
 def base_dir(ws: Workspace) -> Path:

@@ -202,6 +202,9 @@ def plan(experiment: Experiment) -> dict[str, Planned]:
             trees = asset.replace("/policy", "/trees")
             inputs[trees] = planned[trees].fingerprint
             section = {**section, "search": experiment.search}
+        if experiment.prompt.thinking and step_kind(asset) == "policy":  # which trains behind what was thought there
+            buffer = asset.replace("/policy", "/replay_buffer")
+            inputs[buffer] = planned[buffer].fingerprint
         origin = Origin(inputs=inputs, code_version=code_version(asset), config=section)
         planned[asset] = Planned(asset, origin, origin.fingerprint(asset))
     return planned
@@ -214,7 +217,7 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
     """
     kind = step_kind(asset)
     if kind == "cases":
-        return {"source": BY_NAME[asset.removesuffix("_cases")].source(e), "prompt": e.prompt}
+        return {"source": BY_NAME[asset.removesuffix("_cases")].source(e), "prompt": _prompt_section(e)}
     if kind == "scores":
         return _asked(e, BY_NAME[asset.partition("/")[0]])
     stagewise = e.warmup.curriculum not in ("mixed", "none")
@@ -227,7 +230,7 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
             "content": content,
             "wheel": BFCL.sha256 if isinstance(e.data, BfclHalfData) else "",
             "left_out": {benchmark.name: benchmark.source(e) for benchmark in BENCHMARKS if benchmark.reserved},
-            "prompt": e.prompt,
+            "prompt": _prompt_section(e),
             "seed": e.seed,
         },
         "splits": {"split": e.split, "seed": e.seed},
@@ -237,6 +240,7 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
             **({"answers": e.answers_drawn()} if e.replay_buffer.select_by == "mistakes" else {}),
             "seed": e.seed,
             "compute": _inference(e),
+            **_thinking(e),
         },
         "trees": {"search": e.search, "seed": e.seed, "compute": _inference(e)},
         # These two decide what checks say.
@@ -272,11 +276,22 @@ def _data_section(e: Experiment) -> Mapping[str, Any]:
     return {key: value for key, value in section.items() if key in also_before or value != usual[key]}
 
 
+def _prompt_section(e: Experiment) -> Mapping[str, Any]:
+    """What decides how prompts read: thoughts, where the model thinks, but not how long they may get."""
+    section = e.prompt.model_dump(mode="json", exclude={"thinking", "max_thinking_tokens"})
+    return {**section, **({"thinking": True} if e.prompt.thinking else {})}
+
+
+def _thinking(e: Experiment) -> Mapping[str, Any]:
+    """What decides the thoughts that are drawn; nothing where none are."""
+    return {"max_thinking_tokens": e.prompt.max_thinking_tokens} if e.prompt.thinking else {}
+
+
 def _asked(e: Experiment, benchmark: Benchmark[Any]) -> Mapping[str, Any]:
     """What is asked of the benchmark, and how; where its cases are from is in the fingerprint of these."""
     settings = benchmark.asked_section(e, BenchmarkConfig)
     asked = settings.model_dump(mode="json", exclude=set(benchmark.source_keys))
-    return {"asked": asked, "seed": e.seed, "compute": _inference(e)}
+    return {"asked": asked, "seed": e.seed, "compute": _inference(e), **_thinking(e)}
 
 
 def _answering(e: Experiment) -> Mapping[str, Any]:
@@ -285,6 +300,7 @@ def _answering(e: Experiment) -> Mapping[str, Any]:
         "max_response_tokens": e.search.max_response_tokens,
         "judge": e.search.outcome.judge,
         "compute": _inference(e),
+        **_thinking(e),
     }
 
 

@@ -17,6 +17,7 @@ from itool_pipeline.steps.grpo import by_grpo
 from itool_pipeline.steps.held_back import parted
 from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.rejection_sampling import by_right_answers
+from itool_pipeline.steps.thoughts import behind_thoughts
 from itool_pipeline.steps.trained import finish, unchanged
 from itool_pipeline.steps.training_run import JOB_DATA, settled_for_training, train
 from itool_pipeline.steps.workspace import Produced, Workspace
@@ -81,7 +82,9 @@ def _rows(ws: Workspace, k: int) -> list[PreferenceRow]:
         found.id: (found.prompt, found.response if config.gold_weight else ())
         for found in each_response_tokens(ws, {*pairs, *others})
     }
-    return [PreferenceRow(key, tokens[key][0], tuple(pairs.get(key, ())), tokens[key][1]) for key in (*pairs, *others)]
+    behind = behind_thoughts(ws, k, pairs)
+    prompts = {key: behind(key, prompt) if key in pairs else prompt for key, (prompt, _) in tokens.items()}
+    return [PreferenceRow(key, prompts[key], tuple(pairs.get(key, ())), tokens[key][1]) for key in (*pairs, *others)]
 
 
 def _ends(result: TrainingResult) -> list[tuple[str, Validation]]:

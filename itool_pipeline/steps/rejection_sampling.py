@@ -11,6 +11,7 @@ from itool_pipeline.steps.example_access import each_response_tokens
 from itool_pipeline.steps.fine_tuning import fine_tune
 from itool_pipeline.steps.held_back import parted
 from itool_pipeline.steps.plan import policy_before
+from itool_pipeline.steps.thoughts import behind_thoughts
 from itool_pipeline.steps.trained import unchanged
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.artifacts import Step
@@ -36,7 +37,8 @@ def _items(ws: Workspace, k: int, most: int, max_tokens: int) -> tuple[list[SftI
     for row in read_table_rows(ws.input(f"iteration_{k}/pairs").file(ANSWERS_FILE), ["tree_id", "answer_ids"]):
         if len(found[row["tree_id"]]) < most:
             found[row["tree_id"]].append(tuple(row["answer_ids"]))
-    prompts = {tokens.id: tokens.prompt for tokens in each_response_tokens(ws, found)}
+    behind = behind_thoughts(ws, k, found)
+    prompts = {tokens.id: behind(tokens.id, tokens.prompt) for tokens in each_response_tokens(ws, found)}
     items = [SftItem(key, prompts[key], answer) for key, answers in found.items() for answer in answers]
     fitting = [item for item in items if item.length <= max_tokens]
     return fitting, len(items) - len(fitting)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -13,7 +14,7 @@ from itool_pipeline.core.replay_buffer import RankedExample, most_frequent, sele
 from itool_pipeline.core.response_sampling import draw_mistakes
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.types import Example, Expectation
-from itool_pipeline.steps.artifact_files import BUFFER_FILE
+from itool_pipeline.steps.artifact_files import BUFFER_FILE, THOUGHTS_FILE
 from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import histogram, table
 from itool_pipeline.steps.example_access import buffered_rows, each_problem, each_response_tokens, training_examples
@@ -22,6 +23,7 @@ from itool_pipeline.steps.judging import mistake_type, search_judge
 from itool_pipeline.steps.models import search_engine
 from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.progress import Timed
+from itool_pipeline.steps.thoughts import Behind, think_about
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.table_files import write_table_file
@@ -39,10 +41,12 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
         settings = ws.experiment.replay_buffer
         buffered = buffered_rows(ws)
         engine = search_engine(settled(ws, step.parts), policy_before(k))
+        behind, thought = think_about(ws, step.parts, step.work / THOUGHTS_FILE, buffered, engine)
         progress = ws.progress("buffered examples scored")
-        scored, groups = _score(each_response_tokens(ws, buffered), len(buffered), engine, progress)
+        gold = (replace(x, prompt=behind(x.id, x.prompt)) for x in each_response_tokens(ws, buffered))
+        scored, groups = _score(gold, len(buffered), engine, progress)
         seed = derive_seed(ws.experiment.seed, asset)
-        mistakes = _mistakes(ws, buffered, engine, seed) if settings.select_by == "mistakes" else {}
+        mistakes = _mistakes(ws, buffered, behind, engine, seed) if settings.select_by == "mistakes" else {}
         right = {key: (settings.answers - own.total()) / settings.answers for key, own in mistakes.items()}
         kinds = {key: most_frequent(own) for key, own in mistakes.items()}
         calibrated = settings.balance == "by_mistake"
@@ -84,6 +88,7 @@ def replay_buffer(ws: Workspace, k: int) -> Produced:
             ),
             "hardest": table(_shown(r, hardest[r.example_id]) for r in ranking[:8]),
             **({"mean_right_share": fmean(right.values()), "mistakes": _deficiencies(rows)} if right else {}),
+            **thought,
             **computed_in(step.parts),
         }
 
@@ -108,7 +113,9 @@ def _scoring(example: ResponseTokens) -> Task[tuple[str, tuple[float, ...], Expe
     return example.id, row, example.expects
 
 
-def _mistakes(ws: Workspace, ids: Collection[str], policy: Policy, seed: int) -> dict[str, Counter[str]]:
+def _mistakes(
+    ws: Workspace, ids: Collection[str], behind: Behind, policy: Policy, seed: int
+) -> dict[str, Counter[str]]:
     """By id: how often the answers that the policy is asked for make each type of mistake."""
     drawn, judge, progress = ws.experiment.answers_drawn(), search_judge(ws), ws.progress("buffered examples answered")
     names: list[str] = []
@@ -116,7 +123,8 @@ def _mistakes(ws: Workspace, ids: Collection[str], policy: Policy, seed: int) ->
     def tasks() -> Iterator[Task[Counter[str]]]:
         for problem in each_problem(ws, ids):
             names.append(problem.example.id)
-            yield draw_mistakes(problem, judge, drawn, mistake_type, seed=seed)
+            asked = replace(problem, prompt=behind(problem.example.id, problem.prompt))
+            yield draw_mistakes(asked, judge, drawn, mistake_type, seed=seed)
 
     found: dict[str, Counter[str]] = {}
     for number, mistakes in policy.serve(tasks()):

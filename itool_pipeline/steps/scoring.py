@@ -11,12 +11,13 @@ from itool_pipeline.calls.reading import looks_like_call
 from itool_pipeline.config import BenchmarkConfig
 from itool_pipeline.core.types import Example, Expectation
 from itool_pipeline.statistics import summarise
-from itool_pipeline.steps.artifact_files import AGGREGATES_FILE, CASES_FILE, SCORES_FILE
+from itool_pipeline.steps.artifact_files import AGGREGATES_FILE, CASES_FILE, SCORES_FILE, THOUGHTS_FILE
 from itool_pipeline.steps.cases import drawn_cases, read_pool
 from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.examinee import ModelExaminee
 from itool_pipeline.steps.plan import checkpoints
+from itool_pipeline.steps.thoughts import write_thoughts
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.table_files import write_table_file
@@ -42,11 +43,12 @@ def score_checkpoint(ws: Workspace, benchmark: Benchmark[Any], checkpoint: str) 
         examinee = ModelExaminee.of(settled(ws, step.parts), checkpoint, benchmark.name, settings, step.parts)
         decided = list(benchmark.examine(ws.experiment, drawn.cases, examinee, ws.paths.downloads))
         scored = Scored(checkpoint, ws.planned[checkpoints()[checkpoint]].fingerprint, benchmark.name)
+        thought = write_thoughts(step.work / THOUGHTS_FILE, examinee.thoughts)
         shown = write_rows(step, scored, decided, benchmark.categories, benchmark.aggregates(decided, pool.sizes()))
         unfit = sorted(drawn.unfit.items())
         left_out = table({"reason": reason, "cases": count} for reason, count in unfit)
         counts = {"left_out": drawn.unfit.total(), "left_out_by_reason": left_out}
-        return {**shown, **counts, **computed_in(step.parts)}
+        return {**shown, **counts, **thought, **computed_in(step.parts)}
 
     return ws.produce(f"{benchmark.name}/{checkpoint}", make)
 

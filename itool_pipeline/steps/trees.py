@@ -22,11 +22,12 @@ from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, nodes_file, trees_file
 from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import table
-from itool_pipeline.steps.example_access import each_problem, each_response_tokens, tool_lengths
+from itool_pipeline.steps.example_access import each_response_tokens, tool_lengths
 from itool_pipeline.steps.judging import search_judge
 from itool_pipeline.steps.models import chat, context_tokens, require_context, search_engine
 from itool_pipeline.steps.node_figures import NodeFigures
 from itool_pipeline.steps.plan import policy_before
+from itool_pipeline.steps.thoughts import each_problem_thought_out
 from itool_pipeline.steps.tree_rows import NodeRow, node_rows, read_tree_files, tree_row
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
@@ -58,17 +59,17 @@ def plan_shards(ws: Workspace, k: int) -> list[int]:
         return []
     with ws.producing(asset):
         planned = shards(ws, k)
-        _check_context(ws, {key for shard in planned for key in shard})
+        _check_context(ws, k, {key for shard in planned for key in shard})
     return list(range(len(planned)))
 
 
-def _check_context(ws: Workspace, ids: Collection[str]) -> None:
+def _check_context(ws: Workspace, k: int, ids: Collection[str]) -> None:
     """The longest prompt to be searched or graded, with the longest response, must fit in the model's context."""
     if context_tokens(ws) is None:
         return
     s, longest = ws.experiment.search, 0
     graded = not isinstance(s.self_evaluation, NoGrades)
-    for problem in each_problem(ws, ids):
+    for problem in each_problem_thought_out(ws, k, ids):
         grading = len(problem.grade.before) + len(problem.grade.after) if graded else 0
         longest = max(longest, len(problem.prompt), grading)
     # The fragment that reaches the limit may pass it.
@@ -141,7 +142,7 @@ def _search(ws: Workspace, k: int, wanted: Mapping[int, Sequence[str]]) -> Itera
     engine, config = search_engine(ws, policy_before(k)), ws.experiment.search
     ids = [key for keys in wanted.values() for key in keys]
     shard_of = [index for index, keys in wanted.items() for _ in keys]
-    found = {problem.example.id: problem for problem in each_problem(ws, set(ids))}
+    found = {problem.example.id: problem for problem in each_problem_thought_out(ws, k, set(ids))}
     problems = [found[key] for key in ids]
     if isinstance(config, MctsConfig) and config.guide == "gold":
         problems = _with_gold(ws, problems)

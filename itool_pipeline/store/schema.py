@@ -17,7 +17,7 @@ from itool_pipeline.store.fingerprint import fingerprint_of
 from itool_pipeline.store.table_types import create_statements
 from itool_pipeline.store.tables import TABLES
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 """Raised whenever a declaration in tables.py changes."""
 
 

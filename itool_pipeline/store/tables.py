@@ -130,6 +130,20 @@ BUFFER = Table(
     key=("example_id",),
 )
 
+THOUGHTS = Table(
+    "thoughts",
+    "what the model thought before it answered (prompt.thinking); empty where it does not think",
+    (
+        Column("subject_id", TEXT, "the buffered example, or the benchmark's case"),
+        Column("round", TEXT, "`answers`, or the round of a conversation"),
+        Column("thoughts", TEXT, "without the tags around them"),
+        Column("tokens", INTEGER, "drawn for them, those of the closing tag included"),
+        Column("closed", BOOLEAN, "whether the model ended them itself, and not prompt.max_thinking_tokens"),
+    ),
+    made_by=("iteration_k/replay_buffer", "<benchmark>/*"),
+    key=("subject_id", "round"),
+)
+
 TREES = Table(
     "trees",
     "one row for each search tree",
@@ -332,6 +346,7 @@ TABLES: dict[str, Table] = {
         SPLITS,
         QUARANTINE,
         BUFFER,
+        THOUGHTS,
         TREES,
         NODES,
         PAIRS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -50,6 +50,11 @@ class Items:
     def part(self, count: float) -> Items:
         """So many of them."""
         return Items(count, self.prompt, self.answer, self.distinct, self.common)
+
+    def behind(self, tokens: float) -> Items:
+        """The same with so many tokens of their own between prompt and answer, which answers are given."""
+        prompt = self.prompt + tokens
+        return replace(self, prompt=prompt, distinct=(self.prompt * self.distinct + tokens) / prompt)
 
     @property
     def longest(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from itool_pipeline.config import (
@@ -119,10 +119,23 @@ def selected(e: Experiment, material: Material) -> float:
 
 
 def step_work(e: Experiment, size: ModelSize, material: Material, asset: str, find: Find) -> StepWork | None:
-    """What the step does with the model; None for one that does nothing with it.
+    """What the step does with the model; None for one that does nothing with it. Thoughts are taken to be as long as
+    they may get.
 
     find  what is there already: an iteration's pairs say how many they are
     """
+    if not e.prompt.thinking:
+        return _work(e, size, material, asset, find)
+    most, kind = e.prompt.max_thinking_tokens, step_kind(asset)
+    cases = {name: items.behind(most) for name, items in material.cases.items()}
+    found = _work(e, size, replace(material, buffer=material.buffer.behind(most), cases=cases), asset, find)
+    if found is None or kind not in ("replay_buffer", "scores"):
+        return found
+    thought_about = material.buffer if kind == "replay_buffer" else material.cases[asset.partition("/")[0]]
+    return found + read_and_answered(size, thought_about, most)
+
+
+def _work(e: Experiment, size: ModelSize, material: Material, asset: str, find: Find) -> StepWork | None:
     kind, (group, _, name) = step_kind(asset), asset.partition("/")
     if kind == "warmup":
         items = NONE if passes_on(e, asset) else material.stages[name]

@@ -102,6 +102,29 @@ def test_the_base_model_answers_to_the_limit_and_others_as_gold_answers_do() -> 
     assert warm.generates == 10 * 2
 
 
+def test_thoughts_are_as_long_as_they_may_get_and_answers_are_given_them() -> None:
+    search = {"self_evaluation": {"type": "none"}}
+    e = experiment(
+        iterations=1,
+        prompt={"thinking": True, "max_thinking_tokens": 3},
+        replay_buffer={"top_fraction": 0.2},
+        search=search,
+        evaluation={"bfcl": {"max_new_tokens": 50}},
+    )
+    # Prompts of 5 are read to think 3 tokens about them, and then with these, before answers of 2 that are there.
+    buffer = step_work(e, SIZE, material(), "iteration_1/replay_buffer", nothing)
+    assert buffer is not None
+    assert (buffer.reads, buffer.generates) == (10 * 5 + 10 * (5 + 3 + 2), 10 * 3)
+    trees = step_work(e, SIZE, material(), "iteration_1/trees", nothing)
+    assert trees is not None
+    assert trees.reads == 2 * (5 + 3)
+    scores = step_work(e, SIZE, material(), "bfcl/warmup", nothing)
+    assert scores is not None
+    assert (scores.reads, scores.generates) == (10 * 5 + 10 * (5 + 3), 10 * (3 + 2))
+    assert Items(4, 6, 2, distinct=0.5).behind(3) == Items(4, 9, 2, distinct=(3 + 3) / 9)
+    assert step_work(e, SIZE, material(), "report", nothing) is None
+
+
 def test_pairs_that_are_there_say_how_many_they_are() -> None:
     optimizer = {"learning_rate": 1.0, "epochs": 2}
     e = experiment(iterations=1, preference={"loss": {"type": "simpo"}, "optimizer": optimizer})
