@@ -69,10 +69,16 @@ def cut_response(
 
 
 class Branch:
-    """A fragment in the making. `uniforms` [max_fragment_tokens] decide its tokens."""
+    """A fragment in the making. `uniforms` [max_fragment_tokens] decide its tokens.
 
-    def __init__(self, request: SampleRequest, uniforms: np.ndarray[Any, np.dtype[np.float64]]) -> None:
-        self._request = request
+    tail  so many tokens at the end are the text in which the rule looks for an end, and all that the fragment has;
+          None for all of them
+    """
+
+    def __init__(
+        self, request: SampleRequest, uniforms: np.ndarray[Any, np.dtype[np.float64]], tail: int | None = None
+    ) -> None:
+        self._request, self._tail = request, tail
         self.uniforms = uniforms
         self.done = False
         self._finished = False
@@ -107,7 +113,7 @@ class Branch:
             self._drop_incomplete(tokenizer)
 
     def _decode(self, tokenizer: Any) -> str:
-        ids = [*self._request.response, *self._token_ids]
+        ids = [*self._request.response, *self._token_ids][-(self._tail or 0) :]
         text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 

@@ -10,6 +10,9 @@ from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import Fragment, SampleRequest, Task
 from itool_pipeline.engines.types import Sampling
 
+_CHARACTER = 4
+"""Bytes that a character may have."""
+
 
 @dataclass(frozen=True, slots=True)
 class EndsBehind(FragmentRule):
@@ -29,6 +32,7 @@ class Drawing:
 
     end_token   stands at the end of a finished fragment, whichever token ended it; None for that token itself
     end_tokens  all tokens that end the turn
+    tail        tokens at the end of a text that tell where it ends; None for all of them
     """
 
     tokenizer: Any
@@ -36,6 +40,7 @@ class Drawing:
     sampling: Sampling
     end_token: int | None
     end_tokens: frozenset[int]
+    tail: int | None = None
 
     def of_answers(self, max_new_tokens: int, until: str = "") -> Drawing:
         """The same for whole answers: the likeliest token, again and again, and no termination character ends one.
@@ -43,7 +48,10 @@ class Drawing:
         until  a text behind which they end too; none where it is empty
         """
         greedy = Sampling(temperature=1.0, top_k=1, max_fragment_tokens=max_new_tokens)
-        return replace(self, rule=EndsBehind(mark=until) if until else FragmentRule(""), sampling=greedy)
+        if not until:
+            return replace(self, rule=FragmentRule(""), sampling=greedy)
+        # Thoughts are long, and decoded anew with each token; no token has less than a byte.
+        return replace(self, rule=EndsBehind(mark=until), sampling=greedy, tail=len(until.encode()) + _CHARACTER)
 
 
 def whole_answer(prompt: tuple[int, ...]) -> Task[tuple[int, ...]]:

@@ -80,7 +80,7 @@ class Sampled(UnderWay):
         super().__init__(request.prompt)
         self._request, self._drawing = request, drawing
         limit = drawing.sampling.max_fragment_tokens
-        self._branches = [Branch(request, row) for row in uniform_numbers(request, limit)]
+        self._branches = [Branch(request, row, drawing.tail) for row in uniform_numbers(request, limit)]
         self._at = [-1] * request.count
         self._step = 0
         self._limit = limit

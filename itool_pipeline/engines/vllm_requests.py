@@ -84,7 +84,7 @@ class SampledFragments(CoreAnswer):
         limit = drawing.sampling.max_fragment_tokens
         self._left = [limit] * request.count
         numbers = uniform_numbers(request, limit)
-        self._branches = [Branch(request, uniforms) for uniforms in numbers]
+        self._branches = [Branch(request, uniforms, drawing.tail) for uniforms in numbers]
         common = {
             "temperature": 0.0,  # the likeliest token, and the draws leave no other
             "logprobs": 0,

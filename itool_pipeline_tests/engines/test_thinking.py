@@ -5,15 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from itool_pipeline.core.fragments import FragmentRule
+from itool_pipeline.core.policy import SampleRequest
 from itool_pipeline.core.prompts import response_messages
 from itool_pipeline.core.types import Example, Message
+from itool_pipeline.engines.branches import Branch
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.chat_template import ChatTemplateError
+from itool_pipeline.engines.drawing import Drawing
 from itool_pipeline.engines.model import LoadedModel, load_tokenizer
 from itool_pipeline.engines.thinking import ThinkingTemplate, Thoughts, ThoughtSpan
 from itool_pipeline.engines.transformers_engine import TransformersEngine
@@ -304,3 +308,18 @@ def test_both_engines_think_until_the_same_mark_or_as_long_as_they_may(loaded: L
     for engine in engines(loaded, plain_model):
         assert engine.answer(PROMPTS, 12, mark) == expected
         assert [len(row) for row in engine.answer(PROMPTS, 5, mark)] == [5] * len(PROMPTS)
+
+
+@pytest.mark.parametrize("before", ["", "a", "so «b» – 日本 ", "</think", "x" * 40])
+def test_a_mark_is_seen_in_the_last_tokens_alone(before: str, tags: bool) -> None:
+    """Thoughts are long: what is looked through for their end is no longer than the mark can be."""
+    tokenizer = small_tokenizer(QWEN3, tags=tags)
+    drawing = Drawing(tokenizer, FragmentRule(), Sampling(), None, frozenset()).of_answers(99, "</think>")
+    assert drawing.tail is not None
+    tokens = tokenizer.encode(f"{before}</think>", add_special_tokens=False)
+    branch = Branch(SampleRequest((1,), (), "", 1, seed=0), np.zeros(99), drawing.tail)
+    for token in [*tokens, *tokenizer.encode("and on", add_special_tokens=False)]:
+        if branch.done:
+            break
+        branch.append(token, 0.0, tokenizer, drawing.rule, frozenset(), last=False)
+    assert list(branch.fragment().token_ids) == tokens
