@@ -58,10 +58,12 @@ LEFT_OUT = frozenset(
         "experiment_files",
         "files",
         "steps.display",
+        "steps.live",
         "steps.plan",
         "steps.progress",
         "steps.workspace",
         *(f"store.{module}" for module in _STORE),
+        "tracking",
     }
 )
 """What does not decide what a step makes: plumbing, presentation, and what the fingerprint has of itself."""

@@ -33,11 +33,12 @@ BELOW: dict[str, frozenset[str]] = {
     "benchmarks": FLOOR | {"data"},
     "engines": FLOOR | {"data"},
     "training": FLOOR | {"data", "engines"},
+    "tracking": FLOOR,
     "store": FLOOR | OUTSIDE,
     "frames": FLOOR | {"store"},
     "comparison": FLOOR | {"store"},
-    "steps": FLOOR | OUTSIDE | {"experiment_files", "store"},
-    "defs": FLOOR | OUTSIDE | {"experiment_files", "store", "steps", "comparison"},
+    "steps": FLOOR | OUTSIDE | {"experiment_files", "store", "tracking"},
+    "defs": FLOOR | OUTSIDE | {"experiment_files", "store", "steps", "comparison", "tracking"},
     "definitions": frozenset({"defs"}),
     "__main__": FLOOR
     | OUTSIDE
@@ -99,6 +100,7 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "vllm": frozenset({"engines"}),
     "trl": frozenset({"training"}),
     "datasets": frozenset({"training"}),
+    **dict.fromkeys(("tensorboard", "trackio", "wandb", "mlflow"), frozenset({"tracking"})),
     "bfcl_eval": frozenset({"benchmarks"}),
 }
 COMPUTED = frozenset({"benchmarks"})

@@ -92,7 +92,7 @@ def parse_entrant(text: str) -> Entrant:
     return Entrant(text, tuple(members))
 
 
-_NAMES = ("name", "description", "scheduled", "ablations")
+_NAMES = ("name", "description", "scheduled", "ablations", "tracking")
 _MEMBERS = """
 WITH asked AS (SELECT unnest($members, recursive := true)),
 found AS (

@@ -52,6 +52,14 @@ from itool_pipeline.config.search import (
     SearchConfig,
     SelfEvaluationConfig,
 )
+from itool_pipeline.config.tracking import (
+    MlflowTracking,
+    NoTracking,
+    TensorBoardTracking,
+    TrackingConfig,
+    TrackioTracking,
+    WandbTracking,
+)
 from itool_pipeline.config.training import (
     ContinuedSft,
     CpoLoss,
@@ -109,7 +117,9 @@ __all__ = [
     "LoraConfig",
     "MctsConfig",
     "MessageTags",
+    "MlflowTracking",
     "NoGrades",
+    "NoTracking",
     "OptimizerConfig",
     "OrpoLoss",
     "OutcomeConfig",
@@ -130,7 +140,11 @@ __all__ = [
     "Share",
     "SimpoLoss",
     "SplitConfig",
+    "TensorBoardTracking",
     "ToolAceData",
+    "TrackingConfig",
+    "TrackioTracking",
+    "WandbTracking",
     "WarmupConfig",
     "WheelModel",
     "XlamData",

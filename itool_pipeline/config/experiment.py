@@ -18,6 +18,7 @@ from itool_pipeline.config.search import (
     SearchBase,
     SearchConfig,
 )
+from itool_pipeline.config.tracking import NoTracking, TrackingConfig
 from itool_pipeline.config.training import Grpo, PreferenceConfig, WarmupConfig
 
 
@@ -43,6 +44,7 @@ class Experiment(Section):
     pairs: PairsConfig = PairsConfig()
     preference: PreferenceConfig = PreferenceConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    tracking: Annotated[TrackingConfig, Field(discriminator="type")] = NoTracking()
 
     def answers_drawn(self) -> SamplingConfig:
         """How answers are drawn and judged that choose the examples (`replay_buffer.select_by: mistakes`)."""

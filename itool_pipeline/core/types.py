@@ -73,3 +73,11 @@ Progress = Callable[[int, int], None]
 
 def no_progress(done: int, total: int) -> None:
     """The default: report nothing."""
+
+
+Metrics = Callable[[str, int, Mapping[str, float]], None]
+"""Called with (kind, step, figure → value) as they come: see `tracking.writers.MetricWriter`."""
+
+
+def no_metrics(kind: str, step: int, values: Mapping[str, float]) -> None:
+    """The default: tell nobody."""

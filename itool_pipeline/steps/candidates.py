@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from itool_pipeline.core.types import Metrics, no_metrics
 from itool_pipeline.engines.factory import release_engines
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.example_access import each_problem, split_rows
@@ -24,12 +25,15 @@ class Answered:
     examples: int
 
 
-def answered(ws: Workspace, adapters: Mapping[int, Path | None], name: str, parts: Parts) -> list[Answered]:
+def answered(
+    ws: Workspace, adapters: Mapping[int, Path | None], name: str, parts: Parts, metrics: Metrics = no_metrics
+) -> list[Answered]:
     """Greedy answers of each policy to the warm-up's validation examples, decided as the search decides.
 
     adapters  optimizer steps → the adapter then; None for the base model without one
     name      of the policies, for messages
     parts     where what is found for a policy is kept
+    metrics   told of `answers` as each policy has answered
 
     Raises StepError when no example validates.
     """
@@ -53,6 +57,7 @@ def answered(ws: Workspace, adapters: Mapping[int, Path | None], name: str, part
             # The next policy has other weights.
             release_engines()
         found.append(Answered(**parts.read_json(part)))
+        metrics("answers", step, {"right": found[-1].right / found[-1].examples})
         progress(len(found) * len(problems), len(adapters) * len(problems))
     return found
 

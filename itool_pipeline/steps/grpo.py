@@ -15,6 +15,7 @@ from itool_pipeline.steps.computing import settled
 from itool_pipeline.steps.display import loss_plot
 from itool_pipeline.steps.held_back import held_back
 from itool_pipeline.steps.judging import search_judge
+from itool_pipeline.steps.live import live
 from itool_pipeline.steps.models import ADAPTER, base_dir, chat
 from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.thoughts import each_problem_thought_out
@@ -64,7 +65,8 @@ def by_grpo(ws: Workspace, k: int, step: Step, config: Grpo) -> dict[str, Any]:
     )
     ws.say(f"GRPO on {len(prompts)} prompts from {before}, until {budget} tokens are generated")
     release_engines()
-    result = train_by_grpo(job, prompts, reward, ws.progress("generated tokens"))
+    with live(ws, step.asset, step.parts, begins_anew=True) as told:
+        result = train_by_grpo(job, prompts, reward, ws.progress("generated tokens"), told.metrics)
     plot = loss_plot(step.work / "reward.png", result.rewards, (), step.asset, "mean reward")
     steps = len(result.losses)
     as_others = TrainingResult(result.losses, (), steps, steps, result.examples, result.trainable_parameters)

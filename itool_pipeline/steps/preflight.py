@@ -18,6 +18,7 @@ from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.steps.models import chat_in, require_usable
 from itool_pipeline.steps.plan import asked_benchmarks
 from itool_pipeline.store.paths import StoragePaths
+from itool_pipeline.tracking.trackers import require_tracker
 from itool_pipeline.training.trl_extra import require_trl
 
 
@@ -30,6 +31,7 @@ def obstacles(experiment: Experiment, paths: StoragePaths) -> list[str]:
         lambda: _look_at_device(experiment),
         lambda: _look_at_engine(experiment),
         lambda: _look_at_trainer(experiment),
+        lambda: require_tracker(experiment.tracking),
         *asked,
         lambda: _look_at_storage(paths.root),
     ]

@@ -16,6 +16,7 @@ from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.engines.factory import release_engines
 from itool_pipeline.steps.candidates import answered, most_right
 from itool_pipeline.steps.computing import settled
+from itool_pipeline.steps.live import Live, live
 from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir
 from itool_pipeline.steps.trained import Trained
 from itool_pipeline.steps.workspace import Workspace
@@ -70,17 +71,18 @@ def train(
     file = parts.write_json(JOB, job)
     ws.say(f"training from {before} by the job {file}")
     release_engines()
-    result = _run(ws, job, file)
-    return Trained(result) if job.candidates is None else _keep_most_right(ws, step, before, result)
+    with live(ws, step.asset, parts) as told:
+        result = _run(ws, job, file, told)
+        return Trained(result) if job.candidates is None else _keep_most_right(ws, step, before, result, told)
 
 
-def _run(ws: Workspace, job: TrainingJob, file: Path) -> TrainingResult:
-    progress = ws.progress("optimizer steps")
+def _run(ws: Workspace, job: TrainingJob, file: Path, told: Live) -> TrainingResult:
+    progress = told.learning_total(ws.progress("optimizer steps"))
     if job.compute.processes > 1:
-        return train_in_processes(file, progress, ws.say)
+        return train_in_processes(file, progress, ws.say, told.metrics)
     from itool_pipeline.training.runner import run_training_job
 
-    return run_training_job(job, progress)
+    return run_training_job(job, progress, metrics=told.metrics)
 
 
 def first_adapter(ws: Workspace, before: str) -> FreshAdapter | ContinuedAdapter:
@@ -100,7 +102,7 @@ def _chosen_by_answers(ws: Workspace, asset: str) -> bool:
     return ws.experiment.preference.keep == "most_right" and not asset.startswith("warmup/")
 
 
-def _keep_most_right(ws: Workspace, step: Step, before: str, result: TrainingResult) -> Trained:
+def _keep_most_right(ws: Workspace, step: Step, before: str, result: TrainingResult, told: Live) -> Trained:
     """Leave as the adapter what answers most validation examples right: one that was validated, or the one before."""
     out, candidates = step.work / ADAPTER, step.parts.path(CANDIDATES)
     adapters = {
@@ -108,7 +110,7 @@ def _keep_most_right(ws: Workspace, step: Step, before: str, result: TrainingRes
         **{steps: candidate_path(candidates, steps) for steps in candidate_steps(candidates)},
     }
     release_engines()
-    policies = answered(ws, adapters, step.asset, step.parts)
+    policies = answered(ws, adapters, step.asset, step.parts, told.metrics)
     best = most_right(policies)
     found = ", ".join(f"{policy.right} after {policy.step} steps" for policy in policies)
     ws.say(f"{step.asset}: right of {best.examples} validation examples: {found}; those after {best.step} are kept")

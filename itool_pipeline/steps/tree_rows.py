@@ -93,6 +93,14 @@ def tree_row(tree: SearchTree, policy: str) -> dict[str, Any]:
     }
 
 
+def tree_figures(tree: SearchTree) -> dict[str, float]:
+    """What is told of a tree as soon as it is done; `right`: 1 when it found an answer that the judge takes."""
+    row = tree_row(tree, "")
+    found = {"nodes": row["node_count"], "depth": row["max_depth"], "answers": row["terminal_count"]}
+    best = {} if row["best_value"] is None else {"best_q": row["best_value"]}
+    return {**found, **best, "right": float(any(node.rewards.correct for node in tree.nodes))}
+
+
 def _nodes_files(ws: Workspace, k: int) -> list[Path]:
     return shard_files(ws.input(f"iteration_{k}/trees"), nodes_file)
 

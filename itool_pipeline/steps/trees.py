@@ -24,11 +24,12 @@ from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_access import each_response_tokens, tool_lengths
 from itool_pipeline.steps.judging import search_judge
+from itool_pipeline.steps.live import Live, live
 from itool_pipeline.steps.models import chat, context_tokens, require_context, search_engine
 from itool_pipeline.steps.node_figures import NodeFigures
 from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.thoughts import each_problem_thought_out
-from itool_pipeline.steps.tree_rows import NodeRow, node_rows, read_tree_files, tree_row
+from itool_pipeline.steps.tree_rows import NodeRow, node_rows, read_tree_files, tree_figures, tree_row
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.table_files import read_table_rows, write_table_file
@@ -98,11 +99,14 @@ def search_shards(ws: Workspace, k: int, indices: Sequence[int]) -> None:
             return
         policy, start = ws.planned[policy_before(k)].fingerprint, time.monotonic()
         with ws.producing(asset):
-            planned = shards(ws, k)
-            for index, trees in _search(settled(ws, parts), k, {index: planned[index] for index in missing}):
-                _keep(parts, index, trees, policy)
-                parts.spend(f"shard_{index:05d}", time.monotonic() - start)
-                start = time.monotonic()
+            planned, own = shards(ws, k), settled(ws, parts)
+            wanted = {index: planned[index] for index in missing}
+            before = sum(len(planned[index]) for index in indices) - sum(map(len, wanted.values()))
+            with live(ws, asset, parts, share=f"share_{indices[0]:05d}") as told:
+                for index, trees in _search(own, k, wanted, told, before):
+                    _keep(parts, index, trees, policy)
+                    parts.spend(f"shard_{index:05d}", time.monotonic() - start)
+                    start = time.monotonic()
 
 
 def _keep(parts: Parts, index: int, trees: Sequence[SearchTree], policy: str) -> None:
@@ -137,8 +141,10 @@ def gather(ws: Workspace, k: int) -> Produced:
     return ws.produce(asset, make, force=False)
 
 
-def _search(ws: Workspace, k: int, wanted: Mapping[int, Sequence[str]]) -> Iterator[tuple[int, Sequence[SearchTree]]]:
-    """(shard, its trees) as the shards become whole."""
+def _search(
+    ws: Workspace, k: int, wanted: Mapping[int, Sequence[str]], told: Live, before: int
+) -> Iterator[tuple[int, Sequence[SearchTree]]]:
+    """(shard, its trees) as the shards become whole. `told` hears of each tree; `before` of them were there already."""
     engine, config = search_engine(ws, policy_before(k)), ws.experiment.search
     ids = [key for keys in wanted.values() for key in keys]
     shard_of = [index for index, keys in wanted.items() for _ in keys]
@@ -153,7 +159,9 @@ def _search(ws: Workspace, k: int, wanted: Mapping[int, Sequence[str]]) -> Itera
         progress = ws.progress(f"iterations of {len(ids)} trees")
         each = each_tree(problems, engine, judge, config, seed=seed, progress=progress)
     trees: dict[int, dict[int, SearchTree]] = {index: {} for index in wanted}
-    for number, tree in each:
+    told.expect(before + len(ids))
+    for done, (number, tree) in enumerate(each, start=before + 1):
+        told.metrics("search", done, tree_figures(tree))
         shard = trees[shard_of[number]]
         shard[number] = tree
         if len(shard) == len(wanted[shard_of[number]]):

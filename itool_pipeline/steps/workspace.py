@@ -19,6 +19,12 @@ from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.paths import StoragePaths, storage_paths
 
 Make = Callable[[Step], Mapping[str, Any]]
+Observe = Callable[[str, Mapping[str, float]], None]
+"""Called with an asset that is being made, and figures of it by name."""
+
+
+def unobserved(asset: str, figures: Mapping[str, float]) -> None:
+    """The default: nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,8 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """One experiment in one run. `say` takes lines for people; `force` makes again what is asked for.
+    """One experiment in one run. `say` takes lines for people, and `observe` figures of what is being made;
+    `force` makes again what is asked for.
 
     While an asset is made (`producing`) or checked (`checking`), `input` gives what was declared for it and nothing
     else, because only what is declared is in the fingerprint. Of the config nothing is guarded: what a step reads of
@@ -67,11 +74,20 @@ class Workspace:
     say: Say
     run_id: str = ""
     force: bool = False
+    observe: Observe = unobserved
     readers: list[Reader] = field(default_factory=list, compare=False)
     """Who reads at the moment, the innermost last."""
 
     @staticmethod
-    def of(name: str, *, say: Say, run_id: str = "", force: bool = False, records: Records | None = None) -> Workspace:
+    def of(
+        name: str,
+        *,
+        say: Say,
+        run_id: str = "",
+        force: bool = False,
+        records: Records | None = None,
+        observe: Observe = unobserved,
+    ) -> Workspace:
         """The workspace of the experiment `name`, which writes into the database unless other `records` are given.
 
         Raises ConfigError when the experiment's file is not valid.
@@ -79,7 +95,7 @@ class Workspace:
         experiment, paths = load_experiment(name), storage_paths()
         store = ArtifactStore(paths.artifacts, say)
         written = records or DatabaseRecords(Database(paths.database, say=say))
-        return Workspace(experiment, plan(experiment), store, written, paths, say, run_id, force)
+        return Workspace(experiment, plan(experiment), store, written, paths, say, run_id, force, observe)
 
     def has(self, asset: str) -> bool:
         """Whether the experiment has this asset; one with fewer iterations has not those of the later."""

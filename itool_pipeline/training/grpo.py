@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from transformers import PrinterCallback, TrainerCallback
 
-from itool_pipeline.core.types import Progress, no_progress
+from itool_pipeline.core.types import Metrics, Progress, no_metrics, no_progress
 from itool_pipeline.engines.model import load_tokenizer
 from itool_pipeline.engines.model_config import end_tokens_of
 from itool_pipeline.training.job import GrpoJob, GrpoResult, TrainingError
@@ -32,12 +32,17 @@ RewardOf = Callable[[str, tuple[int, ...], bool], float]
 
 
 def train_by_grpo(
-    job: GrpoJob, prompts: Mapping[str, tuple[int, ...]], reward: RewardOf, progress: Progress = no_progress
+    job: GrpoJob,
+    prompts: Mapping[str, tuple[int, ...]],
+    reward: RewardOf,
+    progress: Progress = no_progress,
+    metrics: Metrics = no_metrics,
 ) -> GrpoResult:
     """Train the job's adapter on `prompts`, name → token ids, and write it to `job.out`, whole or not at all.
 
     It goes round the prompts, `batch_size` completions in a step, and ends with the step in which `job.budget` is
-    reached. `progress` is called with (tokens generated, budget). On one machine the same job gives the same adapter.
+    reached. `progress` is called with (tokens generated, budget), and `metrics` told of
+    `train` after each step. On one machine the same job gives the same adapter.
     Nothing is kept on the way: a training that was killed begins again.
 
     Raises TrainingError when TRL is not installed, when there is no prompt, or when a loss is not finite.
@@ -46,7 +51,7 @@ def train_by_grpo(
     if not prompts:
         raise TrainingError("there is nothing to train on: there is no prompt")
     model = start_model(job)
-    run = _Run(job, reward, progress)
+    run = _Run(job, reward, progress, metrics)
     with TemporaryDirectory(prefix="trl_") as scratch, _own_randomness(model.device):
         _trainer(job, model, prompts, run, scratch).train()
     model.eval()
@@ -64,13 +69,14 @@ def train_by_grpo(
 class _Run(TrainerCallback):  # type: ignore[misc]
     """Rewards completions, counts their tokens, and by these sets the learning rate and stops the trainer."""
 
-    def __init__(self, job: GrpoJob, reward: RewardOf, progress: Progress) -> None:
+    def __init__(self, job: GrpoJob, reward: RewardOf, progress: Progress, metrics: Metrics) -> None:
         self.ends: frozenset[int] = frozenset()
         self.generated = self.before_step = 0
         self.losses: list[float] = []
         self.rewards: list[float] = []
         self.equal_rewards: list[float] = []
-        self._job, self._reward, self._progress = job, reward, progress
+        self._job, self._reward, self._progress, self._metrics = job, reward, progress, metrics
+        self._rate = 0.0
 
     def reward(self, prompts: list[str], completion_ids: list[list[int]], **_: Any) -> list[float]:
         """TRL's reward function, called once a step with all of its completions; the prompts are their names."""
@@ -85,8 +91,9 @@ class _Run(TrainerCallback):  # type: ignore[misc]
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, *, optimizer: Any, **_: Any) -> None:
         settings, budget = self._job.optimizer, self._job.budget
         factor = learning_rate_factor(self.before_step, self.generated, budget, budget * settings.warmup_ratio)
+        self._rate = settings.learning_rate * factor
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * factor
+            group["lr"] = self._rate
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         control.should_training_stop = self.generated >= self._job.budget
@@ -103,6 +110,9 @@ class _Run(TrainerCallback):  # type: ignore[misc]
         self.losses.append(logs["loss"])
         self.rewards.append(logs["reward"])
         self.equal_rewards.append(logs["frac_reward_zero_std"])
+        figures = {"loss": logs["loss"], "reward": logs["reward"], "equal_rewards": logs["frac_reward_zero_std"]}
+        own = {"learning_rate": self._rate, "gradient_norm": logs["grad_norm"], "generated_tokens": self.generated}
+        self._metrics("train", state.global_step, {**figures, **own})
 
 
 def _trainer(job: GrpoJob, model: Any, prompts: Mapping[str, tuple[int, ...]], run: _Run, scratch: str) -> Any:

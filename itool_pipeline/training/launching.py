@@ -25,7 +25,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 import itool_pipeline
-from itool_pipeline.core.types import Progress
+from itool_pipeline.core.types import Metrics, Progress, no_metrics
 from itool_pipeline.errors import words_for
 from itool_pipeline.files.locks import Say
 from itool_pipeline.files.storage_errors import explaining_full_disk
@@ -33,14 +33,15 @@ from itool_pipeline.training.job import TrainingError, TrainingJob, TrainingResu
 
 LOG = "processes.log"
 """In the job's parts: what the processes of its last start printed on standard error."""
-Told = Literal["progress", "say", "refused", "failed"]
-"""What a line is: steps done and their total, a line for people, an error that a person can act on, any other error."""
+Told = Literal["progress", "metrics", "say", "refused", "failed"]
+"""What a line is: steps done and their total; what `Metrics` takes; a line for people; an error that a person can act
+on; any other error."""
 
 _DEATH = re.compile(r"rank\s*: (\d+) .*\n\s*exitcode\s*: (-?\d+) ")
 """In the launcher's last words: a process, and how it ended."""
 
 
-def train_in_processes(file: Path, progress: Progress, say: Say) -> TrainingResult:
+def train_in_processes(file: Path, progress: Progress, say: Say, metrics: Metrics = no_metrics) -> TrainingResult:
     """Run the job of `file` in as many processes as its `compute.processes` says; like `run_training_job`.
 
     When this call ends, by an exception too, all of them have ended. Raises TrainingError when one of them fails.
@@ -49,7 +50,7 @@ def train_in_processes(file: Path, progress: Progress, say: Say) -> TrainingResu
     job.parts.mkdir(parents=True, exist_ok=True)
     with _launched(file, job) as process:
         assert process.stdout is not None
-        heard = _Heard(progress, say)
+        heard = _Heard(progress, say, metrics)
         for line in process.stdout:
             heard.take(line)
         code = process.wait()
@@ -66,7 +67,12 @@ def run_launched(file: Path) -> int:
         with explaining_full_disk(f"training {file}", job.parts):
             from itool_pipeline.training.runner import run_training_job  # takes seconds, in which it can be ended
 
-            run_training_job(job, lambda done, total: _tell("progress", [done, total]), lambda line: _tell("say", line))
+            run_training_job(
+                job,
+                lambda done, total: _tell("progress", [done, total]),
+                lambda line: _tell("say", line),
+                lambda kind, step, values: _tell("metrics", [kind, step, dict(values)]),
+            )
     except Exception as error:
         words = words_for(error)
         if words is None:
@@ -84,6 +90,7 @@ class _Heard:
 
     progress: Progress
     say: Say
+    metrics: Metrics
     refused: str = ""
     failed: str = ""
 
@@ -95,6 +102,8 @@ class _Heard:
             return
         if kind == "progress":
             self.progress(*content)
+        elif kind == "metrics":
+            self.metrics(*content)
         elif kind == "say":
             self.say(content)
         elif kind == "refused":

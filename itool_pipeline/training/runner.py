@@ -6,7 +6,7 @@ import logging
 from dataclasses import asdict
 from typing import Any
 
-from itool_pipeline.core.types import Progress, no_progress
+from itool_pipeline.core.types import Metrics, Progress, no_metrics, no_progress
 from itool_pipeline.engines.model import load_model, resolve_device
 from itool_pipeline.engines.settled_compute import settled_compute
 from itool_pipeline.files.locks import Say
@@ -24,12 +24,14 @@ from itool_pipeline.training.trainer import Execution, Folders, train_adapter
 logger = logging.getLogger(__name__)
 
 
-def run_training_job(job: TrainingJob, progress: Progress = no_progress, say: Say = logger.info) -> TrainingResult:
+def run_training_job(
+    job: TrainingJob, progress: Progress = no_progress, say: Say = logger.info, metrics: Metrics = no_metrics
+) -> TrainingResult:
     """Train, write the adapter to `job.out`, and last the result to `job.result`.
 
     A job that was killed goes on where its `parts` end, in the dtype that was settled for them, and ends with the same
-    bytes. `progress` is called with (optimizer steps done, total); `say` hears of the dtype where it is `auto`. Raises
-    TrainingError or ModelError, with what to do.
+    bytes. `progress` is called with (optimizer steps done, total); `say` hears of the dtype where it is `auto`;
+    `metrics` is told as `trainer.Execution` says. Raises TrainingError or ModelError, with what to do.
     """
     processes = TrainingProcesses()  # of several, each takes its own GPU now, before anything is loaded
     main = processes.rank == 0
@@ -44,6 +46,7 @@ def run_training_job(job: TrainingJob, progress: Progress = no_progress, say: Sa
         kernels=job.kernels,
         gradient_checkpointing=job.compute.gradient_checkpointing,
         progress=progress if main else no_progress,
+        metrics=metrics if main else no_metrics,
         sharded=_is_sharded(job),
     )
     how = (job.optimizer, job.seed, Folders(job.parts, job.out, job.candidates), execution)

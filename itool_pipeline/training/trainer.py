@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from itool_pipeline.config import OptimizerConfig
-from itool_pipeline.core.types import Progress, no_progress
+from itool_pipeline.core.types import Metrics, Progress, no_metrics, no_progress
 from itool_pipeline.training.checkpoint import (
     TrainingState,
     copies,
@@ -92,12 +92,14 @@ class Execution:
 
     gradient_checkpointing  less memory, more time, the same adapter
     progress                called with (optimizer steps done, total) after each step
+    metrics                 told of `train` after each step, and of `validation` as often as that is measured
     sharded                 the base weights are shared out among the processes, and so are `model`'s layers already
     """
 
     kernels: Kernels = "fused"
     gradient_checkpointing: bool = False
     progress: Progress = no_progress
+    metrics: Metrics = no_metrics
     sharded: bool = False
 
 
@@ -120,7 +122,7 @@ def train_adapter(
         raise TrainingError("there is nothing to train on: the training set is empty")
     log_probs = TokenLogProbs(model, execution.kernels, execution.gradient_checkpointing)
     processes = TrainingProcesses(sharded=execution.sharded)
-    run = _Run(log_probs, processes, data, objective, config, seed, folders)
+    run = _Run(log_probs, processes, data, objective, config, seed, folders, execution.metrics)
     run.start()
     for step in range(run.state.step, run.total):
         run.take_step(step)
@@ -153,7 +155,9 @@ class _Run(Generic[T]):
         config: OptimizerConfig,
         seed: int,
         folders: Folders,
+        metrics: Metrics,
     ) -> None:
+        self.metrics = metrics
         self.model, self.objective, self.config = log_probs.model, objective, config
         self.processes, self.seed, self.folders = processes, seed, folders
         self.parameters: dict[str, nn.Parameter] = trainable_parameters(self.model)
@@ -196,7 +200,7 @@ class _Run(Generic[T]):
     def take_step(self, step: int) -> None:
         """Optimizer step number `step`, counted from 0, with validation and checkpoint where they are due."""
         items = self._items(step)
-        loss = self._accumulate(items, step)
+        loss, further = self._accumulate(items, step)
         norm = self.processes.clip_gradients(self.parameters.values(), self.config.max_grad_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             names = ", ".join(item.name for item in items)
@@ -206,12 +210,14 @@ class _Run(Generic[T]):
             )
         warmup = math.ceil(self.total * self.config.warmup_ratio)
         factor = learning_rate_factor(step, step + 1, self.total, warmup)
+        rate = self.config.learning_rate * factor
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * factor
+            group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step = step + 1
         self.state.losses.append(loss)
+        self.metrics("train", step + 1, {"loss": loss, "learning_rate": rate, "gradient_norm": norm, **further})
         self._keep()
 
     def _items(self, step: int) -> list[T]:
@@ -227,10 +233,13 @@ class _Run(Generic[T]):
         budget = self.processes.budget(self.config.micro_batch_tokens, sum(item.length for item in items))
         return micro_batches(items, lambda item: item.length, budget, joined=self.joined)
 
-    def _accumulate(self, items: Sequence[T], step: int) -> float:
-        """Gradients of the mean loss over `items`, pass by pass; returns that mean."""
+    def _accumulate(self, items: Sequence[T], step: int) -> tuple[float, dict[str, float]]:
+        """Gradients of the mean loss over `items`, pass by pass; returns that mean, and those of the further figures.
+
+        These are of the weights before the step, with dropout.
+        """
         self.log_probs.train()
-        total, count = 0.0, 0.0
+        sums = self._no_sums()
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         rank = self.processes.rank
         # The main process draws what a single one would; the others draw masks of their own.
@@ -241,16 +250,28 @@ class _Run(Generic[T]):
             for group in self.processes.deal(passes):
                 loss = self.objective.loss(self.log_probs, group)
                 self.processes.backward(loss.total)
-                total += float(loss.total.detach())
-                count += loss.count
+                sums = self._added(sums, loss)
             for group in self.processes.idle(passes):
                 self.processes.backward(0.0 * self.objective.loss(self.log_probs, group).total)
         self.processes.sum_gradients(self.parameters.values())
-        total, count = self.processes.sum_figures([total, count])
+        total, count, *further = self.processes.sum_figures(sums)
         for parameter in self.parameters.values():
             if parameter.grad is not None:
                 parameter.grad.div_(count)
-        return total / count
+        return total / count, self._means(further)
+
+    def _no_sums(self) -> list[float]:
+        return [0.0] * 2 * (1 + len(self.objective.metrics))
+
+    def _added(self, sums: Sequence[float], loss: Loss) -> list[float]:
+        """Total and count of the loss, and of each further figure, one after the other, with those of one more pass."""
+        further = chain.from_iterable(loss.sums[name] for name in self.objective.metrics)
+        return [a + b for a, b in zip(sums, (float(loss.total.detach()), loss.count, *further), strict=True)]
+
+    def _means(self, further: Sequence[float]) -> dict[str, float]:
+        """The means of the further figures, by name, from totals and counts; of those that were counted."""
+        means = zip(self.objective.metrics, further[::2], further[1::2], strict=True)
+        return {name: value / of for name, value, of in means if of}
 
     def _keep(self) -> None:
         state = self.state
@@ -267,8 +288,10 @@ class _Run(Generic[T]):
         previous = [v.loss for v in state.validation if v.step > 0]
         loss = math.inf
         if self.validation:
-            state.validation.append(self._measure())
-            loss = state.validation[-1].loss
+            measured = self._measure()
+            state.validation.append(measured)
+            loss = measured.loss
+            self.metrics("validation", measured.step, {"loss": loss, **measured.metrics})
         if state.step > 0 and (loss < min(previous, default=math.inf) or not previous):
             self.best, state.best_step = copies(self.parameters), state.step
         candidates = self.folders.candidates
@@ -278,14 +301,12 @@ class _Run(Generic[T]):
     def _measure(self) -> Validation:
         """The validation set with the weights as they are. Raises TrainingError when its loss is not finite."""
         self.log_probs.eval()
-        names = self.objective.metrics
-        sums = [0.0] * 2 * (1 + len(names))
+        sums = self._no_sums()
         passes = self._passes(self.validation)
         for group in self.processes.deal(passes):
             with torch.no_grad():
                 loss = self.objective.loss(self.log_probs, group)
-            own = (float(loss.total), loss.count, *chain.from_iterable(loss.sums[name] for name in names))
-            sums = [a + b for a, b in zip(sums, own, strict=True)]
+            sums = self._added(sums, loss)
         for group in self.processes.idle(passes):
             with torch.no_grad():
                 self.objective.loss(self.log_probs, group)
@@ -293,5 +314,4 @@ class _Run(Generic[T]):
         mean = total / count
         if not math.isfinite(mean):
             raise TrainingError(f"the validation loss after step {self.state.step} is {mean}")
-        means = zip(names, further[::2], further[1::2], strict=True)
-        return Validation(self.state.step, mean, {name: value / of for name, value, of in means if of})
+        return Validation(self.state.step, mean, self._means(further))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from itool_pipeline.config import Experiment
-from itool_pipeline.core.types import Progress
+from itool_pipeline.core.types import Metrics, Progress
 from itool_pipeline.experiment_files import load_experiment
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps import candidates, policy
@@ -69,8 +69,8 @@ def trained_policy(
     install(monkeypatch)
     policies = Policies(right)
 
-    def run(job: TrainingJob, progress: Progress) -> TrainingResult:
-        result = trainings.run(job, progress)
+    def run(job: TrainingJob, progress: Progress, *, metrics: Metrics) -> TrainingResult:
+        result = trainings.run(job, progress, metrics=metrics)
         if job.candidates is None:
             return result
         for step in (1, 3):
@@ -139,7 +139,7 @@ def test_the_most_right_answers_decide(
 def _named(run: object) -> object:
     """Trainings of the warm-up, whose adapter says `warm`."""
 
-    def named(self: Trainings, job: TrainingJob, progress: Progress) -> TrainingResult:
+    def named(self: Trainings, job: TrainingJob, progress: Progress, *, metrics: Metrics) -> TrainingResult:
         result: TrainingResult = run(self, job, progress)  # type: ignore[operator]
         (job.out / FILE).write_text("warm")
         return result

@@ -82,7 +82,7 @@ def test_training_starts_with_the_memory_given_back(
     kept = weakref.ref(model_at(ws, "warmup/hard"))
     assert kept() is not None
 
-    def run(*_: Any) -> Any:
+    def run(*_: Any, **__: Any) -> Any:
         gc.collect()
         assert kept() is None
         raise InterruptedError

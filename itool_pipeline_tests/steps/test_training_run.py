@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from itool_pipeline.steps import computing, trained, training_run
 from itool_pipeline.steps.fine_tuning import fine_tune
 from itool_pipeline.steps.models import ADAPTER
 from itool_pipeline.store.artifacts import Step
+from itool_pipeline.tracking import writers
 from itool_pipeline.training.items import SftItem, TrainingData
 from itool_pipeline_tests.steps.by_hand import workspace
 
@@ -57,3 +62,44 @@ def test_a_step_leaves_the_same_whether_one_process_trains_or_two(
         for step in (here, there)
     ]
     assert layouts[0] == layouts[1]
+
+
+def test_the_curve_is_observed_while_it_trains_and_a_kill_tells_no_step_twice(
+    tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (computing, training_run):
+        monkeypatch.setattr(module, "base_dir", lambda ws: tiny_model_dir)
+    for at in (trained, training_run):
+        monkeypatch.setattr(at, "adapter_dir", lambda ws, checkpoint: None)
+    monkeypatch.setattr(writers, "SECONDS_BETWEEN", 0.0)
+    optimizer = OptimizerConfig(learning_rate=0.01, epochs=4, batch_size=2, validate_every=3, checkpoint_every=2)
+    data = TrainingData(ITEMS[:4], ITEMS[5:])
+
+    class Killed(Exception):
+        pass
+
+    def observed(root: Path, killed_at: float) -> list[dict[str, float]]:
+        seen: list[dict[str, float]] = []
+
+        def observe(asset: str, figures: Mapping[str, float]) -> None:
+            assert asset == "warmup/easy"
+            assert not (root / "work" / ADAPTER).exists(), "it is still training"
+            seen.append(dict(figures))
+            if "train/loss" in figures and figures["step"] == killed_at:
+                raise Killed
+
+        ws = replace(workspace(root, compute={"device": "cpu", "dtype": "float32"}), observe=observe)
+        step = Step("warmup/easy", "f" * 16, root / "target", root / "work", None)
+        with suppress(Killed):
+            fine_tune(ws, step, "base_model", data, "four examples", optimizer)
+        return seen
+
+    def curve(seen: list[dict[str, float]]) -> list[tuple[float, float]]:
+        """What was told of the steps; a validation after a step repeats its figures."""
+        return list(dict.fromkeys((figures["step"], figures["train/loss"]) for figures in seen if figures["step"]))
+
+    whole = observed(tmp_path / "whole", math.inf)
+    assert [step for step, _ in curve(whole)] == list(range(1, 9))
+    steps = [figures["step"] for figures in whole]
+    assert [step for step in range(9) if steps.count(step) == (2 if step else 1)] == [0, 2, 3, 4, 6, 8]
+    assert curve([*observed(tmp_path / "killed", 5), *observed(tmp_path / "killed", math.inf)]) == curve(whole)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -119,8 +120,15 @@ def test_it_ends_with_the_step_that_reaches_the_budget(
 ) -> None:
     """A random model says one of 49,152 tokens, and hardly ever the end: 8 completions of 6 tokens in a step."""
     told: list[tuple[int, int]] = []
+    figures: list[tuple[str, int, float, float]] = []
     made = job(tiny_model_dir, tmp_path / "out", budget)
-    result = train_by_grpo(made, PROMPTS, even, lambda done, total: told.append((done, total)))
+
+    def metrics(kind: str, step: int, values: Mapping[str, float]) -> None:
+        figures.append((kind, step, values["loss"], values["reward"]))
+
+    result = train_by_grpo(made, PROMPTS, even, lambda done, total: told.append((done, total)), metrics)
+    found = zip(result.losses, result.rewards, strict=True)
+    assert figures == [("train", step, *figure) for step, figure in enumerate(found, start=1)]
     assert result.generated_tokens == 8 * LONGEST * steps
     assert len(result.losses) == len(result.rewards) == len(result.equal_rewards) == steps
     assert told == [(min(budget, 48 * (step + 1)), budget) for step in range(steps)]

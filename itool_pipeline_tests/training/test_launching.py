@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from itool_pipeline.config import LoraConfig
-from itool_pipeline.core.types import Progress
+from itool_pipeline.core.types import Progress, no_progress
 from itool_pipeline.training import launching, runner
 from itool_pipeline.training.job import FreshAdapter, TrainingError
 from itool_pipeline.training.launching import LOG, run_launched
@@ -130,7 +131,19 @@ def test_a_launched_process_tells_progress_and_refusals(
     job = trainings.job("sft", 1, name="told")
     assert run_launched(file_of(job)) == 0
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert told == [{"progress": [step, 8]} for step in range(1, 9)]
+    assert [line for line in told if "progress" in line] == [{"progress": [step, 8]} for step in range(1, 9)]
+    assert [line["metrics"][:2] for line in told if "metrics" in line and line["metrics"][0] == "train"] == [
+        ["train", step] for step in range(1, 9)
+    ]
+    heard: list[tuple[Any, ...]] = []
+    hearing = launching._Heard(no_progress, print, lambda *told: heard.append(told))
+    for line in told:
+        hearing.take(json.dumps(line))
+    result = json.loads(job.result.read_text())
+    assert [values["loss"] for kind, _, values in heard if kind == "train"] == result["losses"]
+    assert [(step, values["loss"]) for kind, step, values in heard if kind == "validation"] == [
+        (validation["step"], validation["loss"]) for validation in result["validation"]
+    ]
     file_of(job).write_text(job.model_copy(update={"seed": 1}).model_dump_json())
     assert run_launched(file_of(job)) == 1
     (told,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -249,3 +249,36 @@ def test_nothing_to_train_on(adapted_model: AdaptedModel, tmp_path: Path) -> Non
         train_adapter(
             adapted_model(), TrainingData[SftItem](()), SFT, CONFIG, 7, Folders(tmp_path / "parts", tmp_path / "out")
         )
+
+
+def test_every_step_and_every_validation_is_told_as_it_comes(adapted_model: AdaptedModel, tmp_path: Path) -> None:
+    told: list[tuple[str, int, Mapping[str, float]]] = []
+    config = CONFIG.model_copy(update={"validate_every": 4})
+
+    def trained(root: Path, progress: Progress = no_progress) -> TrainingResult:
+        execution = Execution(
+            progress=progress, metrics=lambda kind, step, values: told.append((kind, step, {**values}))
+        )
+        folders = Folders(root / "parts", root / "out")
+        return train_adapter(adapted_model(), TrainingData(ITEMS, HELD_OUT), SFT, config, 7, folders, execution)
+
+    result = trained(tmp_path / "whole")
+    whole = list(told)
+    steps = [(step, values["loss"]) for kind, step, values in whole if kind == "train"]
+    assert steps == list(enumerate(result.losses, start=1))
+    validated = [(step, values["loss"]) for kind, step, values in whole if kind == "validation"]
+    assert validated == [(v.step, v.loss) for v in result.validation]
+    assert [kind for kind, step, _ in whole if step == 4] == ["train", "validation"]
+    warmup = math.ceil(result.steps * config.warmup_ratio)
+    rates = [config.learning_rate * learning_rate_factor(s, s + 1, result.steps, warmup) for s in range(result.steps)]
+    assert [values["learning_rate"] for kind, _, values in whole if kind == "train"] == rates
+    # Of a killed training the steps after its last checkpoint are told again, with the same figures.
+    told.clear()
+    with pytest.raises(Killed):
+        trained(tmp_path / "killed", kill_after(5))
+    before = len(told)
+    trained(tmp_path / "killed")
+    assert told[:before] == whole[:before]
+    again = told[before:]
+    assert again[0] == whole[before - 1 :][0], "step 5 came after the checkpoint at step 4"
+    assert again == whole[before - 1 :]

@@ -1,0 +1,1 @@
+"""What is told of long work while it goes on, and to whom."""
