@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 from itool_pipeline.benchmarks.second_opinion import SecondOpinion
 from itool_pipeline.config import BenchmarkConfig, Experiment
@@ -22,8 +22,8 @@ from itool_pipeline.data.near_duplicates import signatures
 from itool_pipeline.data.rows import Rows
 from itool_pipeline.judges.mistakes import Mistake
 
-Prompt = tuple[int, ...]
-"""Token ids."""
+Prompt: TypeAlias = Any
+"""What an examinee shows its model: token ids, or messages to one that is served. Its `len` is in tokens."""
 Answers = dict[str, str]
 """What the model said, by case."""
 
@@ -34,11 +34,15 @@ ConfigT = TypeVar("ConfigT", bound=BenchmarkConfig)
 class Examinee(Protocol):
     """The model that is examined, by its greedy answers. Every finished batch survives a kill and is not asked again.
 
-    context  tokens that it can read at once; None when it states none
+    context      tokens that it can read at once; None when it states none
+    tools_apart  whether it is handed an example's tools beside the messages, and not written in them
     """
 
     @property
     def context(self) -> int | None: ...
+
+    @property
+    def tools_apart(self) -> bool: ...
 
     def prompt(self, example: Example) -> Prompt:
         """The example's prompt, as the model is shown it."""

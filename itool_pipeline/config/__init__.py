@@ -38,7 +38,7 @@ from itool_pipeline.config.evaluation import (
 )
 from itool_pipeline.config.experiment import Experiment
 from itool_pipeline.config.fields import AtLeastOne, Count, Fraction, Positive, Section, Share
-from itool_pipeline.config.model import ComputeConfig, HubModel, WheelModel
+from itool_pipeline.config.model import ComputeConfig, EndpointModel, HubModel, WheelModel
 from itool_pipeline.config.search import (
     ExactGrades,
     MctsConfig,
@@ -105,6 +105,7 @@ __all__ = [
     "DataLimits",
     "DifficultyConfig",
     "DpoLoss",
+    "EndpointModel",
     "EvaluationConfig",
     "ExactGrades",
     "Experiment",

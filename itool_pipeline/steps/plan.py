@@ -19,6 +19,7 @@ from itool_pipeline.config import (
     BenchmarkConfig,
     BfclHalfData,
     DataLimits,
+    EndpointModel,
     Experiment,
     Grpo,
     JsonlData,
@@ -129,16 +130,21 @@ def reads_trees(experiment: Experiment, asset: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What an experiment has of the graph: so many iterations, and these checkpoints scored on these benchmarks."""
+    """What an experiment has of the graph: so many iterations, and these checkpoints scored on these benchmarks.
+
+    Of a model that is only asked, which is not `trained`, there is neither data nor warm-up.
+    """
 
     iterations: int
     benchmarks: tuple[str, ...]
     scored: tuple[str, ...]
+    trained: bool = True
 
     @staticmethod
     def of(experiment: Experiment) -> Shape:
         benchmarks = tuple(benchmark.name for benchmark in asked_benchmarks(experiment))
-        return Shape(experiment.iterations, benchmarks, experiment.scored_checkpoints())
+        trained = not isinstance(experiment.model, EndpointModel)
+        return Shape(experiment.iterations, benchmarks, experiment.scored_checkpoints(), trained)
 
 
 WHOLE = Shape(MAX_ITERATIONS, ALL, CHECKPOINTS)
@@ -184,8 +190,9 @@ def assets_of(shape: Shape = WHOLE) -> tuple[str, ...]:
     """All assets of an experiment of this shape, every one after its inputs."""
     steps = ("replay_buffer", "trees", "pairs", "policy")
     unrolled = [f"iteration_{k}/{step}" for k in range(1, shape.iterations + 1) for step in steps]
-    front = ("base_model", "examples", "splits", *map(cases_asset, shape.benchmarks), *(f"warmup/{s}" for s in STAGES))
-    return (*front, *unrolled, *scores_of(shape), "report")
+    cases, data = map(cases_asset, shape.benchmarks), ("examples", "splits") if shape.trained else ()
+    warmup = (f"warmup/{stage}" for stage in STAGES if shape.trained)
+    return ("base_model", *data, *cases, *warmup, *unrolled, *scores_of(shape), "report")
 
 
 def plan(experiment: Experiment) -> dict[str, Planned]:
@@ -224,7 +231,7 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
     # A stage is the same wherever the curriculum ends after it.
     warmup = e.warmup.model_copy(update={"curriculum": "easy_to_hard"}) if stagewise else e.warmup
     sections: dict[str, Mapping[str, Any]] = {
-        "base_model": {"model": e.model, "wheel": SMOLLM2.sha256 if e.model.type == "smollm2_wheel" else ""},
+        "base_model": _model_section(e),
         "examples": {
             "data": _data_section(e),
             "content": content,
@@ -260,6 +267,13 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
     return sections[kind]
 
 
+def _model_section(e: Experiment) -> Mapping[str, Any]:
+    """Which model it is. Of a served one, what its user states: that it has changed is seen by no fingerprint."""
+    if isinstance(e.model, EndpointModel):
+        return {"endpoint": e.model.identity()}
+    return {"model": e.model, "wheel": SMOLLM2.sha256 if e.model.type == "smollm2_wheel" else ""}
+
+
 def _data_section(e: Experiment) -> Mapping[str, Any]:
     """What decides what is read: not the bound on unreadable rows, which decides whether the run goes on.
 
@@ -291,6 +305,8 @@ def _asked(e: Experiment, benchmark: Benchmark[Any]) -> Mapping[str, Any]:
     """What is asked of the benchmark, and how; where its cases are from is in the fingerprint of these."""
     settings = benchmark.asked_section(e, BenchmarkConfig)
     asked = settings.model_dump(mode="json", exclude=set(benchmark.source_keys))
+    if isinstance(e.model, EndpointModel):  # what it computes on is its own affair
+        return {"asked": {key: value for key, value in asked.items() if key != "batch_size"}, "seed": e.seed}
     return {"asked": asked, "seed": e.seed, "compute": _inference(e), **_thinking(e)}
 
 

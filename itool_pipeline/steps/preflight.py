@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from itool_pipeline.config import Experiment, Grpo, HubModel
+from itool_pipeline.config import EndpointModel, Experiment, Grpo, HubModel
 from itool_pipeline.config.data import BfclHalfData
 from itool_pipeline.data.base_model import local_model
 from itool_pipeline.data.containers import file_rows
 from itool_pipeline.data.model_folder import require_whole_model
 from itool_pipeline.data.sources import local_file
+from itool_pipeline.engines.endpoint.client import require_key
 from itool_pipeline.engines.vllm_maker import require_vllm
 from itool_pipeline.errors import words_for
 from itool_pipeline.files.storage_errors import StorageError
@@ -25,6 +26,9 @@ from itool_pipeline.training.trl_extra import require_trl
 def obstacles(experiment: Experiment, paths: StoragePaths) -> list[str]:
     """Each in words, with what to do; empty when nothing is known to be in the way."""
     asked = [lambda b=benchmark: b.require_local_files(experiment) for benchmark in asked_benchmarks(experiment)]
+    if isinstance(experiment.model, EndpointModel):
+        of_endpoint = _of_endpoint(experiment, experiment.model, paths)
+        return [words for words in map(_words_of, [*of_endpoint, *asked]) if words]
     looks: list[Callable[[], None]] = [
         lambda: _look_at_data(experiment),
         lambda: _look_at_model(experiment),
@@ -36,6 +40,19 @@ def obstacles(experiment: Experiment, paths: StoragePaths) -> list[str]:
         lambda: _look_at_storage(paths.root),
     ]
     return [words for words in map(_words_of, looks) if words]
+
+
+def _of_endpoint(experiment: Experiment, model: EndpointModel, paths: StoragePaths) -> list[Callable[[], None]]:
+    """It is not asked anything yet: that may cost something."""
+    return [
+        lambda: _look_at_key(model),
+        lambda: require_tracker(experiment.tracking),
+        lambda: _look_at_storage(paths.root),
+    ]
+
+
+def _look_at_key(model: EndpointModel) -> None:
+    require_key(model)
 
 
 def _words_of(look: Callable[[], None]) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from itool_pipeline.benchmarks.registry import BENCHMARKS
-from itool_pipeline.config import Experiment
+from itool_pipeline.config import EndpointModel, Experiment
 from itool_pipeline.core.difficulty import difficulty_of
 from itool_pipeline.core.splits import training_ids, unseen_ids, validation_ids, validation_shortfall
 from itool_pipeline.core.types import Example
-from itool_pipeline.data.base_model import prepare_base_model
+from itool_pipeline.data.base_model import describe_endpoint, prepare_base_model
 from itool_pipeline.data.rows import Quarantined
 from itool_pipeline.data.sources import load_data
 from itool_pipeline.engines.chat import Chat
@@ -41,10 +41,15 @@ SYSTEM_ROLE, FIRST_USER_TURN = "in a role of its own", "before the first user tu
 
 
 def base_model(ws: Workspace) -> Produced:
-    """The base model's weights and tokenizer in safetensors. What no step could use is refused before the weights."""
+    """The base model's weights and tokenizer in safetensors. What no step could use is refused before the weights.
+
+    Of a served model what is stated of it, and the tokenizer that its prompts are measured by.
+    """
 
     def make(step: Step) -> dict[str, Any]:
         e = ws.experiment
+        if isinstance(e.model, EndpointModel):
+            return describe_endpoint(e.model, ws.paths.downloads, step.work)
 
         def require(directory: Path) -> None:
             require_usable(directory)

@@ -8,13 +8,15 @@ from typing import Any
 
 from itool_pipeline.benchmarks.types import Aggregate, Benchmark, Decided
 from itool_pipeline.calls.reading import looks_like_call
-from itool_pipeline.config import BenchmarkConfig
+from itool_pipeline.config import BenchmarkConfig, EndpointModel
 from itool_pipeline.core.types import Example, Expectation
+from itool_pipeline.files.parts import Parts
 from itool_pipeline.statistics import summarise
 from itool_pipeline.steps.artifact_files import AGGREGATES_FILE, CASES_FILE, SCORES_FILE, THOUGHTS_FILE
 from itool_pipeline.steps.cases import drawn_cases, read_pool
 from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import table
+from itool_pipeline.steps.endpoint_examinee import EndpointExaminee
 from itool_pipeline.steps.examinee import ModelExaminee
 from itool_pipeline.steps.plan import checkpoints
 from itool_pipeline.steps.thoughts import write_thoughts
@@ -40,7 +42,7 @@ def score_checkpoint(ws: Workspace, benchmark: Benchmark[Any], checkpoint: str) 
         settings = benchmark.asked_section(ws.experiment, BenchmarkConfig)
         pool = read_pool(ws, benchmark)
         drawn = drawn_cases(ws, benchmark, pool)
-        examinee = ModelExaminee.of(settled(ws, step.parts), checkpoint, benchmark.name, settings, step.parts)
+        examinee = _examinee(ws, checkpoint, benchmark.name, settings, step.parts)
         decided = list(benchmark.examine(ws.experiment, drawn.cases, examinee, ws.paths.downloads))
         scored = Scored(checkpoint, ws.planned[checkpoints()[checkpoint]].fingerprint, benchmark.name)
         thought = write_thoughts(step.work / THOUGHTS_FILE, examinee.thoughts)
@@ -48,9 +50,19 @@ def score_checkpoint(ws: Workspace, benchmark: Benchmark[Any], checkpoint: str) 
         unfit = sorted(drawn.unfit.items())
         left_out = table({"reason": reason, "cases": count} for reason, count in unfit)
         counts = {"left_out": drawn.unfit.total(), "left_out_by_reason": left_out}
-        return {**shown, **counts, **thought, **computed_in(step.parts)}
+        paid = examinee.paid() if isinstance(examinee, EndpointExaminee) else {}
+        return {**shown, **counts, **thought, **computed_in(step.parts), **paid}
 
     return ws.produce(f"{benchmark.name}/{checkpoint}", make)
+
+
+def _examinee(
+    ws: Workspace, checkpoint: str, benchmark: str, settings: BenchmarkConfig, parts: Parts
+) -> ModelExaminee | EndpointExaminee:
+    model = ws.experiment.model
+    if isinstance(model, EndpointModel):
+        return EndpointExaminee.of(ws, model, settings, parts)
+    return ModelExaminee.of(settled(ws, parts), checkpoint, benchmark, settings, parts)
 
 
 def write_rows(

@@ -11,7 +11,7 @@ conversation is known from its answers alone.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,8 @@ class Conversation:
         self.over = False
         self._official = official
         self._messages: list[Message] = []
+        self._added: dict[int, Sequence[Mapping[str, Any]]] = {}
+        """Which message hands over which tools."""
         self._answers: list[list[str]] = []
         self._error = ""
         self._steps: list[list[str]] = []
@@ -66,14 +68,20 @@ class Conversation:
         """The calls of every step so far; after an answer with calls its own come last."""
         return self._steps
 
-    def example(self) -> Example:
-        """What is to be answered now."""
+    def example(self, *, tools_apart: bool = False) -> Example:
+        """What is to be answered now. `tools_apart`: tools that were handed over later are among the others, and not
+        written in the message that hands them over.
+        """
+        messages, tools = list(self._messages), self.case.tools
+        for place, added in self._added.items() if tools_apart else ():
+            messages[place] = Message("user", self._official.added_tools.format(functions="").strip())
+            tools += tuple(added)
         return Example(
             id=self.case.id,
             source="bfcl",
             category=self.case.category,
-            messages=(Message("system", INSTRUCTIONS), *self._messages),
-            tools=self.case.tools,
+            messages=(Message("system", INSTRUCTIONS), *messages),
+            tools=tools,
             response="",
             gold=(),
             group=self.case.id,
@@ -109,6 +117,7 @@ class Conversation:
         self._answers.append([])
         self._steps_of_turn = 0
         if turn in self.case.added_tools:
+            self._added[len(self._messages)] = self.case.added_tools[turn]
             functions = [dict(tool) for tool in self.case.added_tools[turn]]
             self._messages.append(Message("user", self._official.added_tools.format(functions=functions)))
         else:

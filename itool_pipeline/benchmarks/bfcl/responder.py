@@ -57,7 +57,7 @@ class Responder:
         """Case id → answer; none for a conversation that was ended."""
         prompts = {}
         for conversation in waiting:
-            prompt = self._examinee.prompt(conversation.example())
+            prompt = self._examinee.prompt(conversation.example(tools_apart=self._examinee.tools_apart))
             if len(prompt) > self._room:
                 conversation.stop(f"{len(prompt)} tokens leave no room for an answer ({self._limit})")
             else:

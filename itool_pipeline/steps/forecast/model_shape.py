@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from itool_pipeline.config import Experiment, HubModel, LoraConfig
+from itool_pipeline.config import EndpointModel, Experiment, HubModel, LoraConfig
 from itool_pipeline.data.base_model import base_model_path, local_model
 from itool_pipeline.data.model_folder import read_config_json
 from itool_pipeline.engines.model_config import ModelError
@@ -93,6 +93,11 @@ def model_folder(experiment: Experiment, base: Artifact | None) -> Path | None:
 
     Raises FetchError for a folder that the config names and that has gone.
     """
+    if isinstance(experiment.model, EndpointModel):
+        raise ModelError(
+            f"{experiment.name}: model.type is endpoint, which computes nothing here. What it may spend on a benchmark "
+            "is bounded by model.max_total_tokens and model.max_cost"
+        )
     if base is not None:
         return base_model_path(base.path)
     return local_model(experiment.model) if isinstance(experiment.model, HubModel) else None
