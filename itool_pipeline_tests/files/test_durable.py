@@ -5,13 +5,15 @@ import hashlib
 import json
 import math
 import os
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from itool_pipeline.files.durable import remove_tree, write_whole
-from itool_pipeline.files.hashes import file_sha256, folder_sha256, joined_sha256
+from itool_pipeline.files.hashes import file_sha256, folder_sha256, joined_sha256, known_sha256
 from itool_pipeline.files.json_text import to_json
 from itool_pipeline.files.storage_errors import StorageError, explaining_full_disk, is_disk_full
 from itool_pipeline.store.paths import storage_paths
@@ -146,3 +148,40 @@ def test_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert paths.database == tmp_path / "itool.duckdb"
     assert {paths.downloads, paths.artifacts, paths.logs} == {tmp_path / n for n in ("downloads", "artifacts", "logs")}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, reads = tmp_path / "a", list[Path]()
+
+    def read(paths: Iterable[Path]) -> str:
+        reads.extend(paths)
+        return joined_sha256([file])
+
+    monkeypatch.setattr("itool_pipeline.files.hashes.joined_sha256", read)
+
+    def write(text: str, written_at: float) -> str:
+        file.write_text(text)
+        os.utime(file, (written_at, written_at))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    first = write("one", 1e9)
+    assert [known_sha256(file), known_sha256(file)] == [first, first]
+    assert len(reads) == 1
+    second = write("two", 1e9 + 1)
+    assert known_sha256(file) == second
+    assert len(reads) == 2
+    replaced = tmp_path / "b"
+    replaced.write_text("3rd")
+    os.utime(replaced, (1e9 + 1, 1e9 + 1))
+    replaced.replace(file)
+    assert known_sha256(file) == hashlib.sha256(b"3rd").hexdigest(), "of another inode, though as large and as old"
+
+
+def test_what_was_written_just_now_is_read_again(tmp_path: Path) -> None:
+    """It may be written twice within one tick of the file system's clock."""
+    file = tmp_path / "a"
+    for text in ("one", "two"):
+        file.write_text(text)
+        now = time.time()
+        os.utime(file, (now, now))
+        assert known_sha256(file) == hashlib.sha256(text.encode()).hexdigest()

@@ -71,17 +71,6 @@ def test_layout_and_manifest(store: ArtifactStore, tmp_path: Path) -> None:
         artifact.file("other")
 
 
-def test_large_files_are_not_hashed(store: ArtifactStore) -> None:
-    def large(step: Step) -> dict[str, Any]:
-        with (step.work / "weights").open("wb") as file:
-            file.truncate(64 * 2**20)
-        return {}
-
-    artifact, _ = reuse_or_make(store, ASSET, A, large, origin=ORIGIN)
-    assert artifact.manifest.files["weights"].sha256 is None
-    assert artifact.manifest.files["weights"].size == 64 * 2**20
-
-
 def test_an_exception_keeps_the_parts_and_finishes_nothing(store: ArtifactStore) -> None:
     def broken(step: Step) -> dict[str, Any]:
         step.parts.write_json("shard_0.json", [1])
@@ -99,7 +88,9 @@ def test_an_exception_keeps_the_parts_and_finishes_nothing(store: ArtifactStore)
     assert artifact.manifest.metadata == {"found": [1]}
 
 
-@pytest.mark.parametrize("damage", ["no manifest", "torn manifest", "other's manifest", "missing", "truncated"])
+@pytest.mark.parametrize(
+    "damage", ["no manifest", "torn manifest", "other's manifest", "missing", "truncated", "changed"]
+)
 def test_a_damaged_artifact_is_not_reused_but_moved_aside(store: ArtifactStore, damage: str) -> None:
     folder = made(store).path
     manifest, file = folder / "manifest.json", folder / "deep" / "trees.txt"
@@ -113,14 +104,26 @@ def test_a_damaged_artifact_is_not_reused_but_moved_aside(store: ArtifactStore, 
     elif damage == "missing":
         file.unlink()
     else:
-        file.write_text("thr")
+        file.write_text("thr" if damage == "truncated" else "eerht")
     assert store.find(ASSET, A) is None
+    assert (store.find(ASSET, A, deep=False) is not None) == (damage == "changed")
     said: list[str] = []
     artifact, reused = reuse_or_make(store, ASSET, A, make, origin=ORIGIN, say=said.append)
     assert not reused
     assert artifact.file("deep/trees.txt").read_text() == "three"
     assert folder.with_name(f"{A}.damaged").is_dir()
-    assert [text for text in said if "damaged" in text]
+    (told,) = said
+    assert told.startswith(f"{folder} is damaged (")
+    assert told.endswith(f"): moved aside to {A}.damaged, making it again.")
+
+
+def test_a_sealed_artifact_that_was_damaged_before_its_rename_is_made_again(store: ArtifactStore) -> None:
+    folder = made(store).path
+    sealed = folder.rename(folder.with_name(f"{A}.partial"))
+    (sealed / "deep" / "trees.txt").write_text("eerht")
+    artifact, reused = reuse_or_make(store, ASSET, A, make, origin=ORIGIN)
+    assert not reused
+    assert artifact.file("deep/trees.txt").read_text() == "three"
 
 
 def test_verify_deep_sees_changed_content(store: ArtifactStore) -> None:

@@ -11,7 +11,7 @@ import pytest
 from itool_pipeline import __main__ as command_line
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
-from itool_pipeline.store.manifest import HASH_BELOW_BYTES, Artifact, Origin
+from itool_pipeline.store.manifest import MANIFEST, Artifact, Manifest, Origin
 from itool_pipeline.store.verification import verify_store
 from itool_pipeline_tests.store.by_hand import A, B, C
 
@@ -58,7 +58,7 @@ def verify(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> Verify:
 
 
 def test_a_whole_store_is_counted(verify: Verify, store: ArtifactStore, capsys: pytest.CaptureFixture[str]) -> None:
-    assert verify() == 0
+    assert verify("--deep") == 0
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
         "asset              artifacts  files  bytes  only size compared  damaged",
@@ -75,17 +75,19 @@ def test_a_whole_store_is_counted(verify: Verify, store: ArtifactStore, capsys: 
     assert shown.err == "3 of 3 artifacts verified in 0 s\n"
 
 
-def test_a_flipped_byte_is_found_that_a_run_takes_for_whole(
+def test_a_flipped_byte_is_found_by_a_deep_look_and_by_whoever_would_use_it(
     verify: Verify, store: ArtifactStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = store.root / "iteration_1" / "pairs" / A / "rows"
     file.write_bytes(b"12645")
-    assert store.find("iteration_1/pairs", A)
-    assert verify() == 1
+    assert store.find("iteration_1/pairs", A) is None
+    assert verify() == 0
+    assert capsys.readouterr().out.splitlines()[3].split() == ["iteration_1/pairs", "2", "3", "8", "3", "0"]
+    assert verify("--deep") == 1
     shown = capsys.readouterr().out.splitlines()
     assert shown[3].split() == ["iteration_1/pairs", "2", "3", "8", "0", "1"]
     assert shown[-3:-1] == ["Damaged:", f"{file.parent}: rows has another content than when it was written"]
-    assert shown[-1].startswith("Delete each damaged folder and run again")
+    assert shown[-1].startswith("No run uses them: what is needed of them is moved aside and made anew by the next")
 
 
 def test_missing_and_unreadable_files_and_torn_manifests_are_found(
@@ -99,28 +101,25 @@ def test_missing_and_unreadable_files_and_torn_manifests_are_found(
     def refuse(path: Path) -> str:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("itool_pipeline.store.manifest.file_sha256", refuse)
-    assert verify_store(store).damaged == {
+    monkeypatch.setattr("itool_pipeline.store.manifest.known_sha256", refuse)
+    assert verify_store(store, deep=True).damaged == {
         second: ["manifest.json is missing or torn"],
         first: ["deep/rows cannot be read: Input/output error", "rows is missing"],
         first.with_name(third): ["rows cannot be read: Input/output error"],
     }
 
 
-def test_of_large_files_only_the_size_is_compared(store: ArtifactStore) -> None:
-    def make(step: Step) -> dict[str, Any]:
-        with (step.work / "weights").open("wb") as file:
-            file.truncate(HASH_BELOW_BYTES)
-        return {}
-
-    artifact, _ = reuse_or_make(store, "warmup/hard", A, make, origin=Origin())
-    (asset,) = verify_store(store, ["warmup"]).assets
-    assert (asset.files, asset.bytes, asset.not_hashed, asset.damaged) == (1, HASH_BELOW_BYTES, 1, {})
-    with artifact.file("weights").open("ab") as file:
-        file.write(b"x")
-    assert verify_store(store, ["warmup"]).damaged == {
-        artifact.path: [f"weights has {HASH_BELOW_BYTES + 1} bytes, not {HASH_BELOW_BYTES}"]
-    }
+def test_of_files_without_a_hash_only_the_size_is_compared(store: ArtifactStore) -> None:
+    """As large ones of older versions are."""
+    artifact = put(store, "warmup/hard", A, weights=b"12345")
+    entry = artifact.manifest.files["weights"].model_copy(update={"sha256": None})
+    older: Manifest = artifact.manifest.model_copy(update={"files": {"weights": entry}})
+    (artifact.path / MANIFEST).write_text(older.model_dump_json())
+    artifact.file("weights").write_bytes(b"54321")
+    (asset,) = verify_store(store, ["warmup"], deep=True).assets
+    assert (asset.files, asset.bytes, asset.not_hashed, asset.damaged) == (1, 5, 1, {})
+    artifact.file("weights").write_bytes(b"123456")
+    assert verify_store(store, ["warmup"]).damaged == {artifact.path: ["weights has 6 bytes, not 5"]}
 
 
 def test_only_what_is_named_is_looked_at(store: ArtifactStore) -> None:
