@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import errno
+import os
 
 _OUT_OF_MEMORY = ("can't allocate memory", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """What torch says where it has no class of its own for it."""
 
+_REFUSED = {
+    "database or disk is full": errno.ENOSPC,
+    "No space left on device": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "readonly database": errno.EROFS,
+    "Read-only file system": errno.EROFS,
+    "disk I/O error": errno.EIO,
+}
+"""What libraries say that hide the error of the system, as SQLite does, in which Dagster keeps its runs."""
 _MAY_NOT = (errno.EACCES, errno.EPERM, errno.EROFS)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REMEDIES = {
@@ -36,7 +46,7 @@ def words_for(error: BaseException) -> str | None:
     if isinstance(error, ActionableError):
         return str(error)
     if _is_out_of_memory(error):
-        said = str(error).strip().partition("\n")[0]
+        said = _first_line(error)
         return (
             f"There is not enough memory{f' ({said})' if said else ''}. Lower compute.batch_tokens or "
             "compute.prefix_cache_gib, for a training set compute.gradient_checkpointing, end other programs that "
@@ -45,7 +55,14 @@ def words_for(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in _REMEDIES:
         where = " → ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         return f"{error.strerror}{f': {where}' if where else ''}. {_REMEDIES[error.errno]}, then run again."
+    for said, number in _REFUSED.items():
+        if said in str(error):
+            return f"{os.strerror(number)} ({_first_line(error)}). {_REMEDIES[number]}, then run again."
     return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def mistake_of_ours(error: str) -> str:

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 
 import dagster as dg
 import pytest
@@ -14,7 +15,7 @@ import itool_pipeline
 from itool_pipeline import __main__ as command_line
 from itool_pipeline.defs.errors import explained
 from itool_pipeline.engines.model_config import ModelError
-from itool_pipeline.errors import ActionableError
+from itool_pipeline.errors import ActionableError, words_for
 from itool_pipeline.experiment_files import ConfigError
 
 HANDLED = {
@@ -87,3 +88,18 @@ def test_the_command_line_prints_the_sentence_and_ends_with_2(
     monkeypatch.setattr("sys.argv", ["itool_pipeline", "check"])
     assert command_line.main() == 2
     assert capsys.readouterr().err == "no such model: correct model.name\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT]", "No space left on device .*Free some"),
+        ("(sqlite3.OperationalError) attempt to write a readonly database", "Read-only file system .*Let the user"),
+        ("(sqlite3.OperationalError) disk I/O error", "Input/output error .*look at it"),
+    ],
+)
+def test_what_a_library_says_of_the_disk_is_a_persons_to_mend(said: str, words: str) -> None:
+    told = words_for(RuntimeError(said))
+    assert told is not None
+    assert re.match(words, told), told
+    assert "\n" not in told

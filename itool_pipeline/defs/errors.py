@@ -55,6 +55,13 @@ def _origin(error: SerializableErrorInfo) -> SerializableErrorInfo:
     return error
 
 
+def asset_of_step(step_key: str | None) -> str:
+    """`make_iteration_1__trees.iteration_1_search_shards[share_00000]` → `iteration_1/trees[share_00000]`."""
+    asset, _, rest = (step_key or "run").partition(".")
+    _, bracket, share = rest.partition("[")
+    return f"{asset.removeprefix('make_').replace('__', '/')}{bracket}{share}"
+
+
 def failed_after(seconds: float, causes: Mapping[str, str]) -> str:
     """The last words of a run that failed. `causes`: what failed → its cause and remedy."""
     told = "\n".join(f"{what}: {words}" for what, words in causes.items())

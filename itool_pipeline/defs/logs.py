@@ -1,24 +1,17 @@
 """The terminal's log: one short line for each thing a person wants to know."""
 
+import atexit
 import logging
+import sys
 import time
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 from dagster._core.events import RunFailureReason
+from dagster._core.execution import context_creation_job
 from dagster._core.execution.plan.objects import ErrorSource
 
-from itool_pipeline.defs.errors import failed_after, is_explained, stopped_after, words_of
-
-_HIDDEN = ("Skipping step ", "Dependencies for step ")
-"""How lines begin on steps that an experiment does not have, and on those that a failure keeps from running. There is
-one for each such step, and they would hide the others."""
-
-
-def _worth_showing(record: logging.LogRecord) -> bool:
-    meta = getattr(record, "dagster_meta", {}) or {}
-    return not str(meta.get("orig_message", "")).startswith(_HIDDEN)
-
+from itool_pipeline.defs.errors import asset_of_step, failed_after, is_explained, stopped_after, words_of
 
 _ABSENT_CHECKS = logging.getLogger("dagster._core.execution.plan.active")
 """Dagster warns here of a blocking check that said nothing, once for each step after it. Where an experiment lacks the
@@ -27,6 +20,11 @@ checked asset, its check has nothing to say."""
 
 def _says_something(record: logging.LogRecord) -> bool:
     return "emitted no result" not in record.getMessage()
+
+
+_ADDING_A_LINE = {("job", "execute"), ("asset", "materialize")}
+"""Dagster's own commands that, as `dg launch`, end with a line of theirs, which says no more than that the run failed.
+The cause is said again after that."""
 
 
 class _Short(logging.Formatter):
@@ -42,10 +40,10 @@ class _Short(logging.Formatter):
         event: dg.DagsterEvent | None = meta.get("dagster_event")
         text = meta.get("orig_message") or record.getMessage()
         if event is not None and event.is_step_failure:
-            text = self._step_failure(event, _step(meta))
+            text = self._step_failure(event, asset_of_step(meta.get("step_key")))
         if event is not None and event.is_job_failure:
             return self._run_failure(event)
-        return f"{self.formatTime(record, '%H:%M:%S')}  {_step(meta):<28}  {text}"
+        return f"{self.formatTime(record, '%H:%M:%S')}  {asset_of_step(meta.get('step_key')):<28}  {text}"
 
     def _step_failure(self, event: dg.DagsterEvent, step: str) -> str:
         data = event.step_failure_data
@@ -60,18 +58,14 @@ class _Short(logging.Formatter):
             return stopped_after(seconds)
         if not self._causes and data.first_step_failure_event is not None:  # logged in another process
             first = data.first_step_failure_event
-            self._step_failure(first, _step({"step_key": first.step_key}))
+            self._step_failure(first, asset_of_step(first.step_key))
         elif not self._causes and data.error is not None:
             self._causes["run"] = words_of(data.error)
             trace = "" if is_explained(data.error) else data.error.to_string()
-        return f"{trace}{failed_after(seconds, self._causes)}"
-
-
-def _step(meta: dict[str, Any]) -> str:
-    """`make_iteration_1__trees.iteration_1_search_shards[share_00000]` → `iteration_1/trees[share_00000]`."""
-    asset, _, rest = (meta.get("step_key") or "run").partition(".")
-    _, bracket, share = rest.partition("[")
-    return f"{asset.removeprefix('make_').replace('__', '/')}{bracket}{share}"
+        told = failed_after(seconds, self._causes)
+        if tuple(sys.argv[1:3]) in _ADDING_A_LINE or sys.argv[1:2] == ["launch"]:
+            atexit.register(print, told, file=sys.stderr)
+        return f"{trace}{told}"
 
 
 @dg.logger({"log_level": dg.Field(str, default_value="INFO", description="DEBUG shows Dagster's own events too")})
@@ -80,8 +74,16 @@ def console(init_context: dg.InitLoggerContext) -> logging.Logger:
     logger = logging.Logger("itool")
     handler = logging.StreamHandler()
     handler.setFormatter(_Short())
-    handler.addFilter(_worth_showing)
     logger.addHandler(handler)
     _ABSENT_CHECKS.addFilter(_says_something)
     logger.setLevel(init_context.logger_config["log_level"])
     return logger
+
+
+def _by_default(instance: dg.DagsterInstance | None) -> Sequence[tuple[dg.LoggerDefinition, Mapping[str, object]]]:
+    return [(console, {"log_level": "INFO"})]
+
+
+def make_it_the_default() -> None:
+    """Let runs whose config names no logger, as of Dagster's own command line, have this one. Twice changes nothing."""
+    context_creation_job.default_system_loggers = _by_default  # type: ignore[attr-defined]

@@ -5,22 +5,29 @@ ever. So the process of a run holds a lock file, which the kernel frees with the
 a sensor twice a minute, and by every run before it begins. That is the process that hands out the steps: one that
 computes a single step is no sign that its run lives.
 
+Between the event that a run has started and its lock there is a moment. Who is killed in it leaves no file: such a run
+is told by its process, which that event names and which is gone, a minute later, before any step.
+
 A lock tells of processes of this machine. Where the instance's launcher starts runs on others, in Kubernetes or Ray, it
 can be asked after them, which Dagster's run monitoring does, and nothing is judged here.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
+import psutil
 
 from itool_pipeline.files.locks import Say, file_lock, is_held
 from itool_pipeline.store.paths import storage_paths
 
 INTERVAL_SECONDS = 30
 """Between two looks of the sensor."""
+SIGNED_WITHIN_SECONDS = 60.0
+"""A run that has started holds its lock, or has begun a step, in far less."""
 
 
 @contextmanager
@@ -39,10 +46,10 @@ def end_lost_runs(instance: dg.DagsterInstance, say: Say) -> list[str]:
     if instance.run_launcher.supports_check_run_worker_health:
         return []
     ended = []
-    for run in instance.get_runs(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-        path = storage_paths().run_lock(run.run_id)
-        # Without a lock file the run is about to begin or to end, or is none of ours.
-        if not path.exists() or is_held(path):
+    for record in instance.get_run_records(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        run, path = record.dagster_run, storage_paths().run_lock(record.dagster_run.run_id)
+        # Without a lock file the run is about to begin or to end, or is none of ours, or was killed before it had one.
+        if is_held(path) if path.exists() else not _gone_before_it_signed(instance, record):
             continue
         say(f"run {run.run_id} was killed: marked as failed; what it finished is kept")
         instance.report_run_failed(run, "The process of this run is gone.")
@@ -50,6 +57,27 @@ def end_lost_runs(instance: dg.DagsterInstance, say: Say) -> list[str]:
         path.unlink(missing_ok=True)
         ended.append(run.run_id)
     return ended
+
+
+def _gone_before_it_signed(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
+    """Whether the process that started the run is gone, and has begun nothing for a minute."""
+    run = record.dagster_run
+    if record.start_time is None or time.time() - record.start_time < SIGNED_WITHIN_SECONDS:
+        return False
+    started = [entry.get_dagster_event() for entry in instance.all_logs(run.run_id, dg.DagsterEventType.RUN_START)]
+    pids = [event.pid for event in started if event.pid is not None]
+    if not pids or _lives_since(pids[-1], record.start_time):
+        return False
+    return not instance.all_logs(run.run_id, dg.DagsterEventType.STEP_START)
+
+
+def _lives_since(pid: int, seconds: float) -> bool:
+    """Whether that process of this machine began before; a later one has only come by the same number."""
+    try:
+        began: float = psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return False
+    return began <= seconds
 
 
 @dg.sensor(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,8 +28,10 @@ from itool_pipeline.defs.executors import ExecutorError, chosen_executor
 from itool_pipeline.defs.step_compute import ask_for_compute, cluster_tags
 from itool_pipeline_tests.defs import tiny_definitions
 from itool_pipeline_tests.defs.test_definitions import USES_MODEL
-from itool_pipeline_tests.defs.tiny_runs import ASSETS, JOB, ROOT, TinyHome
+from itool_pipeline_tests.defs.tiny_runs import ASSETS, BACKFILL, DAEMON, JOB, LAUNCH, ROOT, TinyHome
 
+DOORS = ("dagster/backfill", "dagster/schedule_name", "dagster/sensor_name")
+"""Tags of runs that were started in another way than by hand."""
 ASKING = {"dagster-ray/config", "dagster-k8s/config"}
 SMALL = {"model": {"type": "smollm2_wheel"}, "data": {"type": "bfcl_half"}}
 
@@ -91,6 +96,41 @@ def test_by_default_all_steps_are_in_one_process(home: TinyHome, command: tuple[
 
 
 @pytest.mark.slow
+def test_what_the_daemon_starts_is_in_one_process_too(home: TinyHome) -> None:
+    """A run that was launched, as the UI does it, a backfill, a schedule and a sensor: each run is a process."""
+    home.run(LAUNCH)
+    home.run(BACKFILL)
+    daemon = home.start(DAEMON, ITOOL_EXECUTOR="", TINY_TICKS="yes")
+    try:
+        with home.instance() as instance:
+
+            def doors() -> set[str]:
+                runs = instance.get_runs(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS]))
+                return {next((tag for tag in DOORS if tag in run.tags), "launched") for run in runs}
+
+            home.wait_until(lambda: doors() == {*DOORS, "launched"}, 400)
+    finally:
+        daemon.terminate()
+        daemon.wait(timeout=60)
+    steps = defaultdict(list)
+    for step, process in home.notes():
+        steps[process].append(step)
+    whole = ["first", "second", "third"]
+    assert sum(found == whole for found in steps.values()) >= 4
+    assert all(found == whole[: len(found)] for found in steps.values()), "one of the schedule's may be under way"
+
+
+@pytest.mark.slow
+def test_the_last_words_on_a_killed_step_are_what_became_of_it(home: TinyHome) -> None:
+    process = home.start(JOB, ITOOL_EXECUTOR="multiprocess", TINY_WAITS="yes")
+    home.wait_until(lambda: len(home.notes()) == 3, 300)
+    os.kill(home.notes()[-1][1], signal.SIGKILL)
+    assert process.wait(timeout=300) == 1
+    last = home.output().splitlines()[-1]
+    assert last.startswith("third: The process of this step ended and left no error. It was killed, perhaps"), last
+
+
+@pytest.mark.slow
 def test_multiprocess_is_a_process_for_each_step(home: TinyHome) -> None:
     home.run(JOB, ITOOL_EXECUTOR="multiprocess")
     steps, processes = zip(*home.notes(), strict=True)
@@ -98,9 +138,14 @@ def test_multiprocess_is_a_process_for_each_step(home: TinyHome) -> None:
     assert len(set(processes)) == 3
 
 
+OWN_COMMAND = ("itool_pipeline", "run", "mine")
+DAGSTERS = ("dagster", "job", "execute", "-m", "itool_pipeline.definitions", "-j", "itool")
+
+
 @pytest.mark.slow
-def test_the_command_follows_the_setting_and_its_last_words_are_the_cause(
-    home: TinyHome, tiny_model_dir: Path, tmp_path: Path
+@pytest.mark.parametrize("command", [OWN_COMMAND, (*DAGSTERS, "--tags", '{"dagster/partition": "mine"}')])
+def test_the_commands_follow_the_setting_and_their_last_words_are_the_cause(
+    command: tuple[str, ...], home: TinyHome, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text('{"messages": 7}\n')
@@ -111,7 +156,7 @@ def test_the_command_follows_the_setting_and_its_last_words_are_the_cause(
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(experiment))
     variables = {"ITOOL_EXECUTOR": "multiprocess", "ITOOL_EXPERIMENTS": str(tmp_path)}
-    assert home.start(("itool_pipeline", "run", "mine"), **variables).wait(timeout=300) == 1
+    assert home.start(command, **variables).wait(timeout=600) == 1
     assert home.output().splitlines()[-1].startswith("examples: "), home.output()
     assert "no training example is left" in home.output().splitlines()[-1]
     with home.instance() as instance:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import duckdb
 import pytest
 import yaml
@@ -74,7 +76,22 @@ class Trial:
         assert "Traceback" not in last
         assert "Stack Trace" not in last
         self.before = head
-        return last.partition("\n")[2].strip()
+        told = last.partition("\n")[2].strip()
+        if not looked_before:
+            assert_the_ui_says_it_last(told)
+        return told
+
+
+def assert_the_ui_says_it_last(told: str) -> None:
+    """What is said last is the end of the last event of the run's page."""
+    with dg.DagsterInstance.get() as instance:
+        (run,) = instance.get_runs(limit=1)
+        entries = [entry for entry in instance.all_logs(run.run_id) if entry.level >= logging.ERROR]
+    *_, last = entries
+    assert last.dagster_event is not None
+    assert last.dagster_event.event_type == dg.DagsterEventType.RUN_FAILURE
+    assert last.message.endswith(told.splitlines()[0] if "run: " not in told else told.partition("run: ")[2])
+    assert not [entry for entry in entries if "Not executing" in entry.message]
 
 
 @pytest.fixture

@@ -6,15 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
 import dagster as dg
+import psutil
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
+from itool_pipeline.defs import lost_runs as lost
 from itool_pipeline.defs.lost_runs import end_lost_runs, lost_runs, sign_of_life
 from itool_pipeline.files.locks import is_held
 from itool_pipeline_tests.defs.tiny_runs import DAEMON, JOB, LAUNCH, TinyHome
@@ -85,6 +88,76 @@ def test_a_run_that_fails_leaves_no_lock_file(instance: dg.DagsterInstance, tmp_
 
 def test_a_run_that_has_not_signed_yet_is_left_alone(instance: dg.DagsterInstance) -> None:
     assert untouched(instance, started(instance))
+
+
+def told_start(instance: dg.DagsterInstance, pid: int, ago: float) -> dg.DagsterRun:
+    """A run whose process said so many seconds ago that it starts, and nothing since."""
+    run: dg.DagsterRun = create_run_for_test(instance)
+    event = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, run.job_name, pid=pid)
+    entry = dg.EventLogEntry(  # type: ignore[no-untyped-call]
+        error_info=None, level="debug", user_message="", run_id=run.run_id, timestamp=time.time() - ago,
+        job_name=run.job_name, dagster_event=event,
+    )  # fmt: skip
+    instance.handle_new_event(entry)
+    return run
+
+
+def status_after_a_look(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRunStatus:
+    end_lost_runs(instance, lambda _: None)
+    found = instance.get_run_by_id(run.run_id)
+    assert found is not None
+    return found.status
+
+
+def gone_process() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_a_run_that_was_killed_before_it_signed_is_ended_after_a_minute(instance: dg.DagsterInstance) -> None:
+    pid = gone_process()
+    early, late = told_start(instance, pid, 10), told_start(instance, pid, 100)
+    assert status_after_a_look(instance, early) == dg.DagsterRunStatus.STARTED
+    assert status_after_a_look(instance, late) == dg.DagsterRunStatus.FAILURE
+
+
+def test_a_run_that_is_slow_to_sign_is_left_alone(instance: dg.DagsterInstance) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        begun = time.time() - psutil.Process(process.pid).create_time()
+        lives, younger = told_start(instance, process.pid, 0), told_start(instance, process.pid, begun + 100)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lost, "SIGNED_WITHIN_SECONDS", 0.0)
+            assert status_after_a_look(instance, lives) == dg.DagsterRunStatus.STARTED
+        assert status_after_a_look(instance, younger) == dg.DagsterRunStatus.FAILURE, "another process by that number"
+        process.communicate(b"\n")
+
+
+def test_a_run_of_others_without_a_lock_that_works_is_left_alone(instance: dg.DagsterInstance) -> None:
+    """Its process may be on another machine."""
+    run = told_start(instance, gone_process(), 100)
+    step = dg.DagsterEvent(dg.DagsterEventType.STEP_START.value, run.job_name, step_handle=None)
+    entry = dg.EventLogEntry(  # type: ignore[no-untyped-call]
+        error_info=None, level="debug", user_message="", run_id=run.run_id, timestamp=time.time(),
+        job_name=run.job_name, step_key="step", dagster_event=step,
+    )  # fmt: skip
+    instance.handle_new_event(entry)
+    assert status_after_a_look(instance, run) == dg.DagsterRunStatus.STARTED
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_before_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = TinyHome(tmp_path)
+    process = home.start(JOB, TINY_KILLED_BEFORE_ITS_LOCK="yes")
+    assert process.wait(timeout=300) == -signal.SIGKILL, home.output()
+    monkeypatch.setenv("ITOOL_STORAGE", str(tmp_path))
+    with home.instance() as instance:
+        (run,) = instance.get_runs()
+        assert run.status == dg.DagsterRunStatus.STARTED
+        assert not lock_file(tmp_path, run).exists()
+        assert status_after_a_look(instance, run) == dg.DagsterRunStatus.STARTED, "it may be about to take it"
+        monkeypatch.setattr(lost, "SIGNED_WITHIN_SECONDS", 0.0)
+        assert status_after_a_look(instance, run) == dg.DagsterRunStatus.FAILURE
 
 
 def test_where_the_launcher_can_be_asked_nothing_is_judged(

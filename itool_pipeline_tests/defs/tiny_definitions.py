@@ -1,20 +1,27 @@
 """Three small assets in place of the pipeline's: for processes of their own, which notes in a file tell about.
 
 Each step notes its name and its process in the file `TINY_NOTES`; the last waits for ever while `TINY_WAITS` is set.
+While `TINY_TICKS` is set, a schedule and a sensor ask for a run each.
+With `TINY_KILLED_BEFORE_ITS_LOCK` the process of a run is killed when it would take its lock.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
 import dagster as dg
 
+from itool_pipeline.defs import executors
 from itool_pipeline.defs.executors import chosen_executor
 from itool_pipeline.defs.lost_runs import lost_runs
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.resources import GPU_POOL
+
+if os.environ.get("TINY_KILLED_BEFORE_ITS_LOCK"):
+    executors.sign_of_life = lambda _: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore
 
 
 def note(step: str) -> None:
@@ -39,10 +46,26 @@ def third() -> None:
         time.sleep(1)
 
 
+tiny = dg.define_asset_job("tiny", selection=dg.AssetSelection.all())
+TICKS = dg.DefaultScheduleStatus.RUNNING if os.environ.get("TINY_TICKS") else dg.DefaultScheduleStatus.STOPPED
+LOOKS = dg.DefaultSensorStatus.RUNNING if os.environ.get("TINY_TICKS") else dg.DefaultSensorStatus.STOPPED
+
+
+@dg.schedule(job=tiny, cron_schedule="* * * * *", default_status=TICKS)
+def by_the_clock() -> dg.RunRequest:
+    return dg.RunRequest(run_key="once", partition_key="demo")
+
+
+@dg.sensor(job=tiny, default_status=LOOKS)
+def by_a_look() -> dg.RunRequest:
+    return dg.RunRequest(run_key="once", partition_key="demo")
+
+
 defs = dg.Definitions(
     assets=[first, second, third],
-    jobs=[dg.define_asset_job("tiny", selection=dg.AssetSelection.all())],
-    sensors=[lost_runs],
+    jobs=[tiny],
+    schedules=[by_the_clock],
+    sensors=[lost_runs, by_a_look],
     executor=chosen_executor(),
 )
 

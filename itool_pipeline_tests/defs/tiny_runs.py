@@ -19,6 +19,7 @@ PARTITION = "demo"
 TAGS = ("--tags", f'{{"dagster/partition": "{PARTITION}"}}')
 JOB = ("dagster", "job", "execute", "-m", MODULE, "-j", "tiny", *TAGS)
 LAUNCH = ("dagster", "job", "launch", "-m", MODULE, "-j", "tiny", *TAGS)
+BACKFILL = ("dagster", "job", "backfill", "-m", MODULE, "-j", "tiny", "--noprompt", "--partitions", PARTITION)
 ASSETS = ("dagster", "asset", "materialize", "-m", MODULE, "--select", "*", "--partition", PARTITION)
 DAEMON = ("dagster._daemon", "run", "-m", MODULE)
 
