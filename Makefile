@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)/storage
 
-.PHONY: demo test ui lint bench conformance mutants confirm-versions clean
+.PHONY: demo test ui lint bench conformance mutants drills confirm-versions clean
 
 demo: .venv/ready
 	$(BIN)/python -m itool_pipeline run demo
@@ -37,6 +37,10 @@ else
 	$(BIN)/python -m itool_pipeline_tests.benchmarks.bfcl.gold_answers storage/conformance/answers.jsonl
 	$(BIN)/python -m itool_pipeline conformance --answers storage/conformance/answers.jsonl
 endif
+
+# What may happen to a run, tried many times and counted: kills, full disks, hostile inputs. DRILLS="kills_ray --tries 5" chooses.
+drills: .venv/ready
+	$(BIN)/python -m itool_pipeline_tests.robustness $(DRILLS)
 
 mutants: .venv/ready
 	$(BIN)/python -m itool_pipeline_tests.mutation_check

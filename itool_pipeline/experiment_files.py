@@ -31,6 +31,8 @@ _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 200
 
 MAX_NAME_CHARS = 120
+MAX_FILE_NAME_BYTES = 200
+"""Of a name without its ending; file systems take 255 with it."""
 _NEW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _NOT_INHERITED = ("description", "scheduled", "ablations")
 
@@ -102,7 +104,9 @@ def read_content(path: Path, asked_by: Path | None = None) -> dict[str, Any]:
 
 def _is_name(name: object) -> bool:
     """Whether it can be a file's name in the experiments' folders, and not the way to one elsewhere."""
-    return isinstance(name, str) and re.fullmatch(r"[^/\\\0.][^/\\\0]*", name) is not None
+    if not isinstance(name, str) or not name.isprintable() or len(name.encode()) > MAX_FILE_NAME_BYTES:
+        return False
+    return re.fullmatch(r"[^/\\.][^/\\]*", name) is not None
 
 
 def _require_name(name: str, said_in: str = "") -> None:

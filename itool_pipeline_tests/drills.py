@@ -61,12 +61,12 @@ class Storage:
         (root / "downloads").symlink_to(downloads.resolve())
         shutil.copyfile(ROOT / "storage" / "dagster.yaml", root / "dagster.yaml")
 
-    def start(self, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-        """`python -m <arguments>` in a process group of its own; what it prints goes to `output.txt`."""
+    def start(self, arguments: Sequence[str], log: Path | None = None) -> subprocess.Popen[bytes]:
+        """`python -m <arguments>` in a process group of its own; what it prints goes to `log`, or to `output.txt`."""
         own = {"ITOOL_EXPERIMENTS": str(EXPERIMENTS), "ITOOL_STORAGE": str(self.root), "DAGSTER_HOME": str(self.root)}
         # Sums are added up in an order that depends on the number of threads: it is one in every run.
         environment = {**os.environ, **own, "OMP_NUM_THREADS": "1", **self.variables}
-        with (self.root / "output.txt").open("wb") as output:
+        with (log or self.root / "output.txt").open("wb") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", *arguments],
                 cwd=ROOT,

@@ -39,9 +39,9 @@ def parameter_schemas(tool: Tool) -> Mapping[str, Any]:
 
 
 def required_parameters(tool: Tool) -> tuple[str, ...]:
-    """The parameters that must be given."""
+    """The parameters that must be given. What stands among their names and is no text names none."""
     names = (tool.get("parameters") or {}).get("required")
-    return tuple(names) if isinstance(names, list | tuple) else ()
+    return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list | tuple) else ()
 
 
 def bind_positional(call: Call, tools: Sequence[Tool]) -> Call:

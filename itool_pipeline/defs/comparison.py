@@ -10,7 +10,7 @@ from itool_pipeline.comparison.whole import compare
 from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.records import on_worker
 from itool_pipeline.errors import ActionableError
-from itool_pipeline.steps.display import table
+from itool_pipeline.steps.display import as_text, table
 from itool_pipeline.store.paths import storage_paths
 
 
@@ -52,4 +52,4 @@ def _markdown(head: Any, rows: Any) -> str:
 
 
 def _image(caption: str, png: bytes) -> str:
-    return f"![{caption}](data:image/png;base64,{base64.b64encode(png).decode()})"
+    return f"![{as_text(caption)}](data:image/png;base64,{base64.b64encode(png).decode()})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,17 @@ MARKDOWN, IMAGE = "markdown", "image"
 """Metadata of the form {MARKDOWN: text} or {IMAGE: file name in the artifact} is shown as such; the rest as it is."""
 
 
+_MARKS = re.compile(r"[\\`*\[\]|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+"""What markdown reads as more than itself wherever it stands in a line; an underscore inside of a word is none."""
+
+
 def table(rows: Iterable[Mapping[str, Any]], cell_width: int = 160) -> dict[str, str]:
     """A markdown table with the first row's keys as its head; empty for no rows."""
     rows = list(rows)
     if not rows:
         return {MARKDOWN: "*none*"}
     head = list(rows[0])
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines = ["| " + " | ".join(map(as_text, head)) + " |", "|" + " --- |" * len(head)]
     lines += ["| " + " | ".join(_cell(row.get(key), cell_width) for key in head) + " |" for row in rows]
     return {MARKDOWN: "\n".join(lines)}
 
@@ -25,7 +30,12 @@ def _cell(value: Any, width: int) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     text = " ".join(text.split()) if "\n" in text else text
     text = text if len(text) <= width else text[: width - 1] + "…"
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    return as_text(text)
+
+
+def as_text(text: str) -> str:
+    """The text for a line of markdown that shows it as it is: links, images, HTML and the marks of tables too."""
+    return _MARKS.sub(r"\\\g<0>", text).replace("<", "&lt;")
 
 
 def loss_plot(

@@ -16,6 +16,10 @@ def test_a_table_by_hand() -> None:
     assert table(rows) == {MARKDOWN: "| id | Q | n |\n| --- | --- | --- |\n| a | 0.1235 | 3 |\n| b | -1 | None |"}
 
 
+def test_a_head_stays_in_its_row() -> None:
+    assert table([{"[a](b)|": 1}])[MARKDOWN].splitlines()[0] == "| \\[a\\](b)\\| |"
+
+
 def test_the_first_row_names_the_columns() -> None:
     assert table([{"a": 1}, {"b": 2, "a": 3}])[MARKDOWN].splitlines()[2:] == ["| 1 |", "| 3 |"]
     assert table([{"a": 1}, {"b": 2}])[MARKDOWN].splitlines()[3] == "| None |"
@@ -30,6 +34,9 @@ def test_no_rows() -> None:
     [
         ("a|b", "a\\|b"),
         ("<script>", "&lt;script>"),
+        ("![a](b)", "!\\[a\\](b)"),
+        ("a_b _c_", "a_b \\_c\\_"),
+        ("`*~&\\", "\\`\\*\\~\\&\\\\"),
         ("one\n  two\n", "one two"),
         ("x" * 10, "x" * 10),
         ("x" * 11, "x" * 9 + "…"),

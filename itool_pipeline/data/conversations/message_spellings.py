@@ -186,6 +186,8 @@ def _calls_in_words(content: Any, changes: Counter[str]) -> Any:
     try:
         calls = level_calls(content, "content")
     except RowError:
+        if not isinstance(content, str):
+            raise
         # Not one JSON document: several, or calls between tags as in an assistant's words.
         written = read_written_calls(content, ())
         calls = [level_call({"name": call.name, "arguments": dict(call.arguments)}) for call in written]

@@ -208,8 +208,8 @@ def _without_null_arguments(messages: list[Any], tools: Any, changes: Counter[st
     """The messages with calls whose arguments have no nulls of padding, as far as their tools are known."""
     schemas: dict[Any, Any] = {}
     for tool in tools if isinstance(tools, list) else []:
-        if isinstance(tool, dict) and isinstance(tool["parameters"], dict):
-            schemas[tool.get("name")] = tool["parameters"]
+        if isinstance(tool, dict) and isinstance(tool["parameters"], dict) and isinstance(tool.get("name"), str):
+            schemas[tool["name"]] = tool["parameters"]
 
     def without(call: Any) -> Any:
         function = call.get("function") if isinstance(call, dict) else None
