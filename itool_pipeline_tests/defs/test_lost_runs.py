@@ -236,7 +236,7 @@ def test_the_daemon_lets_go_on_what_waits_for_a_killed_run(killed: TinyHome, out
         daemon = killed.start(DAEMON)
         try:
             killed.wait_until(lambda: status(lost) == dg.DagsterRunStatus.FAILURE, 60)
-            killed.wait_until(lambda: status(queued) == dg.DagsterRunStatus.SUCCESS, 60)
+            killed.wait_until(lambda: status(queued) == dg.DagsterRunStatus.SUCCESS, 300)
         finally:
             daemon.terminate()
             daemon.wait(timeout=60)

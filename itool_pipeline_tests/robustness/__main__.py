@@ -15,6 +15,7 @@ from itool_pipeline_tests.robustness.outcome import Drill, performed, summary
 
 MANY = 100_000
 ROOM = f"size={disks.ROOM_MIB}m"
+FEW_NAMES = f"{ROOM},nr_inodes=3000"
 corrupted = databases.between_steps(databases.corrupt, refused=True)
 DRILLS = (
     Drill("kills_in_process", "SIGKILL at random moments, all steps in one process", 50, kills("in_process")),
@@ -22,7 +23,7 @@ DRILLS = (
     Drill("kills_ray", "SIGKILL of the run alone, steps on Ray", 50, kills("ray", "dagster_ray")),
     Drill("kills_at_the_start", "SIGKILL in the first seconds of a run", 10, before_its_lock),
     Drill("disk_full", "no room at a random moment", 30, disks.broken(ROOM, disks.fill)),
-    Drill("no_inodes", "no room for another name at a random moment", 5, disks.broken(ROOM, disks.use_up_inodes)),
+    Drill("no_inodes", "no room for another name at a random moment", 5, disks.broken(FEW_NAMES, disks.use_up_inodes)),
     Drill("read_only", "storage made read-only at a random moment", 5, disks.broken(ROOM, disks.make_read_only)),
     Drill("odd_path", "spaces, quotes, other scripts in the storage's path", 4, disks.odd_path),
     Drill("other_file_system", "storage and temporary folder on two file systems", 1, disks.other_file_system),

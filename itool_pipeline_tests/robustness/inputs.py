@@ -179,7 +179,7 @@ def outputs(outcome: Outcome, tries: int, draw: random.Random) -> None:
 
 def _gold_text(example: Example) -> str:
     return render_calls(
-        Call(call.name, {name: values[0] for name, values in call.arguments.items()}) for call in example.gold
+        Call(call.name, {name: values[0] for name, values in call.arguments.items() if values}) for call in example.gold
     )
 
 

@@ -50,7 +50,9 @@ def _story(outcome: Outcome, tries: int, draw: random.Random, executor: str, sta
             outcome.tried([])
         outcome.tried(problems)
         print(f"  {outcome.tries} of {tries} kills, {len(outcome.failures)} failures", flush=True)
-        assert not problems, f"the storage is kept in {root}: {'; '.join(problems)}"
+        if problems:
+            kept = root.rename(root.with_name(f"{root.name}.kept"))
+            print(f"  the storage is kept in {kept}", flush=True)
 
 
 def _started(storage: Storage, seconds: float | None, executor: str) -> int:

@@ -29,7 +29,7 @@ def shared_warmup(outcome: Outcome, tries: int, draw: random.Random) -> None:
     """What both need is made once, and no row stands twice."""
     s = scene()
     other = s.root / "experiments" / f"{OTHER}.yaml"
-    other.write_text(yaml.safe_dump({"extends": NAME, "preference": {"loss": {"beta": 1.5}}}))
+    other.write_text(yaml.safe_dump({"extends": NAME, "pairs": {"min_q_difference": 0.02}}))
     for _ in range(tries):
         with folder() as root:
             storage = s.storage(root / "storage")
