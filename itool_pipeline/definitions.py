@@ -12,6 +12,7 @@ from itool_pipeline.defs.executors import chosen_executor
 from itool_pipeline.defs.graphs import all_graph_assets
 from itool_pipeline.defs.logs import console
 from itool_pipeline.defs.lost_runs import lost_runs
+from itool_pipeline.defs.partitions import experiment_files, tell_the_instance
 from itool_pipeline.defs.resources import RunOptions
 
 defs = dg.Definitions(
@@ -19,11 +20,12 @@ defs = dg.Definitions(
     asset_checks=all_checks(),
     jobs=[automation.itool, automation.evaluate, automation.report, automation.compare],
     schedules=[automation.weekly],
-    sensors=[automation.local_data, lost_runs],
+    sensors=[automation.local_data, experiment_files, lost_runs],
     resources={"options": RunOptions()},
     loggers={"console": console},
     executor=chosen_executor(),
 )
+tell_the_instance()
 
 
 def itool_job() -> dg.JobDefinition:

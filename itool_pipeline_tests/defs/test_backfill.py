@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import socket
-import urllib.request
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import dagster as dg
 import pytest
@@ -22,6 +14,7 @@ from dagster._core.execution.backfill import BulkActionStatus
 
 from itool_pipeline.store.database import Database
 from itool_pipeline.store.tables import TABLES
+from itool_pipeline_tests.defs.served import running, ui
 from itool_pipeline_tests.defs.tiny_runs import TinyHome
 from itool_pipeline_tests.drills import EXPERIMENTS
 from itool_pipeline_tests.store.by_hand import ask
@@ -58,44 +51,15 @@ def make_home(root: Path, model: Path, downloads: Path) -> TinyHome:
     return home
 
 
-@contextmanager
-def running(home: TinyHome, *arguments: str) -> Iterator[None]:
-    """A process that serves, and those that it started."""
-    process = home.start(arguments)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-
-
 def by_command(home: TinyHome) -> None:
     names = ("--from", min(SEARCHES), "--to", max(SEARCHES))
     home.run(("dagster", "job", "backfill", "-m", MODULE, "-j", "itool", "--noprompt", *names))
 
 
 def by_the_ui(home: TinyHome, what: dict[str, Any]) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    with running(home, "dagster_webserver", "-m", MODULE, "-h", "127.0.0.1", "-p", str(port)):
-
-        def answers() -> bool:
-            with suppress(URLError), urllib.request.urlopen(f"{address}/server_info") as response:
-                return bool(response.status == 200)
-            return False
-
-        home.wait_until(answers, 300)
-        body = {"query": LAUNCH, "variables": {"what": {**what, "partitionNames": list(SEARCHES)}}}
-        request = urllib.request.Request(
-            f"{address}/graphql", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request) as response:
-            answer = json.load(response)
-    assert "errors" not in answer, answer
-    assert answer["data"]["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", answer
+    with ui(home, MODULE) as served:
+        answer = served.ask(LAUNCH, what={**what, "partitionNames": list(SEARCHES)})
+    assert answer["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", answer
 
 
 def by_the_page_of_the_job(home: TinyHome) -> None:

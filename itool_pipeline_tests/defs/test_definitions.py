@@ -106,7 +106,7 @@ def test_an_asset_says_what_it_is(graph: AssetGraph, name: str) -> None:
     assert node.group_name == ("data" if name in DATA else name.split("/")[0])
     assert node.code_version
     assert node.kinds
-    assert isinstance(node.partitions_def, dg.StaticPartitionsDefinition)
+    assert isinstance(node.partitions_def, dg.DynamicPartitionsDefinition)
     assert list(node.partitions_def.get_partition_keys()) == experiment_names()
 
 
@@ -181,11 +181,12 @@ def test_a_comparison_is_of_no_partition_and_a_job_of_its_own(graph: AssetGraph)
     assert found.description
 
 
-def test_what_starts_runs_is_off_until_someone_turns_it_on_and_what_ends_lost_ones_is_on() -> None:
+def test_what_starts_runs_is_off_until_someone_turns_it_on_and_what_keeps_order_is_on() -> None:
     schedules, sensors = list(defs.schedules or []), list(defs.sensors or [])
     assert [(s.name, s.default_status) for s in schedules] == [("weekly", dg.DefaultScheduleStatus.STOPPED)]
     assert [(s.name, s.default_status, s.minimum_interval_seconds) for s in sensors] == [
         ("local_data", dg.DefaultSensorStatus.STOPPED, 60),
+        ("experiment_files", dg.DefaultSensorStatus.RUNNING, 15),
         ("lost_runs", dg.DefaultSensorStatus.RUNNING, 30),
     ]
 
