@@ -38,6 +38,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "policy": ("steps.policy.policy",),
     "cases": ("steps.cases.benchmark_cases",),
     "scores": ("steps.scoring.score_checkpoint",),
+    "champion": ("steps.champion.champion",),
     "report": ("steps.report.report",),
 }
 """Kind of step → its functions."""

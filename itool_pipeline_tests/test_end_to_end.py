@@ -29,6 +29,7 @@ ASSETS = {
     *(f"iteration_1/{step}" for step in ("replay_buffer", "trees", "pairs", "policy")),
     "bfcl_cases",
     *(f"bfcl/{checkpoint}" for checkpoint in ("base", "warmup", "iteration_1")),
+    "champion",
     "report",
 }
 GAMMA, ROUNDS = 1.0, 3
@@ -239,6 +240,7 @@ def test_all_checks_passed(calm: Story) -> None:
             for name in ("base", "warmup", "iteration_1")
             for check in ("complete", "errors_agree")
         ),
+        ("bfcl/iteration_1", "not_worse"),
     }
     assert set(found) == expected
     assert len(found) == 3 * len(expected), "each of the three whole runs checks each asset once"

@@ -112,7 +112,7 @@ def test_all_of_bfcl_is_scored_without_training_anything_again() -> None:
     assert set(asked.categories) == {*BFCL_SINGLE_TURN, *BFCL_MULTI_TURN}
     assert asked.cases_per_category is None
     scored = {asset for asset in ours if asset.startswith("bfcl/")}
-    assert shared("bfcl_whole", "demo") == ours - scored - {"report"}
+    assert shared("bfcl_whole", "demo") == ours - scored - {"champion", "report"}
 
 
 def test_ablations_share_with_each_other() -> None:

@@ -33,6 +33,7 @@ from itool_pipeline.config.evaluation import (
     BenchmarkConfig,
     BfclConfig,
     CallsConfig,
+    ChampionConfig,
     EvaluationConfig,
     checkpoints_of,
 )
@@ -96,6 +97,7 @@ __all__ = [
     "BfclSingleTurnCategory",
     "BfclTrainingCategory",
     "CallsConfig",
+    "ChampionConfig",
     "ColumnNames",
     "ComputeConfig",
     "ContinuedSft",

@@ -12,7 +12,7 @@ from itool_pipeline.config.categories import (
     BfclMultiTurnCategory,
     BfclSingleTurnCategory,
 )
-from itool_pipeline.config.fields import AtLeastOne, Section
+from itool_pipeline.config.fields import AtLeastOne, Fraction, Section
 
 MAX_ITERATIONS = 5
 """How many iterations the asset graph unrolls: two beyond the paper's best, so that a decline shows (Fig. 7)."""
@@ -85,12 +85,23 @@ class CallsConfig(BenchmarkConfig):
     cases: AtLeastOne | None = Field(None, description="at most so many, drawn by seed")
 
 
+class ChampionConfig(Section):
+    """When a checkpoint takes the title of champion from the one that holds it, on the same cases."""
+
+    max_p: Fraction = Field(0.05, description="largest p of McNemar's exact test by which one wins, or is worse")
+    category_floor: Fraction = Field(0.0, description="least accuracy of a champion in every category")
+    category_drop: Fraction = Field(0.1, description="most accuracy that a champion may lose in any category")
+
+
 class EvaluationConfig(Section):
-    """Which checkpoints are scored; a section for each benchmark, named as it is, `null` where it is not asked for."""
+    """Which checkpoints are scored, and which is the champion; a section for each benchmark, named as it is, `null`
+    where it is not asked for.
+    """
 
     checkpoints: Annotated[tuple[Checkpoint, ...], Field(min_length=1)] | None = Field(
         None, description="the base model, the warm-up's and every iteration's unless some are named; `last` is one"
     )
+    champion: ChampionConfig = ChampionConfig()
     bfcl: BfclConfig | None = BfclConfig()
     api_bank: ApiBankConfig | None = Field(None, description="not scored unless asked for: no wheel carries it")
     calls: CallsConfig | None = Field(None, description="not scored unless a file is named")

@@ -37,7 +37,9 @@ def op_name(asset: str) -> str:
 
 def group_of(asset: str) -> str:
     """The group that the UI shows the asset in."""
-    return asset.partition("/")[0] if "/" in asset or asset == "report" else "data"
+    if asset in ("champion", "report"):
+        return "report"
+    return asset.partition("/")[0] if "/" in asset else "data"
 
 
 def step_asset(asset: str, body: Body, description: str, *, uses_model: bool = False) -> dg.AssetsDefinition:
@@ -116,7 +118,7 @@ def _benchmark(benchmark: Benchmark[Any]) -> list[dg.AssetsDefinition]:
 
 
 def all_step_assets() -> list[dg.AssetsDefinition]:
-    """Every asset but the trees and the report."""
+    """Every asset but those in `graphs.py`."""
     return [
         step_asset("base_model", prepare.base_model, "The base model in safetensors, with its tokenizer."),
         step_asset(

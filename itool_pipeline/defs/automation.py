@@ -19,6 +19,7 @@ SHORT_LOG: dict[str, Any] = {"loggers": {"console": {"config": {}}}}
 _SCORES = dg.AssetSelection.assets(*(asset_key(name) for name in (*map(cases_asset, ALL), *scores_of())))
 _COMPARISON = dg.AssetSelection.assets(comparison)
 _REPORT = dg.AssetSelection.assets(asset_key("report"))
+_CHAMPION = dg.AssetSelection.assets(asset_key("champion"))
 
 
 def _job(name: str, selection: dg.AssetSelection, description: str) -> Any:
@@ -32,7 +33,11 @@ def _job(name: str, selection: dg.AssetSelection, description: str) -> Any:
 
 
 itool = _job("itool", dg.AssetSelection.all() - _COMPARISON, "One experiment from data to report.")
-evaluate = _job("evaluate", _SCORES | _REPORT, "Score the checkpoints of an experiment and write its report.")
+evaluate = _job(
+    "evaluate",
+    _SCORES | _CHAMPION | _REPORT,
+    "Score the checkpoints of an experiment, choose its champion and write its report.",
+)
 report = _job("report", _REPORT, "Write an experiment's report again.")
 compare = dg.define_asset_job(
     "compare",

@@ -1,5 +1,6 @@
 """Asset checks: what must hold after an asset is made. They read artifacts, and what reserved benchmarks ask."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,10 +13,11 @@ from itool_pipeline.config import MAX_ITERATIONS
 from itool_pipeline.defs.assets import asset_key, op_name
 from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.metadata import shown_value
+from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.resources import RunOptions, workspace
 from itool_pipeline.steps import checks
 from itool_pipeline.steps.checks import Finding
-from itool_pipeline.steps.plan import WHOLE, cases_asset, scores_of
+from itool_pipeline.steps.plan import WHOLE, cases_asset, scores_of, started_from
 from itool_pipeline.steps.workspace import Workspace
 
 _SHOWN = 20
@@ -31,6 +33,7 @@ _TRUER_PAIRS = (
     "Take pairs that are true by gold alone (pairs.truth: gold), or see what the signals tell (docs/sql.md) and weigh "
     "them otherwise (search.outcome, search.self_evaluation), and run again."
 )
+_BEFORE = "The champion tells which checkpoint to take; docs/dagster.md says what to change, and run again."
 _LOWER_RATE = "Lower preference.optimizer.learning_rate and run again."
 _REPORT = "That is a mistake in the program, not in your files: please report it."
 
@@ -52,20 +55,19 @@ def step_check(
     blocking    what is downstream of the asset waits for the check, and does not run when it fails
     """
     key = asset_key(asset)
+    with warnings.catch_warnings():
+        # What a check says is of one partition; Dagster calls this parameter a preview.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        spec = dg.AssetCheckSpec(
+            name,
+            asset=key,
+            description=(find.__doc__ or "").strip(),
+            additional_deps=[asset_key(other) for other in also_reads],
+            blocking=blocking,
+            partitions_def=experiments,
+        )
 
-    @dg.multi_asset_check(
-        name=f"{name}__{op_name(asset)}",
-        specs=[
-            dg.AssetCheckSpec(
-                name,
-                asset=key,
-                description=(find.__doc__ or "").strip(),
-                additional_deps=[asset_key(other) for other in also_reads],
-                blocking=blocking,
-            )
-        ],
-        can_subset=True,
-    )
+    @dg.multi_asset_check(name=f"{name}__{op_name(asset)}", specs=[spec], can_subset=True)
     def checked(context: dg.AssetCheckExecutionContext, options: RunOptions) -> Iterator[dg.AssetCheckResult]:
         ws = workspace(context.op_execution_context, options)
         if ws.has(asset):
@@ -137,6 +139,11 @@ def _benchmark_checks(benchmark: Benchmark[Any]) -> Iterator[dg.AssetChecksDefin
     yield step_check(cases_asset(benchmark.name), "no_leak", leaks, _TAKE_OUT, also_reads=["examples"], blocking=True)
     for asset in scores_of(replace(WHOLE, benchmarks=(benchmark.name,))):
         yield step_check(asset, "complete", _of(checks.scores_cover_every_case, asset), _REPORT)
+        if before := started_from(asset):
+            worse = _of(checks.is_not_worse, asset, before)
+            yield step_check(
+                asset, "not_worse", worse, _BEFORE, also_reads=[before], severity=dg.AssetCheckSeverity.WARN
+            )
         for own in benchmark.row_checks:
             rows = _of(checks.rows_pass, asset, own, description=own.description)
             yield step_check(asset, own.name, rows, _REPORT)

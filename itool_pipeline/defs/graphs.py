@@ -1,4 +1,4 @@
-"""The two assets that are more than one op: the trees, which fan out over shards, and the report, which fans in."""
+"""Assets that are more than one op: the trees, which fan out over shards; champion and report, which fan in."""
 
 import inspect
 import warnings
@@ -13,9 +13,9 @@ from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.metadata import data_version, shown
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.resources import GPU_POOL, RunOptions, workspace
-from itool_pipeline.steps import report, trees
+from itool_pipeline.steps import champion, report, trees
 from itool_pipeline.steps.plan import code_version, inputs_of
-from itool_pipeline.steps.workspace import Produced
+from itool_pipeline.steps.workspace import Produced, Workspace
 
 
 def graph_of(asset: str, compose: Callable[..., Any], description: str, kinds: tuple[str, ...]) -> dg.AssetsDefinition:
@@ -84,19 +84,38 @@ def trees_asset(k: int) -> dg.AssetsDefinition:
     return graph_of(asset, compose, description, ("python", "torch"))
 
 
-def report_asset() -> dg.AssetsDefinition:
-    """The report waits for what the experiment scores; what it lacks is skipped and does not stop it."""
+def fan_in_asset(
+    asset: str, op: str, body: Callable[[Workspace], Produced], description: str, kind: str
+) -> dg.AssetsDefinition:
+    """An asset that waits for what the experiment scores; what it lacks is skipped and does not stop it."""
 
-    @dg.op(name="write_report", ins={"scores": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
-    def write_report(context: dg.OpExecutionContext, options: RunOptions) -> Iterator[dg.Output[None]]:
-        with explained():
-            produced = report.report(workspace(context, options))
-        yield _output(produced)
+    @dg.op(name=op, ins={"scores": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing, is_required=False))
+    def gathered(context: dg.OpExecutionContext, options: RunOptions) -> Iterator[dg.Output[None]]:
+        ws = workspace(context, options)
+        if ws.has(asset):
+            with explained():
+                produced = body(ws)
+            yield _output(produced)
 
-    description = "Leaderboard, errors by type and what the search found, on one page."
-    return graph_of("report", lambda inputs: write_report(scores=list(inputs.values())), description, ("markdown",))
+    return graph_of(asset, lambda inputs: gathered(scores=list(inputs.values())), description, (kind,))
 
 
 def all_graph_assets() -> list[dg.AssetsDefinition]:
-    """The trees of every iteration, and the report."""
-    return [*(trees_asset(k) for k in range(1, MAX_ITERATIONS + 1)), report_asset()]
+    """The trees of every iteration, the champion, and the report."""
+    return [
+        *(trees_asset(k) for k in range(1, MAX_ITERATIONS + 1)),
+        fan_in_asset(
+            "champion",
+            "choose_champion",
+            champion.champion,
+            "The checkpoint that won by a paired test over the one that held the title, with no category too low.",
+            "python",
+        ),
+        fan_in_asset(
+            "report",
+            "write_report",
+            report.report,
+            "Leaderboard, errors by type and what the search found, on one page.",
+            "markdown",
+        ),
+    ]

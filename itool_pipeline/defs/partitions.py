@@ -75,10 +75,9 @@ def experiment_files(context: dg.SensorEvaluationContext) -> dg.SensorResult:
             context.log.warning(
                 f"{name}.yaml is no partition: Dagster takes no ... and no control characters in its name"
             )
-    requests = [
-        *([experiments.build_add_request(new)] if new else []),
-        *([experiments.build_delete_request(gone)] if gone else []),
-    ]
+    requests: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
+    requests += [experiments.build_add_request(new)] if new else []
+    requests += [experiments.build_delete_request(gone)] if gone else []
     told = [f"{word}: {', '.join(names)}" for word, names in (("new", new), ("gone", gone)) if names]
     return dg.SensorResult(
         dynamic_partitions_requests=requests, skip_reason="; ".join(told) or f"{len(there)} experiments, as before."

@@ -31,6 +31,8 @@ POOL_FILE = "pool.parquet"
 """Of <benchmark>_cases: table `examples`, the cases that have one prompt, with its token ids."""
 COMPARISONS_FILE = "comparisons.parquet"
 """Of `report`: table `comparisons`."""
+CHAMPION_FILE = "champion.json"
+"""Of `champion`: which checkpoint it is, by name, asset and fingerprint."""
 
 
 def nodes_file(shard: int) -> str:

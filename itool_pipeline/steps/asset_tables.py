@@ -26,9 +26,10 @@ from itool_pipeline.steps.artifact_files import (
     shard_files,
     trees_file,
 )
-from itool_pipeline.steps.plan import step_kind
+from itool_pipeline.steps.plan import ALL, step_kind
 from itool_pipeline.store.manifest import Artifact
-from itool_pipeline.store.rows import Rows
+from itool_pipeline.store.rows import Rows, count_rows
+from itool_pipeline.store.table_types import Table
 from itool_pipeline.store.tables import (
     AGGREGATE_SCORES,
     BUFFER,
@@ -42,6 +43,7 @@ from itool_pipeline.store.tables import (
     RIGHT_ANSWERS,
     SCORES,
     SPLITS,
+    TABLES,
     THOUGHTS,
     TREES,
 )
@@ -52,6 +54,27 @@ TableRows = Mapping[str, Rows]
 def rows_of(artifact: Artifact) -> TableRows:
     """Table → the artifact's rows; nothing for an asset that has none. Raises KeyError for an unknown asset."""
     return BY_KIND[step_kind(artifact.asset)](artifact)
+
+
+def tables_of(asset: str) -> tuple[Table, ...]:
+    """The tables that have rows of the asset's artifacts: first those that no other kind of step has rows of."""
+    own = (table for table in TABLES.values() if any(_is_maker(maker, asset) for maker in table.made_by))
+    return tuple(sorted(own, key=lambda table: len(table.made_by)))
+
+
+def _is_maker(maker: str, asset: str) -> bool:
+    """Whether the asset is one of those that a table names: `iteration_k/trees`, `warmup/*`, `<benchmark>_cases`."""
+    group, _, name = maker.partition("/")
+    groups = [group.replace("<benchmark>", one) for one in ALL]
+    own_group, _, own_name = asset.partition("/")
+    same_group = own_group in groups or (group == "iteration_k" and own_group.startswith("iteration_"))
+    return same_group and (name == own_name or (name == "*" and own_name != ""))
+
+
+def row_counts(artifact: Artifact) -> dict[str, int]:
+    """Table → how many rows of it the artifact loads, in the order of `tables_of`."""
+    found = rows_of(artifact)
+    return {table.name: count_rows(found[table.name]) for table in tables_of(artifact.asset) if table.name in found}
 
 
 def _tree_rows(artifact: Artifact) -> dict[str, Rows]:
@@ -92,6 +115,7 @@ BY_KIND: Mapping[str, Callable[[Artifact], TableRows]] = {
         {SCORES.name: SCORES_FILE, CASES.name: CASES_FILE, AGGREGATE_SCORES.name: AGGREGATES_FILE},
         {THOUGHTS.name: THOUGHTS_FILE},
     ),
+    "champion": _none,
     "report": _files({COMPARISONS.name: COMPARISONS_FILE}),
 }
 """Kind of step, as in CODE_VERSIONS → the rows of its artifacts. One source for whoever loads them."""

@@ -26,6 +26,7 @@ from itool_pipeline.steps.artifact_files import (
     shard_files,
 )
 from itool_pipeline.steps.cases import drawn_cases, read_pool
+from itool_pipeline.steps.champion import challenge, read_verdicts
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_access import each_training_example, source_account, split_rows
 from itool_pipeline.steps.plan import BY_NAME
@@ -224,6 +225,20 @@ def scores_cover_every_case(ws: Workspace, asset: str) -> Finding:
     if len(decided) != len(set(decided)) or counted != len(decided):
         problems.append(f"{len(decided)} decisions on {len(set(decided))} cases, {counted} in the scores")
     return Finding(problems, {"cases": len(decided)})
+
+
+def is_not_worse(ws: Workspace, asset: str, before: str) -> Finding:
+    """The iteration is no worse than what it started from, by McNemar's exact test on the same cases
+    (evaluation.champion.max_p). Where that is not scored, there is nothing to compare.
+    """
+    if not ws.has(before):
+        return Finding([])
+    bounds, (benchmark, _, name) = ws.experiment.evaluation.champion, asset.partition("/")
+    start = before.partition("/")[2]
+    found = challenge(read_verdicts(ws, benchmark, start), read_verdicts(ws, benchmark, name), bounds)
+    told = f"{name} is worse than {start}, which it started from: {found.gained} cases won, {found.lost} lost"
+    problems = [f"{told}, p {found.p_value:.2g}"] if found.is_lost(bounds) else []
+    return Finding(problems, {"gained": found.gained, "lost": found.lost, "p_value": found.p_value})
 
 
 def rows_pass(ws: Workspace, asset: str, check: RowCheck) -> Finding:

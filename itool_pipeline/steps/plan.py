@@ -44,6 +44,7 @@ CODE_VERSIONS = {
     "policy": "7",
     "cases": "3",
     "scores": "4",
+    "champion": "1",
     "report": "10",
 }
 """Raised by hand when a change of code changes what a step produces; the artifacts made before are then not reused.
@@ -156,6 +157,13 @@ def scores_of(shape: Shape = WHOLE) -> tuple[str, ...]:
     return tuple(f"{benchmark}/{name}" for benchmark in shape.benchmarks for name in shape.scored)
 
 
+def started_from(scores: str) -> str | None:
+    """Of the scores of an iteration: those of the checkpoint that it started from; None of any other."""
+    benchmark, _, name = scores.partition("/")
+    names = list(checkpoints())
+    return f"{benchmark}/{names[names.index(name) - 1]}" if name.startswith("iteration_") else None
+
+
 def inputs_of(asset: str, shape: Shape = WHOLE) -> tuple[str, ...]:
     """The assets that `asset` is made from; the edges of the graph in DESIGN's order."""
     group, _, name = asset.partition("/")
@@ -179,6 +187,7 @@ def inputs_of(asset: str, shape: Shape = WHOLE) -> tuple[str, ...]:
         "base_model": (),
         "examples": ("base_model",),
         "splits": ("examples",),
+        "champion": scores_of(shape),
         "report": (
             *scores_of(shape),
             *(f"iteration_{k}/{step}" for k in range(1, shape.iterations + 1) for step in ("trees", "pairs")),
@@ -192,7 +201,9 @@ def assets_of(shape: Shape = WHOLE) -> tuple[str, ...]:
     unrolled = [f"iteration_{k}/{step}" for k in range(1, shape.iterations + 1) for step in steps]
     cases, data = map(cases_asset, shape.benchmarks), ("examples", "splits") if shape.trained else ()
     warmup = (f"warmup/{stage}" for stage in STAGES if shape.trained)
-    return ("base_model", *data, *cases, *warmup, *unrolled, *scores_of(shape), "report")
+    scores = scores_of(shape)
+    champion = ("champion",) if scores else ()
+    return ("base_model", *data, *cases, *warmup, *unrolled, *scores, *champion, "report")
 
 
 def plan(experiment: Experiment) -> dict[str, Planned]:
@@ -262,6 +273,7 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
             "seed": e.seed,
             "compute": _numerics(e),
         },
+        "champion": {"champion": e.evaluation.champion},
         "report": {"experiment": e.name, "description": e.description},
     }
     return sections[kind]

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 MODULE = "itool_pipeline.definitions"
 SEARCHES = {"long": 3, "short": 2}
 """Experiment → rounds of each of its searches, which is all that differs."""
-OWN = {*(f"iteration_1/{step}" for step in ("trees", "pairs", "policy")), "bfcl/iteration_1", "report"}
+OWN = {*(f"iteration_1/{step}" for step in ("trees", "pairs", "policy")), "bfcl/iteration_1", "champion", "report"}
 SHARED = {
     *("base_model", "examples", "splits", "bfcl_cases", "bfcl/base", "bfcl/warmup", "iteration_1/replay_buffer"),
     *(f"warmup/{stage}" for stage in ("easy", "medium", "hard")),

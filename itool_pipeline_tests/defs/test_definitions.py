@@ -50,7 +50,7 @@ GRAPH = {
     "iteration_5/pairs": "examples iteration_5/trees",
     "iteration_5/policy": "base_model examples splits iteration_4/policy iteration_5/pairs",
 }
-BENCHMARKS = tuple(name for name in EvaluationConfig.model_fields if name != "checkpoints")
+BENCHMARKS = tuple(name for name in EvaluationConfig.model_fields if name not in ("checkpoints", "champion"))
 CHECKPOINTS = {
     "base": "base_model",
     "warmup": "warmup/hard",
@@ -60,6 +60,7 @@ for _benchmark in BENCHMARKS:
     GRAPH[f"{_benchmark}_cases"] = "base_model"
     for _name, _asset in CHECKPOINTS.items():
         GRAPH[f"{_benchmark}/{_name}"] = f"base_model {_benchmark}_cases {_asset}"
+GRAPH["champion"] = " ".join(f"{benchmark}/{name}" for benchmark in BENCHMARKS for name in CHECKPOINTS)
 GRAPH["report"] = " ".join(
     [f"{benchmark}/{name}" for benchmark in BENCHMARKS for name in CHECKPOINTS]
     + [f"iteration_{k}/{step}" for k in ITERATIONS for step in ("trees", "pairs")]
@@ -103,7 +104,7 @@ def test_an_asset_says_what_it_is(graph: AssetGraph, name: str) -> None:
     node = graph.get(key(name))
     assert node.description
     assert node.description.endswith(".")
-    assert node.group_name == ("data" if name in DATA else name.split("/")[0])
+    assert node.group_name == ("data" if name in DATA else "report" if name == "champion" else name.split("/")[0])
     assert node.code_version
     assert node.kinds
     assert isinstance(node.partitions_def, dg.DynamicPartitionsDefinition)
@@ -129,7 +130,7 @@ def test_ops_that_use_the_model_take_a_place_in_the_pool() -> None:
     ops = all_ops()
     assert {name for name, op in ops.items() if op.pool} == USES_MODEL
     assert {ops[name].pool for name in USES_MODEL} == {"gpu"}
-    assert len(ops) == len(USES_MODEL) + len(DATA) + 5 * (1 + 1) + 1 + len(CHECKS)
+    assert len(ops) == len(USES_MODEL) + len(DATA) + 5 * (1 + 1) + 2 + len(CHECKS)
 
 
 def test_trees_fan_out_over_shards() -> None:
@@ -148,6 +149,7 @@ CHECKS = {
     *((f"iteration_{k}/policy", "finite") for k in ITERATIONS),
     *((name, "no_leak") for name in CASES),
     *((name, "complete") for name in GRAPH if name.startswith(SCORES)),
+    *((f"{benchmark}/iteration_{k}", "not_worse") for benchmark in BENCHMARKS for k in ITERATIONS),
     *((name, "errors_agree") for name in GRAPH if name.startswith("bfcl/")),
 }
 
@@ -162,7 +164,7 @@ def test_checks(graph: AssetGraph) -> None:
     ("job", "assets"),
     [
         ("itool", set(GRAPH)),
-        ("evaluate", {name for name in GRAPH if name.startswith((*SCORES, *CASES))} | {"report"}),
+        ("evaluate", {name for name in GRAPH if name.startswith((*SCORES, *CASES))} | {"champion", "report"}),
         ("report", {"report"}),
     ],
 )
@@ -207,7 +209,7 @@ PNG = b"\x89PNG\r\n\x1a\n not really"
 def produced(tmp_path: Path, metadata: dict[str, Any]) -> Produced:
     (tmp_path / "loss.png").write_bytes(PNG)
     manifest = Manifest(
-        asset="warmup/easy",
+        asset="base_model",
         fingerprint="a" * 16,
         inputs={},
         code_version="1",
@@ -218,7 +220,7 @@ def produced(tmp_path: Path, metadata: dict[str, Any]) -> Produced:
         created_at="2025-01-01T00:00:00+00:00",
         seconds=2.5,
     )
-    return Produced(Artifact("warmup/easy", "a" * 16, tmp_path, manifest), True)
+    return Produced(Artifact("base_model", "a" * 16, tmp_path, manifest), True)
 
 
 def test_metadata_as_the_ui_shows_it(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ SECOND = ["iteration_2/replay_buffer", "iteration_2/trees", "iteration_2/pairs",
 SCORES = ["bfcl/base", "bfcl/warmup", "bfcl/iteration_1", "bfcl/iteration_2"]
 BFCL = ["bfcl_cases", *SCORES]
 TWO_ITERATIONS = [*FRONT, *WARMUP, *FIRST, *SECOND, *BFCL, "report"]
+"""All but the champion, of whom `changed` says what must hold."""
 
 
 API_BANK = ["api_bank_cases", *(name.replace("bfcl", "api_bank") for name in SCORES)]
@@ -46,8 +47,8 @@ def shape(iterations: int, *benchmarks: str) -> Shape:
 
 
 def test_all_assets_of_two_iterations() -> None:
-    assert sorted(assets_of(shape(2, "bfcl"))) == sorted(TWO_ITERATIONS)
-    assert sorted(assets_of(shape(2, "bfcl", "api_bank"))) == sorted([*TWO_ITERATIONS, *API_BANK])
+    assert sorted(assets_of(shape(2, "bfcl"))) == sorted([*TWO_ITERATIONS, "champion"])
+    assert sorted(assets_of(shape(2, "bfcl", "api_bank"))) == sorted([*TWO_ITERATIONS, *API_BANK, "champion"])
     assert list(plan(experiment(iterations=2))) == list(assets_of(shape(2, "bfcl")))
     assert list(plan(experiment(iterations=2, **ASKED))) == list(assets_of(shape(2, "bfcl", "api_bank")))
     assert sorted(plan(experiment(iterations=2, evaluation={"bfcl": None}))) == sorted(set(TWO_ITERATIONS) - set(BFCL))
@@ -62,14 +63,14 @@ def test_every_input_precedes(iterations: int, benchmarks: tuple[str, ...]) -> N
         assert set(inputs) <= seen, asset
         assert len(set(inputs)) == len(inputs)
         seen.add(asset)
-    assert len(seen) == 6 + 4 * iterations + 1 + len(benchmarks) * (1 + 2 + iterations)
+    assert len(seen) == 6 + 4 * iterations + 1 + bool(benchmarks) + len(benchmarks) * (1 + 2 + iterations)
 
 
 def test_only_the_checkpoints_that_are_asked_for_are_scored() -> None:
     asked = experiment(iterations=2, evaluation={"checkpoints": ("last", "warmup"), "api_bank": {}})
     assert asked.scored_checkpoints() == ("warmup", "iteration_2")
     dropped = {f"{benchmark}/{name}" for benchmark in ("bfcl", "api_bank") for name in ("base", "iteration_1")}
-    assert set(plan(asked)) == {*TWO_ITERATIONS, *API_BANK} - dropped
+    assert set(plan(asked)) == {*TWO_ITERATIONS, *API_BANK, "champion"} - dropped
     assert changed(experiment(iterations=2, **ASKED), asked) == {"report"}
     assert list(plan(asked)["report"].origin.inputs) == [
         *("bfcl/warmup", "bfcl/iteration_2", "api_bank/warmup", "api_bank/iteration_2"),
@@ -80,7 +81,7 @@ def test_only_the_checkpoints_that_are_asked_for_are_scored() -> None:
 
 
 def test_every_benchmark_has_a_section_of_its_name() -> None:
-    assert set(EvaluationConfig.model_fields) - {"checkpoints"} == {*ALL}
+    assert set(EvaluationConfig.model_fields) - {"checkpoints", "champion"} == {*ALL}
     assert len(set(ALL)) == len(ALL)
     everything = EvaluationConfig().model_dump()
     for benchmark in BENCHMARKS:
@@ -146,9 +147,12 @@ def test_kinds_of_steps() -> None:
 
 
 def changed(before: Experiment, after: Experiment) -> set[str]:
-    """Assets of `after` whose fingerprint is not that of `before`."""
-    old = {asset: p.fingerprint for asset, p in plan(before).items()}
-    return {asset for asset, p in plan(after).items() if p.fingerprint != old.get(asset)}
+    """Assets of `after` whose fingerprint is not that of `before`; of the champion's, that it follows the scores."""
+    old, new = ({asset: p.fingerprint for asset, p in plan(one).items()} for one in (before, after))
+    found = {asset for asset in new if new[asset] != old.get(asset)}
+    scores = [{a: p for a, p in one.items() if a.startswith(tuple(f"{name}/" for name in ALL))} for one in (old, new)]
+    assert ("champion" in found) == (bool(scores[1]) and scores[0] != scores[1])
+    return found - {"champion"}
 
 
 TRAINED_SCORES = SCORES[1:]
@@ -253,7 +257,7 @@ def test_experiments_that_differ_later_share_the_warmup() -> None:
 
 def test_fewer_iterations_are_the_beginning_of_more() -> None:
     few, many = plan(experiment(iterations=1)), plan(experiment(iterations=3))
-    assert {a for a in few if few[a].fingerprint != many[a].fingerprint} == {"report"}
+    assert {a for a in few if few[a].fingerprint != many[a].fingerprint} == {"champion", "report"}
     assert set(many) - set(few) == {
         f"{group}{k}{step}"
         for k in (2, 3)
@@ -283,7 +287,7 @@ def test_a_new_version_of_a_benchmark_makes_its_own_assets_anew(
     before = experiment(iterations=2, **ASKED)
     old = {asset: p.fingerprint for asset, p in plan(before).items()}
     monkeypatch.setattr(BfclBenchmark, version, "next")
-    assert {a for a, p in plan(before).items() if p.fingerprint != old[a]} == {*expected, "report"}
+    assert {a for a, p in plan(before).items() if p.fingerprint != old[a]} == {*expected, "champion", "report"}
     assert code_version(expected[-1]) == code_version("bfcl/base")
 
 
@@ -302,7 +306,7 @@ def test_another_content_of_a_local_file_is_other_data(tmp_path: Path, kind: str
     file.write_text("[ ]")
     after = plan(local(file, kind))
     changed = {a for a in after if after[a].fingerprint != before[a].fingerprint}
-    assert changed == set(TWO_ITERATIONS) - {"base_model", "bfcl_cases", "bfcl/base"}
+    assert changed == {*TWO_ITERATIONS, "champion"} - {"base_model", "bfcl_cases", "bfcl/base"}
 
 
 def examples_section(**data: Any) -> Any:
