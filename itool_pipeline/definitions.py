@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from itool_pipeline.defs import automation
+from itool_pipeline.defs.annotations import annotated
 from itool_pipeline.defs.assets import all_step_assets
 from itool_pipeline.defs.checks import all_checks
 from itool_pipeline.defs.comparison import comparison
@@ -16,7 +17,7 @@ from itool_pipeline.defs.partitions import experiment_files, tell_the_instance
 from itool_pipeline.defs.resources import RunOptions
 
 defs = dg.Definitions(
-    assets=[*all_step_assets(), *all_graph_assets(), comparison],
+    assets=annotated([*all_step_assets(), *all_graph_assets(), comparison]),
     asset_checks=all_checks(),
     jobs=[automation.itool, automation.evaluate, automation.report, automation.compare],
     schedules=[automation.weekly],

@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from itool_pipeline.steps.asset_tables import row_counts
 from itool_pipeline.steps.display import IMAGE, MARKDOWN
 from itool_pipeline.steps.workspace import Produced
 from itool_pipeline.store.manifest import Artifact
@@ -21,11 +22,19 @@ def shown(produced: Produced) -> dict[str, Any]:
     own = {key: shown_value(value, artifact) for key, value in artifact.manifest.metadata.items() if value is not None}
     return {
         **own,
+        **_counted(row_counts(artifact)),
         FINGERPRINT: artifact.fingerprint,
         REUSED: produced.reused,
         "seconds": artifact.manifest.seconds,
         "artifact": dg.MetadataValue.path(str(artifact.path)),
     }
+
+
+def _counted(counts: dict[str, int]) -> dict[str, int]:
+    """Rows of the asset's first table where Dagster looks for them, and of further ones under their names."""
+    names = list(counts)
+    of_first = dict.fromkeys(("dagster/row_count", "dagster/partition_row_count"), counts[names[0]]) if names else {}
+    return of_first | {f"rows_of_{name}": counts[name] for name in names[1:]}
 
 
 def data_version(produced: Produced) -> dg.DataVersion:
