@@ -16,6 +16,7 @@ from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.metadata import data_version, shown
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.resources import GPU_POOL, RunOptions, workspace
+from itool_pipeline.defs.sources import sources_of
 from itool_pipeline.steps import pairs, policy, prepare, replay_buffer, warmup
 from itool_pipeline.steps.cases import benchmark_cases
 from itool_pipeline.steps.plan import STAGES, cases_asset, checkpoints, code_version, inputs_of
@@ -47,7 +48,7 @@ def step_asset(asset: str, body: Body, description: str, *, uses_model: bool = F
 
     @dg.asset(
         key=asset_key(asset),
-        deps=[asset_key(name) for name in inputs_of(asset)],
+        deps=[*(asset_key(name) for name in inputs_of(asset)), *sources_of(asset)],
         partitions_def=experiments,
         group_name=group_of(asset),
         description=description,

@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[2]
 
 ITERATIONS = (1, 2, 3, 4, 5)
 GRAPH = {
-    "base_model": "",
-    "examples": "base_model",
+    "base_model": "sources/experiment_file",
+    "examples": "base_model sources/local_files",
     "splits": "examples",
     "warmup/easy": "base_model examples splits",
     "warmup/medium": "base_model examples splits warmup/easy",
@@ -57,7 +57,7 @@ CHECKPOINTS = {
     **{f"iteration_{k}": f"iteration_{k}/policy" for k in ITERATIONS},
 }
 for _benchmark in BENCHMARKS:
-    GRAPH[f"{_benchmark}_cases"] = "base_model"
+    GRAPH[f"{_benchmark}_cases"] = "base_model sources/local_files"
     for _name, _asset in CHECKPOINTS.items():
         GRAPH[f"{_benchmark}/{_name}"] = f"base_model {_benchmark}_cases {_asset}"
 GRAPH["champion"] = " ".join(f"{benchmark}/{name}" for benchmark in BENCHMARKS for name in CHECKPOINTS)
@@ -96,7 +96,10 @@ def test_assets_and_their_inputs(graph: AssetGraph) -> None:
         k.to_user_string(): {parent.to_user_string() for parent in graph.get(k).parent_keys}
         for k in graph.get_all_asset_keys()
     }
-    assert found == {name: set(inputs.split()) for name, inputs in GRAPH.items()} | {"comparison": set()}
+    others: dict[str, set[str]] = {
+        name: set() for name in ("comparison", "sources/experiment_file", "sources/local_files")
+    }
+    assert found == {name: set(inputs.split()) for name, inputs in GRAPH.items()} | others
 
 
 @pytest.mark.parametrize("name", GRAPH)
@@ -188,8 +191,10 @@ def test_what_starts_runs_is_off_until_someone_turns_it_on_and_what_keeps_order_
     assert [(s.name, s.default_status) for s in schedules] == [("weekly", dg.DefaultScheduleStatus.STOPPED)]
     assert [(s.name, s.default_status, s.minimum_interval_seconds) for s in sensors] == [
         ("local_data", dg.DefaultSensorStatus.STOPPED, 60),
+        ("automation", dg.DefaultSensorStatus.STOPPED, 30),
         ("experiment_files", dg.DefaultSensorStatus.RUNNING, 15),
         ("lost_runs", dg.DefaultSensorStatus.RUNNING, 30),
+        ("source_files", dg.DefaultSensorStatus.STOPPED, 60),
     ]
 
 
