@@ -292,6 +292,7 @@ def test_the_run_that_is_started_again_ends_well_and_searches_the_lost_shard_alo
     made = drill.storage.ask("SELECT DISTINCT asset FROM materializations WHERE NOT reused ORDER BY asset")
     assert [row["asset"] for row in made] == [
         "bfcl/iteration_1",
+        "champion",
         *(f"iteration_1/{step}" for step in ("pairs", "policy", "trees")),
         "report",
     ]

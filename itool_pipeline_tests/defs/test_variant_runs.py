@@ -98,4 +98,4 @@ def test_a_second_experiment_reuses_what_it_shares(trainings: Trainings) -> None
     reused = ask(
         database_of(ws), "SELECT asset FROM materializations WHERE experiment = 'without_iterations' AND reused"
     )
-    assert {row[0] for row in reused} == set(ws.planned) - {"report"}
+    assert {row[0] for row in reused} == set(ws.planned) - {"champion", "report"}
