@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 from dagster import AutomationCondition as When
+from dagster._core.storage.tags import AUTOMATION_CONDITION_TAG
 
 from itool_pipeline.defs.assets import asset_key
 from itool_pipeline.defs.sources import LOCAL_FILES
@@ -22,16 +23,19 @@ DATA = ("examples", *_LAST)
 _DATA, _LAST_DATA = (dg.AssetSelection.assets(*map(asset_key, names)) for names in (DATA, _LAST))
 _FILES = dg.AssetSelection.assets(LOCAL_FILES)
 
-# Not where the same run makes, or passes over, what comes after: then there is nothing left to do.
-_CHANGED: Any = When.newly_updated() & When.data_version_changed() & ~When.executed_with_root_target()
+_CHANGED: Any = When.newly_updated() & When.data_version_changed()
+# A run that a person started makes all that it was asked for itself.
+_MADE_BY_ITSELF: Any = _CHANGED & When.any_new_update_has_run_tags(tag_keys={AUTOMATION_CONDITION_TAG})
 _IN_THE_SAME_RUN: Any = When.any_deps_match(When.will_be_requested())
 
 DATA_CHANGED = (
-    (When.any_deps_match(_CHANGED).allow(_FILES) | _IN_THE_SAME_RUN).since_last_handled() & ~When.in_progress()
-).with_label("the files have changed")
+    (When.any_deps_match(_CHANGED).allow(_FILES) | _IN_THE_SAME_RUN).since_last_handled()
+    & ~When.missing()
+    & ~When.in_progress()
+).with_label("the files have changed since it was made")
 
 CHECKED_DATA_CHANGED = (
-    (When.any_deps_match(_CHANGED).allow(_LAST_DATA) | _IN_THE_SAME_RUN.ignore(_DATA)).since_last_handled()
+    (When.any_deps_match(_MADE_BY_ITSELF).allow(_LAST_DATA) | _IN_THE_SAME_RUN.ignore(_DATA)).since_last_handled()
     & When.all_deps_blocking_checks_passed().allow(_DATA)
     & ~When.any_deps_in_progress().allow(_DATA)
     & ~When.in_progress()

@@ -59,8 +59,8 @@ class Watched:
         assert result.total_requested == sum(map(len, asked.values()))
         return asked
 
-    def make(self, asset: str, version: str = "", *, passes: bool = True) -> None:
-        """A run that makes the asset of `mine` and checks it."""
+    def make(self, asset: str, version: str = "", *, passes: bool = True, by_hand: bool = False) -> None:
+        """A run, begun by the sensor or by hand, that makes the asset of `mine` and checks it."""
         self._made += 1
         key, names = dg.AssetKey(asset.split("/")), CHECKS.get(asset, ())
         specs = [dg.AssetCheckSpec(name, asset=key, blocking=True, partitions_def=experiments) for name in names]
@@ -70,7 +70,8 @@ class Watched:
             results = [dg.AssetCheckResult(passed=passes, check_name=name) for name in names]
             yield dg.MaterializeResult(data_version=dg.DataVersion(version or f"v{self._made}"), check_results=results)
 
-        done = dg.materialize([made], partition_key="mine", instance=self.instance, raise_on_error=False)
+        tags = {} if by_hand else {"dagster/from_automation_condition": "true"}
+        done = dg.materialize([made], partition_key="mine", instance=self.instance, raise_on_error=False, tags=tags)
         assert done.success == passes
 
 
@@ -92,9 +93,11 @@ def at_rest(watched: Watched) -> Watched:
 
 
 def test_switched_on_it_begins_nothing(watched: Watched) -> None:
-    """Neither what was never made, nor what was."""
+    """Neither what was never made, though its files are seen for the first time, nor what was."""
     assert watched.tick() == {}
-    watched.make("examples")
+    watched.look()
+    assert watched.tick() == {}
+    watched.make("examples", by_hand=True)
     assert watched.tick() == {}
 
 
@@ -105,7 +108,7 @@ def change(watched: Watched, content: str) -> None:
 
 def test_changed_data_are_made_checked_and_then_trained_on_and_scored(at_rest: Watched) -> None:
     change(at_rest, "[1]")
-    assert at_rest.tick() == {"mine": set(DATA)}
+    assert at_rest.tick() == {"mine": set(CHECKS)}
     assert at_rest.tick() == {}, "once"
     at_rest.make("examples")
     assert at_rest.tick() == {}, "the splits are not made yet"
@@ -113,6 +116,12 @@ def test_changed_data_are_made_checked_and_then_trained_on_and_scored(at_rest: W
     at_rest.make("splits")
     assert at_rest.tick() == {"mine": TRAINED}
     assert at_rest.tick() == {}, "once"
+
+
+def test_a_run_that_was_started_by_hand_begins_no_other(at_rest: Watched) -> None:
+    for asset in CHECKS:
+        at_rest.make(asset, by_hand=True)
+    assert at_rest.tick() == {}
 
 
 def test_where_a_check_fails_nothing_is_trained(at_rest: Watched) -> None:
@@ -123,7 +132,7 @@ def test_where_a_check_fails_nothing_is_trained(at_rest: Watched) -> None:
     assert at_rest.tick() == {}
     assert at_rest.tick() == {}
     change(at_rest, "[2]")
-    assert at_rest.tick() == {"mine": set(DATA)}
+    assert at_rest.tick() == {"mine": set(CHECKS)}
     at_rest.make("examples")
     at_rest.make("splits")
     assert at_rest.tick() == {"mine": TRAINED}
@@ -131,7 +140,7 @@ def test_where_a_check_fails_nothing_is_trained(at_rest: Watched) -> None:
 
 def test_data_that_come_out_the_same_train_nothing(at_rest: Watched) -> None:
     change(at_rest, "[1]")
-    assert at_rest.tick() == {"mine": set(DATA)}
+    assert at_rest.tick() == {"mine": set(CHECKS)}
     for asset in CHECKS:
         at_rest.make(asset, asset)
     assert at_rest.tick() == {}
