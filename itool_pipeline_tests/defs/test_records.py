@@ -127,9 +127,10 @@ def test_what_cannot_be_recorded_ends_the_run_in_words_and_the_executor_hears_it
 
 def test_an_artifact_that_the_run_does_not_see_is_said_in_words(ws: Workspace) -> None:
     splits = prepare.splits(ws)
+    made = told(splits)
     splits.artifact.file("splits.parquet").unlink()
     with pytest.raises(dg.Failure, match=r"splits .* is not whole in .*see that ITOOL_STORAGE is the same folder"):
-        list(records_of().of_steps(handed_on(told(splits), heard=[])))
+        list(records_of().of_steps(handed_on(made, heard=[])))
 
 
 def gone_on_from(*runs: tuple[str, str | None, list[dg.DagsterEvent]]) -> Any:
