@@ -75,7 +75,7 @@ def ws(tmp_path: Path, toy: ToyMaker, monkeypatch: pytest.MonkeyPatch) -> Worksp
         monkeypatch.setattr(module, "chat", lambda ws: Template())
     for module in (trees, models, examinee):
         monkeypatch.setattr(module, "context_tokens", lambda ws: None)
-    monkeypatch.setattr(models, "base_dir", lambda ws: ws.input("base_model").path)
+    monkeypatch.setattr(models, "weights_dir", lambda ws: ws.input("base_model").path)
     no_measurement(monkeypatch)
     return ws
 

@@ -50,7 +50,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(engine_model, "load_model", load)
     monkeypatch.setattr(model_probe, "require_exact_engine", lambda directory: None)
     monkeypatch.setattr(transformers_engine, "TransformersEngine", Engine)
-    monkeypatch.setattr(models, "base_dir", lambda ws: Path("base"))
+    monkeypatch.setattr(models, "weights_dir", lambda ws: Path("base"))
     monkeypatch.setattr(models, "adapter_dir", lambda ws, checkpoint: Path(checkpoint))
     monkeypatch.setattr(models, "chat", lambda ws: Template())
     release_engines()
@@ -87,7 +87,7 @@ def test_training_starts_with_the_memory_given_back(
         assert kept() is None
         raise InterruptedError
 
-    monkeypatch.setattr(training_run, "base_dir", lambda ws: Path("base"))
+    monkeypatch.setattr(training_run, "weights_dir", lambda ws: Path("base"))
     monkeypatch.setattr(training_run, "adapter_dir", lambda ws, checkpoint: None)
     monkeypatch.setattr("itool_pipeline.training.runner.run_training_job", run)
     step = Step("iteration_1/policy", "f" * 16, tmp_path / "target", tmp_path / "work", None)

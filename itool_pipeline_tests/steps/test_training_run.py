@@ -28,8 +28,8 @@ ITEMS = tuple(SftItem(f"item{i}", tuple(range(5, 8 + i)), (100 + i, 200 + i, 2))
 def test_a_step_leaves_the_same_whether_one_process_trains_or_two(
     tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (computing, training_run):
-        monkeypatch.setattr(module, "base_dir", lambda ws: tiny_model_dir)
+    monkeypatch.setattr(computing, "base_dir", lambda ws: tiny_model_dir)
+    monkeypatch.setattr(training_run, "weights_dir", lambda ws: tiny_model_dir)
     for at in (trained, training_run):
         monkeypatch.setattr(at, "adapter_dir", lambda ws, checkpoint: None)
 
@@ -67,8 +67,8 @@ def test_a_step_leaves_the_same_whether_one_process_trains_or_two(
 def test_the_curve_is_observed_while_it_trains_and_a_kill_tells_no_step_twice(
     tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (computing, training_run):
-        monkeypatch.setattr(module, "base_dir", lambda ws: tiny_model_dir)
+    monkeypatch.setattr(computing, "base_dir", lambda ws: tiny_model_dir)
+    monkeypatch.setattr(training_run, "weights_dir", lambda ws: tiny_model_dir)
     for at in (trained, training_run):
         monkeypatch.setattr(at, "adapter_dir", lambda ws, checkpoint: None)
     monkeypatch.setattr(writers, "SECONDS_BETWEEN", 0.0)

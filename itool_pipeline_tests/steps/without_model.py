@@ -163,7 +163,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     for module in (training_run, trained):
         monkeypatch.setattr(module, "adapter_dir", trainings.adapter_dir)
     for module in (training_run, grpo):
-        monkeypatch.setattr(module, "base_dir", lambda ws: ws.input("base_model").path)
+        monkeypatch.setattr(module, "weights_dir", lambda ws: ws.input("base_model").path)
     monkeypatch.setattr(grpo, "chat", lambda ws: Template())
     monkeypatch.setattr("itool_pipeline.training.runner.run_training_job", trainings.run)
     monkeypatch.setattr("itool_pipeline.training.grpo.train_by_grpo", trainings.run_grpo)
