@@ -29,13 +29,15 @@ lint: .venv/ready
 bench: .venv/ready
 	$(BIN)/python -m itool_pipeline_tests.bench
 
-# The official command line scores what we scored: mutated gold answers to every case; with EXPERIMENT=demo, its cases.
+# The official command line scores what we scored: mutated gold answers to every case, with their calls in SYNTAX; with
+# EXPERIMENT=demo, its cases.
+SYNTAX ?= python
 conformance: .venv/ready
 ifdef EXPERIMENT
 	$(BIN)/python -m itool_pipeline conformance $(EXPERIMENT)
 else
-	$(BIN)/python -m itool_pipeline_tests.benchmarks.bfcl.gold_answers storage/conformance/answers.jsonl
-	$(BIN)/python -m itool_pipeline conformance --answers storage/conformance/answers.jsonl
+	$(BIN)/python -m itool_pipeline_tests.benchmarks.bfcl.gold_answers storage/conformance/answers.jsonl 0 $(SYNTAX)
+	$(BIN)/python -m itool_pipeline conformance --answers storage/conformance/answers.jsonl --calls $(SYNTAX)
 endif
 
 # What may happen to a run, tried many times and counted: kills, full disks, hostile inputs. DRILLS="kills_ray --tries 5" chooses.

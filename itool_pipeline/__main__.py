@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from itool_pipeline.calls.syntaxes import SYNTAXES, syntax_named
 from itool_pipeline.config import Experiment
 from itool_pipeline.errors import mistake_of_ours, words_for
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
@@ -208,17 +209,16 @@ def conformance(arguments: argparse.Namespace) -> int:
     if benchmark not in step.OPINIONS:
         raise ConfigError(f"--benchmark {benchmark}: only {', '.join(step.OPINIONS)} has a command line of its own")
     if arguments.answers:
-        judged = {
-            Path(arguments.answers).name: step.judged_answers(Path(arguments.answers), benchmark, storage_paths())
-        }
+        file, syntax = Path(arguments.answers), syntax_named(arguments.calls)
+        judged = {file.name: step.judged_answers(file, benchmark, storage_paths(), syntax)}
     elif arguments.experiment:
-        judged = step.judged_cases(arguments.experiment, benchmark)
+        judged, syntax = step.judged_cases(arguments.experiment, benchmark), step.syntax_of(arguments.experiment)
     else:
         print("name an experiment that has been scored, or a file with --answers", file=sys.stderr)
         return 2
     different = 0
     for name, cases in judged.items():
-        text, found = step.compared_verdicts(cases, benchmark, storage_paths(), environment)
+        text, found = step.compared_verdicts(cases, benchmark, storage_paths(), environment, syntax)
         print(f"{name}\n{text}\n")
         different += found
     return 1 if different else 0
@@ -263,6 +263,9 @@ def _parser() -> argparse.ArgumentParser:
     conformer.add_argument("experiment", nargs="?", help="every scored checkpoint of it")
     conformer.add_argument("--answers", help='a file of lines {"id": …, "result": …} instead')
     conformer.add_argument("--benchmark", help="one that has a command line; by default the first")
+    conformer.add_argument(
+        "--calls", choices=tuple(SYNTAXES), default="python", help="how the file of --answers writes calls"
+    )
     conformer.add_argument("--environment", default=".venv-conformance", help="where the official command line lives")
     conformer.set_defaults(command=conformance)
     return parser

@@ -20,6 +20,7 @@ from itool_pipeline.experiment_files import ConfigError
 
 HANDLED = {
     "itool_pipeline.calls.types.ToolCallSyntaxError": "what the model writes is judged by it, and never stops a run",
+    "itool_pipeline.steps.writing.NotWritable": "its example is left out and counted, with the reason",
     "itool_pipeline.data.rows.RowError": "its reader puts the row into quarantine, with the reason",
     "itool_pipeline.steps.workspace.UndeclaredInput": "a mistake of ours: the trace shows which step reads",
     "itool_pipeline.comparison.differences.DifferentCases": "the table says of the two why they are not compared",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.errors import ActionableError
 
 Result = list[list[str]] | str
@@ -54,10 +55,17 @@ class SecondOpinion(Protocol):
         """The case of a row of `cases`."""
         ...
 
-    def judge_answers(self, answers: Iterable[tuple[str, Any]], downloads: Path) -> list[JudgedCase]:
-        """Our verdicts on (case id, result). Raises ConformanceError for a case that the benchmark does not have."""
+    def judge_answers(
+        self, answers: Iterable[tuple[str, Any]], downloads: Path, syntax: CallSyntax
+    ) -> list[JudgedCase]:
+        """Our verdicts on (case id, result), whose calls are in the syntax.
+
+        Raises ConformanceError for a case that the benchmark does not have.
+        """
         ...
 
-    def compare_verdicts(self, cases: Sequence[JudgedCase], downloads: Path, environment: Path) -> list[Conformance]:
+    def compare_verdicts(
+        self, cases: Sequence[JudgedCase], downloads: Path, environment: Path, syntax: CallSyntax
+    ) -> list[Conformance]:
         """Its verdicts beside ours. The environment of the command line is made where it is not there."""
         ...

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 from itool_pipeline.benchmarks.second_opinion import SecondOpinion
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.config import BenchmarkConfig, Experiment
 from itool_pipeline.core.types import Example, Progress
 from itool_pipeline.data.drawing import InCategory
@@ -36,6 +38,8 @@ class Examinee(Protocol):
 
     context      tokens that it can read at once; None when it states none
     tools_apart  whether it is handed an example's tools beside the messages, and not written in them
+    syntax       how it writes calls
+    instructed   whether our own words tell it how to call; else its prompts are its chat template's, untouched
     """
 
     @property
@@ -43,6 +47,12 @@ class Examinee(Protocol):
 
     @property
     def tools_apart(self) -> bool: ...
+
+    @property
+    def syntax(self) -> CallSyntax: ...
+
+    @property
+    def instructed(self) -> bool: ...
 
     def prompt(self, example: Example) -> Prompt:
         """The example's prompt, as the model is shown it."""
@@ -197,7 +207,9 @@ class Benchmark(ABC, Generic[CaseT]):
     ) -> Iterator[Decided[CaseT]]:
         """Have each case answered, and decide it."""
 
-    def aggregates(self, decided: Sequence[Decided[CaseT]], sizes: Mapping[str, int]) -> Sequence[Aggregate]:
+    def aggregates(
+        self, decided: Sequence[Decided[CaseT]], sizes: Mapping[str, int], syntax: CallSyntax = PYTHON_CALLS
+    ) -> Sequence[Aggregate]:
         """Numbers beside those of the categories. `sizes`: category → cases in the pool, evaluated or not."""
         return ()
 

@@ -1,6 +1,7 @@
 """Tool calls as text. Pure, like `core`, and below it; everything that reads, writes or cuts a call asks here.
 
-- `syntax`, `python_calls`: what a way of writing calls is, and the one there is, `[f(a=1), g()]`
+- `syntax`: what a way of writing calls is; `python_calls`, `[f(a=1), g()]`; `hermes` and `llama3_json`, which write
+  JSON (`json_calls`); `syntaxes`: these by name, and calls of data in another syntax
 - `reading`: whole responses, gold answers, and what is finished of a response that may stop anywhere
 - `rendering`: calls as text, and the preferred of the accepted answers
 - `comparing`: whether a value is one of those that are accepted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from itool_pipeline.calls.reading import WRAPPING, finished_calls, looks_like_ca
 from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.calls.types import BegunCall, Call, ToolCallSyntaxError
 
+_BRACKETED_CALL = re.compile(r"\[\w+\(.*\)\]")
 _OPEN, _CLOSE, _BLANK = "([{", ")]}", " \t\f\n\r"
 _CALL_DEPTH = 2
 """Bracket depth inside `[f(`: the list and the argument list. Anything deeper is a nested value."""
@@ -20,6 +22,9 @@ class PythonCalls:
     """The syntax of Python-style lists. Its rooms are `reading`, `rendering`, and the fragments here."""
 
     name: str = "python"
+    tokens: tuple[str, ...] = ()
+    has_positional: bool = True
+    form: str = "as a list: [name(parameter=value, ...), ...]"
 
     def render_calls(self, calls: Iterable[Call]) -> str:
         return render_calls(calls)
@@ -34,6 +39,20 @@ class PythonCalls:
 
     def has_begun_call(self, text: str) -> bool:
         return looks_like_call(text)
+
+    def may_begin_call(self, text: str, names: Collection[str] = ()) -> bool:
+        bare = text.lstrip(WRAPPING)
+        return bare.replace(".", "_").isidentifier() or any(name.startswith(bare) for name in names)
+
+    def has_words_beside_calls(self, text: str) -> bool:
+        return False
+
+    def is_plain_text(self, text: str) -> bool:
+        return bool(text.strip()) and not text.lstrip(WRAPPING).startswith("[") and not looks_like_call(text)
+
+    def part_with_calls(self, text: str) -> str:
+        found = _BRACKETED_CALL.search(text)
+        return found.group() if found else text
 
     def fragment_ends(self, text: str, terminators: str) -> Iterator[int]:
         """In plain text every terminator ends a fragment. In calls only one between arguments or calls does: none in a

@@ -121,12 +121,17 @@ DataConfig = BfclHalfData | ToolAceData | XlamData | JsonlData
 
 
 class PromptConfig(Section):
-    """How the model is shown its tools, and whether it thinks before it answers (docs/models.md)."""
+    """How the model is shown tools, how it writes calls, and whether it thinks before it answers (docs/models.md)."""
 
     tools: Literal["auto", "template", "system"] = Field(
         "auto",
         description="template: by the model's chat template, which must know tools; system: as JSON in the system "
         "message; auto: by the template where it knows tools",
+    )
+    calls: Literal["python", "hermes", "llama3_json", "auto"] = Field(
+        "python",
+        description="python: [f(a=1), g()]; hermes: JSON between <tool_call> tags; llama3_json: bare JSON; auto: what "
+        "the model's own chat template writes, python where it writes none of these",
     )
     thinking: bool = Field(
         False, description="whether the model thinks before each answer, in the mode of its chat template for that"

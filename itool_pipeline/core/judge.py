@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from itool_pipeline.calls.reading import WRAPPING, looks_like_call
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.core.types import Example
 
 
@@ -32,6 +32,11 @@ class Agreement:
 class Judge(Protocol):
     """Who decides on responses, as the search sees it. The same example and text get the same answer."""
 
+    @property
+    def syntax(self) -> CallSyntax:
+        """How the responses write calls."""
+        ...
+
     def verdict(self, example: Example, response: str) -> Verdict:
         """Whether a complete response is right."""
         ...
@@ -39,8 +44,3 @@ class Judge(Protocol):
     def agreement(self, example: Example, partial: str) -> Agreement:
         """How far a response that may stop anywhere has come."""
         ...
-
-
-def is_plain_text(text: str) -> bool:
-    """Whether a response, which may stop anywhere, says something in words: no call, and no list that holds none."""
-    return bool(text.strip()) and not text.lstrip(WRAPPING).startswith("[") and not looks_like_call(text)

@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.core.types import Example, Message
 
 CANDIDATE = "\u241fcandidate\u241f"
@@ -20,17 +22,17 @@ OPTIONS = ("A", "B", "C", "D")
 """The options of self-evaluation, best first."""
 
 _RESPOND = """\
-You can call the functions listed below. When they can serve the request, reply with nothing but the calls, as a \
-list: [name(parameter=value, ...), ...]. Strings are quoted; parameters that are not needed are left out. When no \
-function serves the request, or a required value is missing from it, say so in plain words and call nothing.
+You can call the functions listed below. When they can serve the request, reply with nothing but the calls, {form}. \
+Strings are quoted; parameters that are not needed are left out. When no function serves the request, or a required \
+value is missing from it, say so in plain words and call nothing.
 Functions:
 """
 
 _RESPOND_IN_OUR_FORMAT = """\
-You can call functions. When they can serve the request, reply with nothing but the calls, as a list: \
-[name(parameter=value, ...), ...]. Use this form and no other, whatever else you are told about the form of calls. \
-Strings are quoted; parameters that are not needed are left out. When no function serves the request, or a required \
-value is missing from it, say so in plain words and call nothing."""
+You can call functions. When they can serve the request, reply with nothing but the calls, {form}. Use this form and \
+no other, whatever else you are told about the form of calls. Strings are quoted; parameters that are not needed are \
+left out. When no function serves the request, or a required value is missing from it, say so in plain words and call \
+nothing."""
 
 _GRADE = """\
 You grade how an assistant uses functions. You see the functions, a request, and the beginning of the assistant's \
@@ -50,15 +52,26 @@ def tool_list_text(tools: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps(list(tools), ensure_ascii=False, separators=(",", ":"))
 
 
-def response_messages(example: Example, *, list_tools: bool = True) -> tuple[Message, ...]:
+def response_messages(
+    example: Example, *, list_tools: bool = True, syntax: CallSyntax = PYTHON_CALLS
+) -> tuple[Message, ...]:
     """The context to be answered: our instructions with the tool list, then the example's own turns.
 
     list_tools  False where the model's chat template shows the tools itself
+    syntax      how calls are to be written
     """
     own = [m.content for m in example.messages if m.role == "system"]
-    ours = _RESPOND + tool_list_text(example.tools) if list_tools else _RESPOND_IN_OUR_FORMAT
+    told = _RESPOND if list_tools else _RESPOND_IN_OUR_FORMAT
+    ours = told.replace("{form}", syntax.form) + (tool_list_text(example.tools) if list_tools else "")
     system = "\n\n".join([ours, *own])
     return (Message("system", system), *(m for m in example.messages if m.role != "system"))
+
+
+def own_messages(example: Example) -> tuple[Message, ...]:
+    """The example's own turns and nothing of ours: for a template that tells the model how to call."""
+    own = [m.content for m in example.messages if m.role == "system"]
+    system = (Message("system", "\n\n".join(own)),) if own else ()
+    return (*system, *(m for m in example.messages if m.role != "system"))
 
 
 def grade_messages(example: Example) -> tuple[Message, ...]:

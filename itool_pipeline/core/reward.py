@@ -16,7 +16,7 @@ from itool_pipeline.config import (
     SearchBase,
     SelfEvaluationConfig,
 )
-from itool_pipeline.core.judge import Judge, is_plain_text
+from itool_pipeline.core.judge import Judge
 from itool_pipeline.core.policy import Fragment, GradeRequest, Task
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.types import Example, Expectation
@@ -89,8 +89,9 @@ class Outcome(NamedTuple):
 def outcome_of(state: ResponseState, judge: Judge, settings: OutcomeConfig) -> Outcome:
     """O(s): the judge's verdict at a terminal state; before it, a potential that follows the gold answer.
 
-    Two things are stricter than a benchmark's verdict, because the policy learns from them. A truncated response is
-    wrong. And where no call is right, so is only plain text: BFCL also takes silence, and lists that do not decode.
+    Three things are stricter than a benchmark's verdict, because the policy learns from them. A truncated response is
+    wrong. Where no call is right, so is only plain text: BFCL also takes silence, and lists that do not decode. And
+    words beside calls are wrong, which BFCL passes over where calls stand between tags.
     """
     example = state.problem.example
     if not state.terminal:
@@ -98,7 +99,9 @@ def outcome_of(state: ResponseState, judge: Judge, settings: OutcomeConfig) -> O
         return Outcome(settings.progress * so_far.value, None, so_far.flawed)
     correct = state.finished and judge.verdict(example, state.text).correct
     if correct and example.expects is Expectation.NO_CALL:
-        correct = is_plain_text(state.text)
+        correct = judge.syntax.is_plain_text(state.text)
+    elif correct:
+        correct = not judge.syntax.has_words_beside_calls(state.text)
     return Outcome(settings.correct if correct else settings.wrong, correct, not correct)
 
 

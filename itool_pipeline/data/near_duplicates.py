@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from itool_pipeline.calls.reading import looks_like_call
+from itool_pipeline.calls.syntaxes import calls_anything
 from itool_pipeline.core.types import Example
 
 _QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']*'(?!\w)|`[^`]*`|“[^”]*”")
@@ -62,7 +62,7 @@ def signatures_of_turns(example: Example) -> set[bytes]:
     answered = (
         one.content
         for one, after in pairwise(example.messages)
-        if one.role == "user" and after.role == "assistant" and looks_like_call(after.content)
+        if one.role == "user" and after.role == "assistant" and calls_anything(after.content)
     )
     return {s for question in (example.question, *answered) for s in signatures(example, question)}
 

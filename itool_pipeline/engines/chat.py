@@ -9,19 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from itool_pipeline.calls.syntax import CallSyntax
+from itool_pipeline.calls.syntaxes import syntax_named
+from itool_pipeline.calls.tool_schema import Tool
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import Fragment
-from itool_pipeline.core.prompts import CANDIDATE, OPTIONS, grade_messages, response_messages
+from itool_pipeline.core.prompts import CANDIDATE, OPTIONS, grade_messages
 from itool_pipeline.core.reward import GradePrompt
 from itool_pipeline.core.types import Example, Message
-from itool_pipeline.engines.chat_template import PROBED, ChatTemplate, ChatTemplateError, Place
+from itool_pipeline.engines.chat_template import ChatTemplate, ChatTemplateError, Place, probed, written_syntax
 from itool_pipeline.engines.thinking import ThinkingTemplate, ThoughtSpan
 
 _ANSWER = "Option "
 """How the answer to the grade prompt begins; one of OPTIONS follows."""
 
-_PROBED_RESPONSES = (PROBED.response, "It says <one> & two.")
-"""A call, and words."""
+_PROBED_WORDS = "It says <one> & two."
+
+Calls = Literal["python", "hermes", "llama3_json", "auto"]
+"""The names of `calls.syntaxes`; or what the template writes, Python where that is none of them."""
 
 
 class Chat:
@@ -29,6 +34,7 @@ class Chat:
 
     tools     `template` shows them by the chat template, `system` as JSON in the system message, `auto` by the template
               where it shows them
+    calls     how the model writes calls
     thinking  whether the model thinks before it answers: prompts then end behind thoughts, see `thoughts`
 
     Raises ChatTemplateError on construction when the tokenizer has no end-of-turn token, when its template can show a
@@ -37,14 +43,22 @@ class Chat:
     """
 
     def __init__(
-        self, tokenizer: Any, tools: Literal["auto", "template", "system"] = "auto", *, thinking: bool = False
+        self,
+        tokenizer: Any,
+        tools: Literal["auto", "template", "system"] = "auto",
+        calls: Calls = "python",
+        *,
+        thinking: bool = False,
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise ChatTemplateError("the tokenizer has no end token (eos_token); use an instruction-tuned model")
         self._tokenizer = tokenizer
-        self._graded = ChatTemplate(tokenizer, tools)
-        own = ThinkingTemplate(tokenizer, tools) if thinking else None
+        self.syntax: CallSyntax = written_syntax(tokenizer) if calls == "auto" else syntax_named(calls)
+        """How the model writes calls."""
+        self._graded = ChatTemplate(tokenizer, tools, self.syntax)
+        own = ThinkingTemplate(tokenizer, tools, self.syntax) if thinking else None
         self._template = own or self._graded
+        self._left_out = self._special_tokens_that_are_no_text()
         before, after = self._template.around_response([Message("user", "Hello")])
         self._before = before.rstrip(" ")
         self._lead = before[len(self._before) :]
@@ -55,13 +69,18 @@ class Chat:
         self.thoughts: ThoughtSpan | None = ThoughtSpan(tokenizer, own, self._opening) if own else None
         """Where prompts have thoughts, which are empty ones; None where the model answers without."""
         self._closing("")
-        for response in _PROBED_RESPONSES:
+        for response in (probed(self.syntax).response, _PROBED_WORDS):
             self._check_whole(response)
 
     @property
     def tools_shown_by(self) -> Place:
         """How the prompts show the tools."""
         return self._template.tools_shown_by
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether the template itself tells the model how to call, and prompts hold nothing of ours."""
+        return self._template.is_untouched
 
     @property
     def has_system_role(self) -> bool:
@@ -75,9 +94,8 @@ class Chat:
         Spaces at the end belong to the response: most tokenizers join a space with the word after it, and a model
         expects no word after a space that stands alone.
         """
-        in_template = self.tools_shown_by == "template"
-        messages = response_messages(example, list_tools=not in_template)
-        return self._opening(self._prompt_text(example, messages, in_template).rstrip(" "))
+        messages, tools = self._template.asked(example)
+        return self._opening(self._prompt_text(example, messages, tools).rstrip(" "))
 
     def response(self, text: str) -> tuple[int, ...]:
         """Token ids of a complete response, the end-of-turn token included.
@@ -96,8 +114,8 @@ class Chat:
         return (*(self._encode(own) if within is None else within), self.end_token)
 
     def control_token_in(self, text: str) -> str | None:
-        """The first control token of the template's in the text."""
-        return self._template.control.found_in(text)
+        """The first control token of the template's in a response; those that mark its calls are none."""
+        return self._template.control.found_in(text, said=True)
 
     def tokenised_alone(self, text: str) -> bool:
         """Whether the response had to be taken by itself."""
@@ -105,8 +123,9 @@ class Chat:
 
     def holds_control_tokens(self, example: Example) -> bool:
         """Whether a text of the conversation or of a tool holds a control token, which its prompt spells out."""
-        texts = [*(message.content for message in example.messages), *(str(tool) for tool in example.tools)]
-        return any(self.control_token_in(text) for text in texts)
+        found, said = self._template.control.found_in, "assistant"
+        in_turns = any(found(message.content, said=message.role == said) for message in example.messages)
+        return in_turns or any(found(str(tool)) for tool in example.tools)
 
     def grade(self, example: Example) -> GradePrompt:
         """The self-evaluation prompt (Eq. 7), cut where the candidate goes. Raises ChatTemplateError.
@@ -124,17 +143,27 @@ class Chat:
         return cut_response(response, self._tokenizer, rule, self.end_token, limit)
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """Token ids back to text, special tokens left out."""
+        """Token ids back to text, special tokens left out but for those that mark calls."""
+        if self._left_out is not None:
+            kept = [token for token in token_ids if token not in self._left_out]
+            return str(self._tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
         text: str = self._tokenizer.decode(
             list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
 
+    def _special_tokens_that_are_no_text(self) -> frozenset[int] | None:
+        """The special tokens but those that mark calls; None where no special token does."""
+        special = {key: token.content for key, token in self._tokenizer.added_tokens_decoder.items() if token.special}
+        if not set(special.values()) & set(self.syntax.tokens):
+            return None
+        return frozenset(key for key, content in special.items() if content not in self.syntax.tokens)
+
     def _prompt_text(
-        self, example: Example, messages: Sequence[Message], show_tools: bool = False, by: ChatTemplate | None = None
+        self, example: Example, messages: Sequence[Message], tools: Sequence[Tool] = (), by: ChatTemplate | None = None
     ) -> str:
         try:
-            return (by or self._template).prompt_text(messages, example.tools if show_tools else ())
+            return (by or self._template).prompt_text(messages, tools)
         except ChatTemplateError as error:
             raise ChatTemplateError(error.reason, example=example.id, words=error.words) from error
 
@@ -150,18 +179,18 @@ class Chat:
         the turn, would train the model on what it never reads. Where the template itself shows the prompt in another
         way once it is answered, this holds from the last question on.
         """
-        shown = self.tools_shown_by == "template"
-        messages, tools = response_messages(PROBED, list_tools=not shown), PROBED.tools if shown else ()
+        example = probed(self.syntax)
+        messages, tools = self._template.asked(example)
         text = self._template.answered_text(messages, response, tools)
         _, after = self._template.around_response(messages, tools)
-        found = self._squeezed((*self.prompt(PROBED), *self.response(response)[:-1]))
+        found = self._squeezed((*self.prompt(example), *self.response(response)[:-1]))
         whole, end = self._squeezed(self._encode(text)), self._squeezed([self.end_token])
         if not self._template.is_cut_out:
             asked = "".join(messages[-1].content.split())
             found, whole = found.rpartition(asked)[2], whole.rpartition(asked)[2]
         ended = whole == found or whole.startswith(found + end)
         if not ended or self._end(after)[1] != self.end_token:
-            advice = "set prompt.tools to `system`, or " if shown else ""
+            advice = "set prompt.tools to `system`, or " if self.tools_shown_by == "template" else ""
             raise ChatTemplateError(
                 f"{self._template.name} changes what the assistant says, or how its turn ends; the model would be "
                 f"trained on what it never reads. {advice}use a model with another chat template. "

@@ -8,15 +8,19 @@ do is probed once, on a conversation with all of this in it, and every prompt is
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import product
 from typing import Any, Literal
 
 from jinja2 import TemplateError
 
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
+from itool_pipeline.calls.syntaxes import SYNTAXES, in_syntax
 from itool_pipeline.calls.tool_schema import Tool, json_schema, parameter_schemas
-from itool_pipeline.core.prompts import response_messages
+from itool_pipeline.calls.types import Call, ToolCallSyntaxError
+from itool_pipeline.core.prompts import own_messages, response_messages
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.engines.control_tokens import BREAK, ControlTokens
 from itool_pipeline.engines.whole_text import lost_text, spoken_text
@@ -70,6 +74,12 @@ PROBED = Example(
 """A whole conversation: a system text, several turns, a tool, its result."""
 
 
+def probed(syntax: CallSyntax) -> Example:
+    """PROBED with its calls in the syntax."""
+    messages = tuple(Message(m.role, in_syntax(m.content, syntax)) for m in PROBED.messages)
+    return replace(PROBED, messages=messages, response=in_syntax(PROBED.response, syntax))
+
+
 class ChatTemplateError(ActionableError):
     """The model's chat template cannot express what the prompts need.
 
@@ -89,12 +99,14 @@ class Handling:
     in_parts    content is a list of parts, not a text
     system      the system text has a role of its own; else it goes before the user's words that follow it
     answered    the prompt is cut out of the conversation with an answer; else the template is asked for the prompt
+    calls       calls and results are handed as such, for the template writes them; and nothing of ours is said
     """
 
     tools: Place
     in_parts: bool
     system: bool
     answered: bool
+    calls: bool = False
 
 
 class ChatTemplate:
@@ -102,6 +114,8 @@ class ChatTemplate:
 
     tools     `template` shows them by the chat template, `system` as JSON in the system message, `auto` by the template
               where it shows them
+    syntax    how the assistant's texts write calls. Where the template shows tools and writes calls so by itself, these
+              are handed to it as calls, results as results, and the system text is the conversation's own
     thinking  of a template with a switch for thoughts, whether this is the mode with them
 
     Raises ChatTemplateError, with the template's own words, when there is no template, when it can show a
@@ -109,21 +123,34 @@ class ChatTemplate:
     """
 
     def __init__(
-        self, tokenizer: Any, tools: Literal["auto", "template", "system"] = "auto", *, thinking: bool = False
+        self,
+        tokenizer: Any,
+        tools: Literal["auto", "template", "system"] = "auto",
+        syntax: CallSyntax = PYTHON_CALLS,
+        *,
+        thinking: bool = False,
     ) -> None:
         if not tokenizer.chat_template:
             raise ChatTemplateError("the tokenizer has no chat template; use an instruction-tuned model")
-        self.control = ControlTokens(tokenizer)
+        self.syntax = syntax
+        self.control = ControlTokens(tokenizer, syntax.tokens)
         """The tokens that are the template's alone."""
         self._tokenizer = tokenizer
         self._thinking = thinking
         self._bridge = ""
+        self._several = True
         self._handling = self._chosen(tools)
+        self._several = not self.is_untouched or self._writes_several()
 
     @property
     def tools_shown_by(self) -> Place:
         """How the prompts show the tools."""
         return self._handling.tools
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether the template itself tells the model how to call, and prompts hold nothing of ours."""
+        return self._handling.calls
 
     @property
     def has_system_role(self) -> bool:
@@ -140,6 +167,10 @@ class ChatTemplate:
         """Whose template it is, for messages."""
         return f"the chat template of {self._tokenizer.name_or_path or 'the model'}"
 
+    def asked(self, example: Example) -> tuple[tuple[Message, ...], Sequence[Tool]]:
+        """What the template is to show of an example: its turns with our instructions, if any, and its tools, if so."""
+        return self._asked(self._handling, example)
+
     def around_response(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> tuple[str, str]:
         """What stands before and after an assistant's turn that follows the messages, by the answered conversation."""
         return self._around(self._handling, messages, tools)
@@ -149,6 +180,7 @@ class ChatTemplate:
 
         Control tokens in these texts are broken by BREAK. Raises ChatTemplateError.
         """
+        messages = self._canonical(self._handling, messages)
         if self._handling.answered:
             before, _ = self.around_response(messages, tools)
         else:
@@ -167,7 +199,8 @@ class ChatTemplate:
     def _chosen(self, asked: str) -> Handling:
         """The first way in which the probe is shown whole, and its bridge kept."""
         reasons: list[str] = []
-        for handling in _handlings(("system",) if asked == "system" else ("template", "system")):
+        places: tuple[Place, ...] = ("system",) if asked == "system" else ("template", "system")
+        for handling in _handlings(places, calls=self.syntax is not PYTHON_CALLS):
             try:
                 self._bridge = self._probed_bridge(handling)
             except ChatTemplateError as error:
@@ -190,8 +223,7 @@ class ChatTemplate:
 
         A conversation that is cut out needs none.
         """
-        in_template = handling.tools == "template"
-        messages, tools = response_messages(PROBED, list_tools=not in_template), PROBED.tools if in_template else ()
+        messages, tools = self._asked(handling, probed(self.syntax))
         before, _ = self._around(handling, messages, tools)
         bridge, prompt = "", before
         if not handling.answered:
@@ -201,7 +233,50 @@ class ChatTemplate:
                 raise ChatTemplateError(f"it begins an answer by {opening!r} and shows one after {ending!r}")
             bridge = ending.removeprefix(opening)
         require_whole(prompt, messages, (text for tool in tools for text in _tool_texts(tool)))
+        if handling.calls:
+            self._require_calls(handling, messages, tools)
         return bridge
+
+    def _require_calls(self, handling: Handling, messages: Sequence[Message], tools: Sequence[Tool]) -> None:
+        """Raise ChatTemplateError unless the template writes an answer's calls as the syntax does."""
+        response = probed(self.syntax).response
+        turns = [*messages, Message("assistant", response)]
+        written = self._render(handling, turns, tools, answered=True).replace(BREAK, "")
+        if "".join(response.split()) not in "".join(written.split()):
+            raise ChatTemplateError(f"the chat template does not write calls as {self.syntax.name} does")
+
+    def _writes_several(self) -> bool:
+        """Whether the template writes several calls of one turn, as the syntax does; Llama's refuse to."""
+        response = self.syntax.render_calls([Call(str(_PROBE["name"]), {"n": n}) for n in (1, 2)])
+        messages, tools = self._asked(self._handling, probed(self.syntax))
+        try:
+            turns = [*messages, Message("assistant", response)]
+            written = self._render(self._handling, turns, tools, answered=True)
+        except ChatTemplateError:
+            return False
+        return "".join(response.split()) in "".join(written.split())
+
+    def _asked(self, handling: Handling, example: Example) -> tuple[tuple[Message, ...], Sequence[Tool]]:
+        if handling.calls:
+            return own_messages(example), example.tools
+        in_template = handling.tools == "template"
+        messages = response_messages(example, list_tools=not in_template, syntax=self.syntax)
+        return messages, example.tools if in_template else ()
+
+    def _calls_of(self, handling: Handling, message: Message) -> tuple[Call, ...]:
+        """The calls that are handed to the template as such."""
+        if not handling.calls or message.role != "assistant" or not self.syntax.has_begun_call(message.content):
+            return ()
+        try:
+            calls = self.syntax.read_response(message.content)
+        except ToolCallSyntaxError:
+            return ()
+        return calls if self._several or len(calls) == 1 else ()
+
+    def _canonical(self, handling: Handling, messages: Sequence[Message]) -> list[Message]:
+        """The messages with calls as the template will write them, without the words beside them."""
+        found = [(message, self._calls_of(handling, message)) for message in messages]
+        return [Message(m.role, self.syntax.render_calls(calls)) if calls else m for m, calls in found]
 
     def _around(self, handling: Handling, messages: Sequence[Message], tools: Sequence[Tool]) -> tuple[str, str]:
         turns = [*messages, Message("assistant", RESPONSE)]
@@ -223,7 +298,7 @@ class ChatTemplate:
 
         last  what the last turn has beside role and content
         """
-        turns = [{"role": role, "content": self.control.broken(text)} for role, text in _turns(messages, handling)]
+        turns = [self._turn(handling, Message(role, text)) for role, text in _turns(messages, handling)]
         turns[-1] |= last or {}
         parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
         functions = [{"type": "function", "function": json_schema(tool)} for tool in tools]
@@ -241,6 +316,27 @@ class ChatTemplate:
             raise ChatTemplateError(f"the chat template refuses the conversation: {error}") from error
         return rendered
 
+    def _turn(self, handling: Handling, message: Message) -> dict[str, Any]:
+        """The turn as the template is given it."""
+        calls = self._calls_of(handling, message)
+        if not calls:
+            said = message.role == "assistant"
+            return {"role": message.role, "content": self.control.broken(message.content, said=said)}
+        functions = [{"name": call.name, "arguments": dict(call.arguments)} for call in calls]
+        tool_calls = [{"type": "function", "function": self.control.broken_values(given)} for given in functions]
+        return {"role": message.role, "content": "", "tool_calls": tool_calls}
+
+
+def written_syntax(tokenizer: Any) -> CallSyntax:
+    """The syntax in which the tokenizer's chat template writes calls; Python's where it writes none that we know.
+
+    Raises ChatTemplateError as ChatTemplate does.
+    """
+    for syntax in SYNTAXES.values():
+        if syntax is not PYTHON_CALLS and ChatTemplate(tokenizer, "auto", syntax).is_untouched:
+            return syntax
+    return PYTHON_CALLS
+
 
 def _fix_date(template: str) -> None:
     """Let the template's `strftime_now` tell FIXED_DATE. transformers compiles a template once and keeps it."""
@@ -257,8 +353,11 @@ def require_whole(prompt: str, messages: Sequence[Message], names: Iterable[str]
         raise ChatTemplateError("the chat template leaves out a text of the conversation", words=f": {shown!r}")
 
 
-def _handlings(places: Sequence[Place]) -> Iterator[Handling]:
-    """Every way, the most natural first."""
+def _handlings(places: Sequence[Place], *, calls: bool) -> Iterator[Handling]:
+    """Every way, the most natural first. `calls`: also those in which the template writes the calls."""
+    if calls and "template" in places:
+        for in_parts, system, answered in product((False, True), (True, False), (True, False)):
+            yield Handling("template", in_parts, system, answered, calls=True)
     for tools, in_parts, system, answered in product(places, (False, True), (True, False), (True, False)):
         yield Handling(tools, in_parts, system, answered)
 
@@ -272,11 +371,11 @@ def _turns(messages: Sequence[Message], handling: Handling) -> list[tuple[str, s
     joint = "\n"
     for message in messages:
         role, text = message.role, spoken_text(message)
-        if role == "tool":
+        if role == "tool" and not handling.calls:
             role, text = "user", f"Result: {text}"
         elif role == "system" and not handling.system:
             role = "user"
-        if turns and turns[-1][0] == role != "system" and text != RESPONSE:
+        if turns and turns[-1][0] == role not in ("system", "tool") and text != RESPONSE:
             turns[-1] = (role, f"{turns[-1][1]}{joint}{text}")
         else:
             turns.append((role, text))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 BREAK = "\ufdd0"
@@ -22,27 +22,31 @@ class ControlTokens:
 
     They are its special tokens, and of its other added tokens those that the template writes: some tokenizers have
     line breaks, words or HTML tags among these, which are text.
+
+    own  those that a model writes itself when it makes calls: in what an assistant says they are what they are
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, own: Collection[str] = ()) -> None:
         self._tokenizer = tokenizer
         template = tokenizer.chat_template
         written = "\n".join(template.values()) if isinstance(template, dict) else str(template)
         added = tokenizer.added_tokens_decoder.values()
         texts = [token.content for token in added if token.special or _is_control(token.content, written)]
-        longest_first = sorted((text for text in texts if len(text) > 1), key=len, reverse=True)
-        self._any = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-        self._starts = re.compile(f"(?={self._any.pattern})(.)", re.DOTALL)
+        self._any = _any_of(texts)
+        self._not_own = _any_of([text for text in texts if text not in own])
         self._line_break = tuple(tokenizer.encode("\n", add_special_tokens=False))
 
-    def found_in(self, text: str) -> str | None:
-        """The first control token in the text."""
-        found = self._any.search(text)
+    def found_in(self, text: str, *, said: bool = False) -> str | None:
+        """The first control token in the text; `said`: by an assistant, whose own tokens are none."""
+        found = (self._not_own if said else self._any).search(text)
         return found.group() if found else None
 
-    def broken(self, text: str) -> str:
-        """The text with a BREAK in every control token."""
-        return self._starts.sub(rf"\1{BREAK}", text) if self._any.search(text) else text
+    def broken(self, text: str, *, said: bool = False) -> str:
+        """The text with a BREAK in every control token; `said`: by an assistant."""
+        pattern = self._not_own if said else self._any
+        return (
+            re.sub(f"(?={pattern.pattern})(.)", rf"\1{BREAK}", text, flags=re.DOTALL) if pattern.search(text) else text
+        )
 
     def broken_values(self, value: Any) -> Any:
         """JSON with a BREAK in every control token of its texts."""
@@ -70,6 +74,12 @@ class ControlTokens:
         if isinstance(value, Mapping):
             return {self.broken(str(key)): self._broken_json(inner) for key, inner in value.items()}
         return [self._broken_json(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    """What finds the longest of the texts; single characters are none of them."""
+    longest_first = sorted((text for text in texts if len(text) > 1), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
 
 def _is_control(token: str, template: str) -> bool:

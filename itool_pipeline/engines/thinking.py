@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.calls.tool_schema import Tool
-from itool_pipeline.core.prompts import response_messages
 from itool_pipeline.core.types import Message
-from itool_pipeline.engines.chat_template import LAST, PROBED, RESPONSE, ChatTemplate, ChatTemplateError
+from itool_pipeline.engines.chat_template import LAST, RESPONSE, ChatTemplate, ChatTemplateError, probed
 
 _THOUGHTS = "\u241fthoughts\u241f"
 """Stands where thoughts go; never part of a real conversation."""
@@ -62,9 +63,14 @@ class ThinkingTemplate(ChatTemplate):
     Raises ChatTemplateError where the template writes no thoughts.
     """
 
-    def __init__(self, tokenizer: Any, tools: Literal["auto", "template", "system"] = "auto") -> None:
-        super().__init__(tokenizer, tools, thinking=True)
-        self.form = self._probed_form(ChatTemplate(tokenizer, self.tools_shown_by))
+    def __init__(
+        self,
+        tokenizer: Any,
+        tools: Literal["auto", "template", "system"] = "auto",
+        syntax: CallSyntax = PYTHON_CALLS,
+    ) -> None:
+        super().__init__(tokenizer, tools, syntax, thinking=True)
+        self.form = self._probed_form(ChatTemplate(tokenizer, self.tools_shown_by, syntax))
 
     def around_response(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> tuple[str, str]:
         before, after = super().around_response(messages, tools)
@@ -147,9 +153,8 @@ class ThinkingTemplate(ChatTemplate):
         text = self._render(self._handling, turns, tools, answered=True, last={key: thoughts})
         return _ending(text).partition(RESPONSE)[0]
 
-    def _probe(self) -> tuple[tuple[Message, ...], tuple[Tool, ...]]:
-        shown = self.tools_shown_by == "template"
-        return response_messages(PROBED, list_tools=not shown), PROBED.tools if shown else ()
+    def _probe(self) -> tuple[tuple[Message, ...], Sequence[Tool]]:
+        return self.asked(probed(self.syntax))
 
 
 def _shared_length(one: Sequence[Any], other: Sequence[Any]) -> int:

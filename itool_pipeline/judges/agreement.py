@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from itool_pipeline.calls.reading import WRAPPING, looks_like_call
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.reading import WRAPPING
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.calls.tool_schema import tool_names
 from itool_pipeline.calls.types import BegunCall, Call, GoldCall
-from itool_pipeline.core.judge import Agreement, is_plain_text
+from itool_pipeline.core.judge import Agreement
 from itool_pipeline.core.types import Example, Expectation
 from itool_pipeline.judges.mismatch import argument_agrees, needed_parameters
-from itool_pipeline.judges.rules import MatchingRules, read_begun_calls, require_python
+from itool_pipeline.judges.rules import MatchingRules, named_call, read_begun_calls, require_python
 
 _NOTHING, _RIGHT, _WRONG = Agreement(0.0, flawed=False), Agreement(1.0, flawed=False), Agreement(-1.0, flawed=True)
 
 
-def judge_agreement(rules: MatchingRules, example: Example, partial: str) -> Agreement:
+def judge_agreement(
+    rules: MatchingRules, example: Example, partial: str, syntax: CallSyntax = PYTHON_CALLS
+) -> Agreement:
     """How much of a response that may stop anywhere agrees with the gold, and whether anything of it is wrong.
 
     Its value is (right - wrong) / items, at least -1. Items are the name of each gold call, each of its parameters that
@@ -26,32 +30,29 @@ def judge_agreement(rules: MatchingRules, example: Example, partial: str) -> Agr
     that no further text can mend is one wrong item, and a beginning that is no call gives -1. Where one item is wrong,
     no continuation is right; but an argument that the rules drop counts as wrong and is no flaw.
 
-    Where any call or none is expected: 0 for an empty text, 1 once what is expected (a call, plain text) has begun and
-    -1 once anything else has. Raises ValueError for gold calls in Java or JavaScript.
+    Words beside calls are wrong. Where any call or none is expected: 0 for an empty text, 1 once what is expected (a
+    call, plain text) has begun and -1 once anything else has. Raises ValueError for gold calls in Java or JavaScript.
     """
     if not partial.strip(WRAPPING):
         return _NOTHING
+    calls = syntax.has_begun_call(partial)
+    if calls and syntax.has_words_beside_calls(partial):
+        return _WRONG
     if example.expects is Expectation.ANY_CALL:
-        return _RIGHT if looks_like_call(partial) else _WRONG
+        return _RIGHT if calls else _WRONG
     if example.expects is Expectation.NO_CALL:
-        return _RIGHT if is_plain_text(partial) else _WRONG
+        return _RIGHT if syntax.is_plain_text(partial) else _WRONG
     require_python(example)
-    if not looks_like_call(partial):
-        return _NOTHING if _may_be_name(partial, tool_names(example.tools)) else _WRONG
-    begun, error = read_begun_calls(rules, example, partial)
-    tally = _tally(rules, example, begun)
+    if not calls:
+        return _NOTHING if syntax.may_begin_call(partial, tool_names(example.tools)) else _WRONG
+    begun, error = read_begun_calls(rules, example, partial, syntax)
+    tally = _tally(rules, example, begun, syntax)
     # An error at the end of the text may only be that the text goes on.
     flaws = tally.wrong + (error is not None and not error.ended)
     needed = (needed_parameters(rules, rules.describe_function(example, gold), gold) for gold in example.gold)
     items = sum(1 + len(names) for names in needed) + tally.optional
     value = (tally.right - flaws - tally.dropped) / items
     return Agreement(max(-1.0, min(1.0, value)), flawed=flaws > 0)
-
-
-def _may_be_name(partial: str, names: Sequence[str]) -> bool:
-    """Whether a text without brackets can still become `name(`."""
-    text = partial.lstrip(WRAPPING)
-    return text.replace(".", "_").isidentifier() or any(name.startswith(text) for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +75,12 @@ class _Tally:
         return self.right - self.wrong
 
 
-def _tally(rules: MatchingRules, example: Example, begun: Sequence[BegunCall]) -> _Tally:
+def _tally(rules: MatchingRules, example: Example, begun: Sequence[BegunCall], syntax: CallSyntax) -> _Tally:
     """All begun calls together."""
     unused = list(range(len(example.gold)))
     total = _Tally()
     for call in begun:
-        named = rules.name_arguments(Call(call.name, call.arguments), example.tools)
+        named = named_call(rules, example, Call(call.name, call.arguments), syntax)
         tallies = {
             index: _tally_call(rules, example, named, example.gold[index], call.closed)
             for index in unused

@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from itool_pipeline.calls.reading import looks_like_call
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.calls.tool_schema import parameter_schemas
 from itool_pipeline.calls.types import Call, GoldCall, ToolCallSyntaxError
 from itool_pipeline.core.types import Example, Expectation
@@ -55,19 +56,21 @@ class Mistake:
     got: str = ""
 
 
-def classify_mistake(rules: MatchingRules, example: Example, response: str) -> Mistake | None:
+def classify_mistake(
+    rules: MatchingRules, example: Example, response: str, syntax: CallSyntax = PYTHON_CALLS
+) -> Mistake | None:
     """The mistake of a complete response, or None when `judge_response` finds it right.
 
     Raises ValueError for gold calls in Java or JavaScript.
     """
-    verdict = judge_response(rules, example, response)
+    verdict = judge_response(rules, example, response, syntax)
     if verdict.correct:
         return None
     function = example.gold[0].name if example.gold else ""
     try:
-        calls = read_calls(rules, example, response)
+        calls = read_calls(rules, example, response, syntax)
     except ToolCallSyntaxError:
-        if looks_like_call(response):
+        if syntax.has_begun_call(response):
             return Mistake(ErrorType.CODE_SYNTAX, function, got=short_json(response))
         calls = ()
     wanted = rules.count_calls(example) if example.gold else int(example.expects is Expectation.ANY_CALL)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.core.judge import Agreement, Judge, Verdict
 from itool_pipeline.core.types import Example
 from itool_pipeline.judges.agreement import judge_agreement
@@ -17,12 +19,13 @@ class RuleJudge:
     """Verdict and agreement by one set of rules."""
 
     rules: MatchingRules
+    syntax: CallSyntax = PYTHON_CALLS
 
     def verdict(self, example: Example, response: str) -> Verdict:
-        return judge_response(self.rules, example, response)
+        return judge_response(self.rules, example, response, self.syntax)
 
     def agreement(self, example: Example, partial: str) -> Agreement:
-        return judge_agreement(self.rules, example, partial)
+        return judge_agreement(self.rules, example, partial, self.syntax)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,10 @@ class SourceJudge:
 
     by_source: Mapping[str, Judge]
     default: Judge
+
+    @property
+    def syntax(self) -> CallSyntax:
+        return self.default.syntax
 
     def verdict(self, example: Example, response: str) -> Verdict:
         return self._of(example).verdict(example, response)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from itool_pipeline.calls.reading import finished_calls, parse_response
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.calls.tool_schema import Tool, tool_names
 from itool_pipeline.calls.types import BegunCall, Call, GoldCall, ToolCallSyntaxError
 from itool_pipeline.core.types import Example
@@ -64,14 +65,21 @@ def require_python(example: Example) -> None:
         )
 
 
-def read_calls(rules: MatchingRules, example: Example, response: str) -> tuple[Call, ...]:
+def read_calls(
+    rules: MatchingRules, example: Example, response: str, syntax: CallSyntax = PYTHON_CALLS
+) -> tuple[Call, ...]:
     """The calls of a complete response, with named arguments only. Raises ToolCallSyntaxError."""
-    calls = parse_response(response, tool_names(example.tools), quirks=rules.quirks)
-    return tuple(rules.name_arguments(call, example.tools) for call in calls)
+    calls = syntax.read_response(response, tool_names(example.tools), quirks=rules.quirks)
+    return tuple(named_call(rules, example, call, syntax) for call in calls)
+
+
+def named_call(rules: MatchingRules, example: Example, call: Call, syntax: CallSyntax) -> Call:
+    """The call with named arguments only, as the rules name or drop the others."""
+    return rules.name_arguments(call, example.tools) if syntax.has_positional else call
 
 
 def read_begun_calls(
-    rules: MatchingRules, example: Example, partial: str
+    rules: MatchingRules, example: Example, partial: str, syntax: CallSyntax = PYTHON_CALLS
 ) -> tuple[list[BegunCall], ToolCallSyntaxError | None]:
     """The calls of a response that may stop anywhere, as they are written; and the error that ended the reading."""
-    return finished_calls(partial, tool_names(example.tools), quirks=rules.quirks)
+    return syntax.finished_calls(partial, tool_names(example.tools), quirks=rules.quirks)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.calls.types import ToolCallSyntaxError
 from itool_pipeline.core.judge import Verdict
 from itool_pipeline.core.types import Example, Expectation
@@ -9,7 +11,7 @@ from itool_pipeline.judges.mismatch import describe_mismatch, find_mismatch, unm
 from itool_pipeline.judges.rules import MatchingRules, read_calls, require_python
 
 
-def judge_response(rules: MatchingRules, example: Example, response: str) -> Verdict:
+def judge_response(rules: MatchingRules, example: Example, response: str, syntax: CallSyntax = PYTHON_CALLS) -> Verdict:
     """Whether a complete response is right by the rules of its source.
 
     - Where gold calls are expected, what does not decode is wrong, and so is another number of calls.
@@ -19,10 +21,10 @@ def judge_response(rules: MatchingRules, example: Example, response: str) -> Ver
     Raises ValueError for gold calls in Java or JavaScript.
     """
     if example.expects is not Expectation.CALLS:
-        return _judge_without_gold(rules, example, response)
+        return _judge_without_gold(rules, example, response, syntax)
     require_python(example)
     try:
-        calls = read_calls(rules, example, response)
+        calls = read_calls(rules, example, response, syntax)
     except ToolCallSyntaxError as error:
         return Verdict(False, f"no list of calls: {error}")
     if len(calls) != rules.count_calls(example):
@@ -36,9 +38,9 @@ def judge_response(rules: MatchingRules, example: Example, response: str) -> Ver
     return Verdict(False, f"no call agrees with gold call {unmatched[0]} ({example.gold[unmatched[0]].name})")
 
 
-def _judge_without_gold(rules: MatchingRules, example: Example, response: str) -> Verdict:
+def _judge_without_gold(rules: MatchingRules, example: Example, response: str, syntax: CallSyntax) -> Verdict:
     try:
-        called = bool(read_calls(rules, example, response))
+        called = bool(read_calls(rules, example, response, syntax))
     except ToolCallSyntaxError:
         called = False
     if called == (example.expects is Expectation.ANY_CALL):

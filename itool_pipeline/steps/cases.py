@@ -12,10 +12,11 @@ from itool_pipeline.engines.endpoint.messages import estimated_tokens
 from itool_pipeline.steps.artifact_files import POOL_FILE, QUARANTINE_FILE
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_files import read_examples, write_cases, write_counted_cases
-from itool_pipeline.steps.models import chat
+from itool_pipeline.steps.models import call_syntax, chat
 from itool_pipeline.steps.plan import cases_asset
 from itool_pipeline.steps.prepare import prompt_ids, write_quarantine
 from itool_pipeline.steps.workspace import Produced, StepError, Workspace
+from itool_pipeline.steps.writing import asked
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.table_files import read_table_rows
 
@@ -28,12 +29,13 @@ def benchmark_cases(ws: Workspace, benchmark: Benchmark[Any]) -> Produced:
 
     def make(step: Step) -> dict[str, Any]:
         rows, refused = benchmark.load_cases(ws.experiment, ws.paths.downloads), Counter[str]()
-        model = ws.experiment.model
+        model, syntax = ws.experiment.model, call_syntax(ws)
+        cases = (asked(example, syntax) for example in rows.examples)
         if isinstance(model, EndpointModel) and model.tokenizer is None:
-            write_counted_cases(step.work / POOL_FILE, rows.examples, estimated_tokens)
+            write_counted_cases(step.work / POOL_FILE, cases, estimated_tokens)
         else:
             template = chat(ws)
-            write_cases(step.work / POOL_FILE, rows.examples, lambda example: prompt_ids(template, example, refused))
+            write_cases(step.work / POOL_FILE, cases, lambda example: prompt_ids(template, example, refused))
         write_quarantine(step.work / QUARANTINE_FILE, rows.quarantined)
         sizes = Counter(example.category for example in rows.examples)
         return {

@@ -9,11 +9,14 @@ from typing import Any
 
 from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.benchmarks.second_opinion import Conformance, ConformanceError, JudgedCase, SecondOpinion
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.data.rows import RowError, expect_that, json_object
 from itool_pipeline.data.streams import json_lines
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.steps.artifact_files import CASES_FILE
 from itool_pipeline.steps.display import MARKDOWN, table
+from itool_pipeline.steps.models import call_syntax
 from itool_pipeline.steps.workspace import MissingInput, Workspace
 from itool_pipeline.store.paths import StoragePaths
 from itool_pipeline.store.table_files import read_table_rows
@@ -48,15 +51,24 @@ def judged_cases(name: str, benchmark: str) -> dict[str, list[JudgedCase]]:
     return found
 
 
-def judged_answers(file: Path, benchmark: str, paths: StoragePaths) -> list[JudgedCase]:
+def syntax_of(name: str) -> CallSyntax:
+    """How the experiment's model writes calls."""
+    return call_syntax(Workspace.of(name, say=lambda line: print(line, file=sys.stderr)))
+
+
+def judged_answers(
+    file: Path, benchmark: str, paths: StoragePaths, syntax: CallSyntax = PYTHON_CALLS
+) -> list[JudgedCase]:
     """Our verdicts on a file of answers, `{"id": …, "result": …}` in a line as the benchmark's generation writes them.
+
+    syntax  how they write calls
 
     Raises StorageError for a file that is not there or a line that is not of this layout, ConformanceError for a case
     that the benchmark does not have.
     """
     answers = list(_answers(file))
     try:
-        return OPINIONS[benchmark].judge_answers(answers, paths.downloads)
+        return OPINIONS[benchmark].judge_answers(answers, paths.downloads, syntax)
     except ConformanceError as error:
         raise ConformanceError(f"{file}: {error}") from error
 
@@ -76,12 +88,12 @@ def _answers(file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def compared_verdicts(
-    cases: list[JudgedCase], benchmark: str, paths: StoragePaths, environment: Path
+    cases: list[JudgedCase], benchmark: str, paths: StoragePaths, environment: Path, syntax: CallSyntax = PYTHON_CALLS
 ) -> tuple[str, int]:
     """(text for people, number of cases that differ)."""
     if not environment.is_dir():
         print(f"making {environment} for the official command line; this takes minutes", file=sys.stderr)
-    found = OPINIONS[benchmark].compare_verdicts(cases, paths.downloads, environment)
+    found = OPINIONS[benchmark].compare_verdicts(cases, paths.downloads, environment, syntax)
     return _text(found), sum(len(category.different) for category in found)
 
 

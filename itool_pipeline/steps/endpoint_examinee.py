@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from itool_pipeline.benchmarks.types import Answers
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.config import BenchmarkConfig, EndpointModel
 from itool_pipeline.core.types import Example, Progress, no_progress
 from itool_pipeline.engines.chat import Chat
@@ -57,6 +59,14 @@ class EndpointExaminee:
     @property
     def tools_apart(self) -> bool:
         return self.model.tools == "functions"
+
+    @property
+    def syntax(self) -> CallSyntax:
+        return PYTHON_CALLS
+
+    @property
+    def instructed(self) -> bool:
+        return True
 
     @property
     def thoughts(self) -> Sequence[Mapping[str, Any]]:

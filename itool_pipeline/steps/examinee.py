@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from itool_pipeline.benchmarks.types import Answers, Prompt
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.config import BenchmarkConfig
 from itool_pipeline.core.types import Example, Progress, no_progress
 from itool_pipeline.engines.chat import Chat
@@ -16,7 +17,7 @@ from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.answer_batches import answers_in_batches
 from itool_pipeline.steps.artifact_files import POOL_FILE
 from itool_pipeline.steps.example_files import read_prompts
-from itool_pipeline.steps.models import chat, context_tokens, inference_engine, require_context
+from itool_pipeline.steps.models import call_syntax, chat, context_tokens, inference_engine, require_context
 from itool_pipeline.steps.plan import cases_asset, checkpoints
 from itool_pipeline.steps.thoughts import ROUND, Thought, each_thought, thought_row
 from itool_pipeline.steps.workspace import Workspace
@@ -47,6 +48,14 @@ class ModelExaminee:
     @property
     def tools_apart(self) -> bool:
         return False
+
+    @cached_property
+    def syntax(self) -> CallSyntax:
+        return call_syntax(self.ws)
+
+    @property
+    def instructed(self) -> bool:
+        return not self.template.is_untouched
 
     def prompt(self, example: Example) -> Prompt:
         return self.template.prompt(example)

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from itool_pipeline.config import Experiment
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
+from itool_pipeline.calls.syntaxes import syntax_named
+from itool_pipeline.config import EndpointModel, Experiment
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.data.base_model import base_model_path, require_same_weights
 from itool_pipeline.engines.chat import Chat
@@ -29,7 +32,24 @@ def chat_in(directory: Path, experiment: Experiment) -> Chat:
     """The chat template of the model in the directory, as the experiment uses it. Raises ChatTemplateError."""
     from itool_pipeline.engines.model import load_tokenizer
 
-    return Chat(load_tokenizer(directory), experiment.prompt.tools, thinking=experiment.prompt.thinking)
+    p = experiment.prompt
+    return Chat(load_tokenizer(directory), p.tools, p.calls, thinking=p.thinking)
+
+
+def call_syntax(ws: Workspace) -> CallSyntax:
+    """How the experiment's model writes calls; with `prompt.calls: auto` as its chat template does.
+
+    What a served model calls comes as calls, which are kept in Python's syntax.
+    """
+    if isinstance(ws.experiment.model, EndpointModel):
+        return PYTHON_CALLS
+    asked = ws.experiment.prompt.calls
+    return chat(ws).syntax if asked == "auto" else syntax_named(asked)
+
+
+def fragment_rule(ws: Workspace) -> FragmentRule:
+    """Where the fragments of the experiment's search end."""
+    return FragmentRule(ws.experiment.search.terminators, call_syntax(ws))
 
 
 def base_dir(ws: Workspace) -> Path:
@@ -89,7 +109,7 @@ def adapted_engine(ws: Workspace, adapter: Path | None, template: Chat, name: st
         adapter,
         e.compute,
         Sampling(s.temperature, s.top_k, s.top_p, s.max_fragment_tokens),
-        FragmentRule(s.terminators),
+        fragment_rule(ws),
         template.end_token,
         name=name,
     )

@@ -9,7 +9,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from itool_pipeline.calls.reading import looks_like_call
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.config import MctsConfig, PairsConfig
 from itool_pipeline.core.preference_pairs import (
     Candidate,
@@ -25,6 +25,7 @@ from itool_pipeline.core.preference_pairs import (
 from itool_pipeline.steps.artifact_files import ANSWERS_FILE, PAIRS_FILE
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_access import training_examples
+from itool_pipeline.steps.models import call_syntax
 from itool_pipeline.steps.node_figures import NodeFigures
 from itool_pipeline.steps.tree_rows import NodeRow, read_nodes_of, read_trees
 from itool_pipeline.steps.workspace import Produced, Workspace
@@ -45,13 +46,13 @@ def pairs(ws: Workspace, k: int) -> Produced:
 
     def make(step: Step) -> dict[str, Any]:
         config, searched = ws.experiment.pairs, isinstance(ws.experiment.search, MctsConfig)
-        by_call = config.balance == "by_call"
+        by_call, syntax = config.balance == "by_call", call_syntax(ws)
         figures, found, answers = NodeFigures(), list[PreferencePair](), list[dict[str, Any]]()
         for tree in read_trees(ws, k):
             figures.add(tree)
             answers += _right_answers(tree)
             own = _candidates(tree, config, by_q=searched)
-            found += (replace(pair, side=_side(pair, tree)) for pair in own) if by_call else own
+            found += (replace(pair, side=_side(pair, tree, syntax)) for pair in own) if by_call else own
         if by_call:
             found = balance_pairs(found)
         found = limit_pairs(found, config.max_pairs, config.max_pairs_per_tree)
@@ -96,9 +97,9 @@ def _candidates(tree: Sequence[NodeRow], config: PairsConfig, *, by_q: bool) -> 
             yield pair
 
 
-def _side(pair: PreferencePair, tree: Sequence[NodeRow]) -> int:
+def _side(pair: PreferencePair, tree: Sequence[NodeRow], syntax: CallSyntax) -> int:
     """1 if a call is preferred to something else, -1 if something else is preferred to a call, else 0."""
-    chosen, rejected = (looks_like_call(tree[i].prefix + tree[i].fragment) for i in (pair.chosen, pair.rejected))
+    chosen, rejected = (syntax.has_begun_call(tree[i].prefix + tree[i].fragment) for i in (pair.chosen, pair.rejected))
     return chosen - rejected
 
 

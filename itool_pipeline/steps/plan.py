@@ -23,6 +23,7 @@ from itool_pipeline.config import (
     Experiment,
     Grpo,
     JsonlData,
+    PromptConfig,
     checkpoints_of,
 )
 from itool_pipeline.data.layouts import CHAT, layout_as_it_stands
@@ -223,6 +224,8 @@ def plan(experiment: Experiment) -> dict[str, Planned]:
         if experiment.prompt.thinking and step_kind(asset) == "policy":  # which trains behind what was thought there
             buffer = asset.replace("/policy", "/replay_buffer")
             inputs[buffer] = planned[buffer].fingerprint
+        if asset.endswith("/pairs") and experiment.prompt.calls == "auto":  # the template says how calls are written
+            inputs["base_model"] = planned["base_model"].fingerprint
         origin = Origin(inputs=inputs, code_version=code_version(asset), config=section)
         planned[asset] = Planned(asset, origin, origin.fingerprint(asset))
     return planned
@@ -303,9 +306,13 @@ def _data_section(e: Experiment) -> Mapping[str, Any]:
 
 
 def _prompt_section(e: Experiment) -> Mapping[str, Any]:
-    """What decides how prompts read: thoughts, where the model thinks, but not how long they may get."""
-    section = e.prompt.model_dump(mode="json", exclude={"thinking", "max_thinking_tokens"})
-    return {**section, **({"thinking": True} if e.prompt.thinking else {})}
+    """What decides how prompts read: thoughts, where the model thinks, but not how long they may get.
+
+    Python's calls are left out: artifacts made before there were others have the fingerprints that they had.
+    """
+    section = e.prompt.model_dump(mode="json", exclude={"thinking", "max_thinking_tokens", "calls"})
+    calls = {} if e.prompt.calls == PromptConfig().calls else {"calls": e.prompt.calls}
+    return {**section, **calls, **({"thinking": True} if e.prompt.thinking else {})}
 
 
 def _thinking(e: Experiment) -> Mapping[str, Any]:

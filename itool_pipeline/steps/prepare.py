@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from itool_pipeline.benchmarks.registry import BENCHMARKS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.config import EndpointModel, Experiment
 from itool_pipeline.core.difficulty import difficulty_of
 from itool_pipeline.core.splits import training_ids, unseen_ids, validation_ids, validation_shortfall
@@ -29,9 +30,10 @@ from itool_pipeline.steps.example_files import (
     training_row,
     write_training_examples,
 )
-from itool_pipeline.steps.models import chat, chat_in, context_tokens, require_usable
+from itool_pipeline.steps.models import call_syntax, chat, chat_in, context_tokens, require_usable
 from itool_pipeline.steps.token_spool import TokenSpool
 from itool_pipeline.steps.workspace import Produced, StepError, Workspace
+from itool_pipeline.steps.writing import NotWritable, in_its_syntax
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.table_files import read_table_rows, write_table_file
 from itool_pipeline.store.tables import QUARANTINE, SPLITS
@@ -64,11 +66,11 @@ def examples(ws: Workspace) -> Produced:
     """Examples to train on with their token ids, and what became of every other row, with the reason."""
 
     def make(step: Step) -> dict[str, Any]:
-        template, context, e = chat(ws), context_tokens(ws), ws.experiment
+        template, context, e, syntax = chat(ws), context_tokens(ws), ws.experiment, call_syntax(ws)
         ws.say(_shown_by(template))
         refused: Counter[str] = Counter()
-        prompts = TokenSpool(step.work, lambda example: _training_prompt(template, example, refused))
-        responses = TokenSpool(step.work, lambda example: template.response(example.response))
+        prompts = TokenSpool(step.work, lambda example: _training_prompt(template, syntax, example, refused))
+        responses = TokenSpool(step.work, lambda example: template.response(in_its_syntax(example, syntax).response))
 
         def fits(example: Example) -> bool:
             return context is None or (prompts.length(example) or 0) + (responses.length(example) or 0) <= context
@@ -87,7 +89,7 @@ def examples(ws: Workspace) -> Produced:
         became = account_of(loaded, refused)
         if not loaded.train:
             raise StepError(f"experiment {e.name}: no training example is left. {lost(became)}")
-        rows = (_training_row(template, example, prompts, responses) for example in loaded.train)
+        rows = (_training_row(template, syntax, example, prompts, responses) for example in loaded.train)
         write_training_examples(step.work / TRAIN_FILE, rows)
         write_quarantine(step.work / QUARANTINE_FILE, loaded.quarantined)
         Parts(step.work).write_json(ACCOUNT_FILE, became)
@@ -182,8 +184,15 @@ def prompt_ids(template: Chat, example: Example, refused: Counter[str]) -> tuple
         return None
 
 
-def _training_prompt(template: Chat, example: Example, refused: Counter[str]) -> tuple[int, ...] | None:
+def _training_prompt(
+    template: Chat, syntax: CallSyntax, example: Example, refused: Counter[str]
+) -> tuple[int, ...] | None:
     """The same for an example whose answer is to be learnt: None as well when no model can be taught to say that."""
+    try:
+        example = in_its_syntax(example, syntax)
+    except NotWritable as error:
+        refused[str(error)] += 1
+        return None
     control = template.control_token_in(example.response)
     if control is not None:
         refused[f"the answer holds the control token {control}"] += 1
@@ -202,8 +211,11 @@ def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> None:
     write_table_file(path, QUARANTINE, map(asdict, rows))
 
 
-def _training_row(template: Chat, example: Example, prompts: TokenSpool, responses: TokenSpool) -> dict[str, Any]:
+def _training_row(
+    template: Chat, syntax: CallSyntax, example: Example, prompts: TokenSpool, responses: TokenSpool
+) -> dict[str, Any]:
     prompt, response = prompts(example), responses(example)
+    example = in_its_syntax(example, syntax)
     assert prompt is not None, "only what has a prompt is chosen to train on"
     assert response is not None
     alone = template.tokenised_alone(example.response)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -119,12 +120,13 @@ def _mistakes(
     """By id: how often the answers that the policy is asked for make each type of mistake."""
     drawn, judge, progress = ws.experiment.answers_drawn(), search_judge(ws), ws.progress("buffered examples answered")
     names: list[str] = []
+    type_of = partial(mistake_type, syntax=judge.syntax)
 
     def tasks() -> Iterator[Task[Counter[str]]]:
         for problem in each_problem(ws, ids):
             names.append(problem.example.id)
             asked = replace(problem, prompt=behind(problem.example.id, problem.prompt))
-            yield draw_mistakes(asked, judge, drawn, mistake_type, seed=seed)
+            yield draw_mistakes(asked, judge, drawn, type_of, seed=seed)
 
     found: dict[str, Counter[str]] = {}
     for number, mistakes in policy.serve(tasks()):

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from itool_pipeline.benchmarks.types import Aggregate, Benchmark, Decided
-from itool_pipeline.calls.reading import looks_like_call
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.config import BenchmarkConfig, EndpointModel
 from itool_pipeline.core.types import Example, Expectation
 from itool_pipeline.files.parts import Parts
@@ -46,7 +47,8 @@ def score_checkpoint(ws: Workspace, benchmark: Benchmark[Any], checkpoint: str) 
         decided = list(benchmark.examine(ws.experiment, drawn.cases, examinee, ws.paths.downloads))
         scored = Scored(checkpoint, ws.planned[checkpoints()[checkpoint]].fingerprint, benchmark.name)
         thought = write_thoughts(step.work / THOUGHTS_FILE, examinee.thoughts)
-        shown = write_rows(step, scored, decided, benchmark.categories, benchmark.aggregates(decided, pool.sizes()))
+        aggregates = benchmark.aggregates(decided, pool.sizes(), examinee.syntax)
+        shown = write_rows(step, scored, decided, benchmark.categories, aggregates, examinee.syntax)
         unfit = sorted(drawn.unfit.items())
         left_out = table({"reason": reason, "cases": count} for reason, count in unfit)
         counts = {"left_out": drawn.unfit.total(), "left_out_by_reason": left_out}
@@ -71,9 +73,10 @@ def write_rows(
     decided: Sequence[Decided[Any]],
     categories: Sequence[str],
     aggregates: Sequence[Aggregate],
+    syntax: CallSyntax = PYTHON_CALLS,
 ) -> dict[str, Any]:
     """Write the rows of `cases`, `scores` and `aggregate_scores`; returns what the UI shows of them."""
-    rows = [case_row(scored, one) for one in decided]
+    rows = [case_row(scored, one, syntax) for one in decided]
     counts = [asdict(score) for score in summarise(((r["category"], r["correct"]) for r in rows), categories)]
     overall = [{**asdict(one), "missing": ", ".join(one.missing)} for one in aggregates]
     write_table_file(step.work / CASES_FILE, CASES, rows)
@@ -90,7 +93,7 @@ def write_rows(
     }
 
 
-def case_row(scored: Scored, decided: Decided[Any]) -> dict[str, Any]:
+def case_row(scored: Scored, decided: Decided[Any], syntax: CallSyntax) -> dict[str, Any]:
     """A row of the table `cases`."""
     decision, mistake = decided.decision, decided.decision.mistake
     return {
@@ -98,7 +101,7 @@ def case_row(scored: Scored, decided: Decided[Any]) -> dict[str, Any]:
         "category": decided.case.category,
         "case_id": decided.case.id,
         "output": decided.output,
-        **_calling(decided),
+        **_calling(decided, syntax),
         "correct": decision.correct,
         "error_type": decision.error_type,
         "error": decision.error,
@@ -110,13 +113,13 @@ def case_row(scored: Scored, decided: Decided[Any]) -> dict[str, Any]:
     }
 
 
-def _calling(decided: Decided[Any]) -> dict[str, bool | None]:
+def _calling(decided: Decided[Any], syntax: CallSyntax) -> dict[str, bool | None]:
     """Whether to call at all, which an answer can get right whatever it calls."""
     if not isinstance(decided.case, Example):
         return {"should_call": None, "calls": None}
     return {
         "should_call": bool(decided.case.gold) or decided.case.expects is Expectation.ANY_CALL,
-        "calls": looks_like_call(decided.output),
+        "calls": syntax.has_begun_call(decided.output),
     }
 
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 from itool_pipeline.config import MctsConfig, NoGrades, SamplingConfig
-from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.response_sampling import each_sampled_tree
 from itool_pipeline.core.reward import SearchProblem
 from itool_pipeline.core.search import each_tree
@@ -25,7 +24,7 @@ from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_access import each_response_tokens, tool_lengths
 from itool_pipeline.steps.judging import search_judge
 from itool_pipeline.steps.live import Live, live
-from itool_pipeline.steps.models import chat, context_tokens, require_context, search_engine
+from itool_pipeline.steps.models import chat, context_tokens, fragment_rule, require_context, search_engine
 from itool_pipeline.steps.node_figures import NodeFigures
 from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.thoughts import each_problem_thought_out
@@ -172,7 +171,7 @@ def _search(
 def _with_gold(ws: Workspace, problems: Sequence[SearchProblem]) -> list[SearchProblem]:
     """The problems with the fragments of their gold answers."""
     s, template, ids = ws.experiment.search, chat(ws), {problem.example.id for problem in problems}
-    rule, limit = FragmentRule(s.terminators), s.max_fragment_tokens
+    rule, limit = fragment_rule(ws), s.max_fragment_tokens
     gold = {found.id: template.fragments(found.response, rule, limit) for found in each_response_tokens(ws, ids)}
     return [replace(problem, gold=gold[problem.example.id]) for problem in problems]
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from itool_pipeline.benchmarks.bfcl.rules import BFCL_RULES
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
 from itool_pipeline.core.judge import Agreement, Judge, Verdict
 from itool_pipeline.core.policy import Fragment, GradeRequest, PolicyInRounds, SampleRequest, ScoreRequest
 from itool_pipeline.core.search import search_trees
@@ -44,6 +45,8 @@ class InstantPolicy(PolicyInRounds):
 
 class InstantJudge:
     """Decides by the length of a text."""
+
+    syntax = PYTHON_CALLS
 
     def verdict(self, example: Example, response: str) -> Verdict:
         return Verdict(len(response) % 2 == 0)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
 from itool_pipeline.config import MctsConfig
 from itool_pipeline.core.judge import Agreement, Verdict
 from itool_pipeline.core.policy import Fragment
@@ -156,6 +157,8 @@ def test_requests_carry_the_prompt_the_path_and_their_own_seed() -> None:
 
 class _Loud:
     """Right is what is in capitals, and the more exclamation marks the better."""
+
+    syntax = PYTHON_CALLS
 
     def verdict(self, example: Example, response: str) -> Verdict:
         return Verdict(response.isupper())

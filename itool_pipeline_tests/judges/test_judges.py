@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.calls.types import GoldCall
 from itool_pipeline.core.judge import Agreement, Verdict
 from itool_pipeline.core.types import Example, Message
@@ -20,6 +22,7 @@ class Fixed:
 
     name: str
     value: float
+    syntax: CallSyntax = PYTHON_CALLS
 
     def verdict(self, example: Example, response: str) -> Verdict:
         return Verdict(False, self.name)

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from itool_pipeline.benchmarks.types import Aggregate, Benchmark, Decided, Decision, Drawn, Examinee, Pool, share
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.config import Experiment
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.rows import Quarantined, Rows
@@ -66,7 +68,9 @@ class ByHand(Benchmark[Example]):
         outputs = examinee.answer_each(cases)
         return (Decided(case, outputs[case.id], DECISIONS[case.id]) for case in cases)
 
-    def aggregates(self, decided: Sequence[Decided[Example]], sizes: Mapping[str, int]) -> Sequence[Aggregate]:
+    def aggregates(
+        self, decided: Sequence[Decided[Example]], sizes: Mapping[str, int], syntax: CallSyntax = PYTHON_CALLS
+    ) -> Sequence[Aggregate]:
         return [share("half", "late", 1, sizes["late"]), Aggregate("mean", "all", None, ("early", "late"))]
 
 

@@ -184,7 +184,7 @@ def install_data(monkeypatch: pytest.MonkeyPatch) -> None:
         return {}
 
     class Checker:
-        def __init__(self, wheel: Path) -> None:
+        def __init__(self, wheel: Path, syntax: object = None) -> None:
             pass
 
         def check(self, example: Example, response: str) -> CaseVerdict:

@@ -10,6 +10,8 @@ from itool_pipeline.benchmarks.api_bank.dialogues import SEARCH, load_api_bank, 
 from itool_pipeline.benchmarks.api_bank.hub_rows import FILES, load_api_bank_rows
 from itool_pipeline.benchmarks.api_bank.verdicts import CallVerdict, decide
 from itool_pipeline.benchmarks.types import Aggregate, Benchmark, Decided, Decision, Drawn, Examinee, Pool, share
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.config import ApiBankConfig, Experiment
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.drawing import choose_cases
@@ -63,10 +65,12 @@ class ApiBankBenchmark(Benchmark[Example]):
     ) -> Iterator[Decided[Example]]:
         outputs = examinee.answer_each(cases)
         for case in cases:
-            yield Decided(case, outputs[case.id], _decision(decide(case, outputs[case.id])))
+            yield Decided(case, outputs[case.id], _decision(decide(case, outputs[case.id], examinee.syntax)))
 
-    def aggregates(self, decided: Sequence[Decided[Example]], sizes: Mapping[str, int]) -> Sequence[Aggregate]:
-        exact = [(one.case.category, decide(one.case, one.output).exact) for one in decided]
+    def aggregates(
+        self, decided: Sequence[Decided[Example]], sizes: Mapping[str, int], syntax: CallSyntax = PYTHON_CALLS
+    ) -> Sequence[Aggregate]:
+        exact = [(one.case.category, decide(one.case, one.output, syntax).exact) for one in decided]
         searches = [one for one in decided if one.case.gold[0].name == SEARCH]
         others = [one for one in decided if one.case.gold[0].name != SEARCH]
         return [

@@ -25,6 +25,8 @@ from itool_pipeline.benchmarks.bfcl.responder import judged_conversations
 from itool_pipeline.benchmarks.bfcl.rules import BFCL_RULES
 from itool_pipeline.benchmarks.bfcl.second_opinion import BfclCommandLine
 from itool_pipeline.benchmarks.types import Aggregate, Benchmark, Decided, Decision, Drawn, Examinee, Pool, RowCheck
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.config import BFCL_CATEGORIES, BFCL_MULTI_TURN, BfclConfig, BfclHalfData, Experiment
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import LANGUAGES, halves, load_bfcl
@@ -104,11 +106,12 @@ class BfclBenchmark(Benchmark[Case]):
     ) -> Iterator[Decided[Case]]:
         directory = fetch_wheel(BFCL, downloads)
         examples = [case for case in cases if isinstance(case, Example)]
-        outputs, checker = examinee.answer_each(examples), OfficialChecker(directory)
+        syntax = examinee.syntax
+        outputs, checker = examinee.answer_each(examples), OfficialChecker(directory, syntax)
         for example in examples:
             output = outputs[example.id]
             verdict = checker.check(example, output)
-            yield Decided(example, output, _decision(verdict, _mistake(example, verdict, output)))
+            yield Decided(example, output, _decision(verdict, _mistake(example, verdict, output, syntax)))
         conversations = [case for case in cases if isinstance(case, MultiTurnCase)]
         for case, result, verdict in judged_conversations(
             self.asked_section(experiment, BfclConfig), conversations, examinee, directory
@@ -116,7 +119,9 @@ class BfclBenchmark(Benchmark[Case]):
             mistake = None if verdict.correct else Mistake(error_type(verdict))
             yield Decided(case, json.dumps(result, ensure_ascii=False), _decision(verdict, mistake))
 
-    def aggregates(self, decided: Sequence[Decided[Case]], sizes: Mapping[str, int]) -> Sequence[Aggregate]:
+    def aggregates(
+        self, decided: Sequence[Decided[Case]], sizes: Mapping[str, int], syntax: CallSyntax = PYTHON_CALLS
+    ) -> Sequence[Aggregate]:
         counts: dict[str, tuple[int, int]] = {}
         for one in decided:
             correct, total = counts.get(one.case.category, (0, 0))
@@ -137,11 +142,16 @@ def drawn_conversations(asked: BfclConfig, seed: int, downloads: Path) -> tuple[
     return draw_at_most(load_multi_turn(fetch_wheel(BFCL, downloads), wanted), limit, seed)
 
 
-def _mistake(example: Example, verdict: CaseVerdict, output: str) -> Mistake | None:
+def _mistake(example: Example, verdict: CaseVerdict, output: str, syntax: CallSyntax = PYTHON_CALLS) -> Mistake | None:
     if verdict.correct:
         return None
     ours = example.language == "python" and verdict.error_type not in (DECODER_REFUSED, CHECKER_RAISED)
-    return classify_mistake(BFCL_RULES, example, output) if ours else official_mistake(example, verdict, output)
+    if ours:
+        found = classify_mistake(BFCL_RULES, example, output, syntax)
+        # Of JSON that the official handler refuses only its own error tells the mistake.
+        if syntax is PYTHON_CALLS or (found is not None and found.type in possible_types(verdict.error_type)):
+            return found
+    return official_mistake(example, verdict, output, syntax)
 
 
 def _decision(verdict: CaseVerdict, mistake: Mistake | None) -> Decision:

@@ -1,9 +1,9 @@
 """Holds our verdicts against the benchmark's own command line, unmodified, in an environment of its own.
 
 The outputs are written in the benchmark's layout of results, one file for each category, `bfcl evaluate` scores them,
-and each of its verdicts is compared with ours. Its command line knows the models of its own list only; MODEL is one
-that is prompted as ours is: its handler decodes answers by the default functions for prompted models, and its names
-of functions keep their dots. The name decides nothing else.
+and each of its verdicts is compared with ours. Its command line knows the models of its own list only; MODELS has one
+for each syntax of calls, whose handler decodes answers in it: in Python's by the default functions for prompted models.
+Their names of functions keep their dots. The name decides nothing else.
 
 The command line evaluates text that comes from a model, and ends where a checker raises. Such cases are left out and
 named: those that our checker refused to run or that stopped it, and conversations that call anything but their tools.
@@ -31,7 +31,11 @@ from itool_pipeline.data.bfcl import FILE_PREFIX, questions_file
 from itool_pipeline.data.streams import json_rows
 from itool_pipeline.files.hashes import joined_sha256
 
-MODEL = "meta-llama/Llama-3.1-8B-Instruct"
+MODELS = {
+    "python": "meta-llama/Llama-3.1-8B-Instruct",
+    "hermes": "Qwen/Qwen3-0.6B-FC",
+    "llama3_json": "meta-llama/Llama-3.1-8B-Instruct-FC",
+}
 REQUIREMENTS = Path(__file__).with_name("conformance_requirements.txt")
 """What the imports of the command line need, at the versions that the wheel pins where it pins one."""
 
@@ -48,15 +52,22 @@ _PLAIN = (
 
 
 def conformance(
-    cases: Sequence[JudgedCase], bfcl_dir: Path, official: OfficialMultiTurn, command: Path, folder: Path
+    cases: Sequence[JudgedCase],
+    bfcl_dir: Path,
+    official: OfficialMultiTurn,
+    command: Path,
+    folder: Path,
+    syntax: str = "python",
 ) -> list[Conformance]:
     """Let the official command line score the cases, in `folder`, and compare. Each case at most once.
+
+    official, syntax  how answers are decoded, and the name of the syntax of their calls
 
     Raises ConformanceError when it fails, or scores another number of cases than it was given.
     """
     reasons = {case.id: _not_compared(case, official) for case in cases}
     given = [case for case in cases if not reasons[case.id]]
-    verdicts = official_verdicts(given, bfcl_dir, command, folder) if given else {}
+    verdicts = official_verdicts(given, bfcl_dir, command, folder, MODELS[syntax]) if given else {}
     order = [category for category in BFCL_CATEGORIES if category in {case.category for case in cases}]
     return [
         _compared(category, [case for case in cases if case.category == category], verdicts, reasons)
@@ -74,14 +85,16 @@ def _compared(
     return Conformance(category, len(given), tuple(different), tuple(left_out))
 
 
-def official_verdicts(cases: Sequence[JudgedCase], bfcl_dir: Path, command: Path, folder: Path) -> dict[str, str]:
+def official_verdicts(
+    cases: Sequence[JudgedCase], bfcl_dir: Path, command: Path, folder: Path, model: str
+) -> dict[str, str]:
     """Case id → `correct` or the official error type, by `bfcl evaluate` on result files written to `folder`."""
     categories = sorted({case.category for case in cases})
     for category in categories:
         _write_results(
-            [case for case in cases if case.category == category], bfcl_dir, _file(folder, category, "result")
+            [case for case in cases if case.category == category], bfcl_dir, _file(folder, model, category, "result")
         )
-    options = ["--model", MODEL, "--test-category", ",".join(categories), "--partial-eval"]
+    options = ["--model", model, "--test-category", ",".join(categories), "--partial-eval"]
     environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(folder), "BFCL_PROJECT_ROOT": str(folder)}
     done = subprocess.run(
         [str(command), "evaluate", *options], cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -91,7 +104,7 @@ def official_verdicts(cases: Sequence[JudgedCase], bfcl_dir: Path, command: Path
             f"`bfcl evaluate` ended with {done.returncode}: {done.stderr.strip()[-2000:]}\n"
             f"{_REMAKE}; where the text above is about a case, take that out of the answers."
         )
-    return {key: verdict for category in categories for key, verdict in _scored(cases, category, folder)}
+    return {key: verdict for category in categories for key, verdict in _scored(cases, category, folder, model)}
 
 
 def _write_results(cases: Sequence[JudgedCase], bfcl_dir: Path, file: Path) -> None:
@@ -105,9 +118,9 @@ def _write_results(cases: Sequence[JudgedCase], bfcl_dir: Path, file: Path) -> N
     file.write_text("".join(f"{line}\n" for line in lines))
 
 
-def _scored(cases: Sequence[JudgedCase], category: str, folder: Path) -> Iterator[tuple[str, str]]:
+def _scored(cases: Sequence[JudgedCase], category: str, folder: Path, model: str) -> Iterator[tuple[str, str]]:
     """The file of scores holds a header, then every wrong case."""
-    file = _file(folder, category, "score")
+    file = _file(folder, model, category, "score")
     if not file.is_file():
         raise ConformanceError(f"`bfcl evaluate` wrote no scores of {category}. {_REMAKE}.")
     header, *wrong = json_rows(file)
@@ -126,9 +139,9 @@ def _error_type(row: Mapping[str, Any]) -> str:
     return str(error["error_type"] if isinstance(error, dict) else row["error_type"])
 
 
-def _file(folder: Path, category: str, kind: str) -> Path:
+def _file(folder: Path, model: str, category: str, kind: str) -> Path:
     group = "multi_turn" if category in BFCL_MULTI_TURN else "live" if BFCL_CATEGORIES[category].live else "non_live"
-    return folder / kind / MODEL.replace("/", "_") / group / f"{FILE_PREFIX}{category}_{kind}.json"
+    return folder / kind / model.replace("/", "_") / group / f"{FILE_PREFIX}{category}_{kind}.json"
 
 
 def _not_compared(case: JudgedCase, official: OfficialMultiTurn) -> str:

@@ -35,7 +35,7 @@ CHECKER_STOPPED = "multi_turn:checker_stopped"
 INSTRUCTIONS = """\
 The conversation has several turns. After your calls you see their results, and may make further calls. When nothing \
 is left to be called for the user's last request, reply in plain words: that ends the turn."""
-"""Added to the system prompt, for the model cannot know it otherwise."""
+"""Added to the system prompt, for the model cannot know it otherwise, but where prompts are the template's own."""
 
 
 def tools_sandbox(bfcl_dir: Path, limits: Limits = DEFAULT_LIMITS) -> Sandbox:
@@ -46,8 +46,9 @@ def tools_sandbox(bfcl_dir: Path, limits: Limits = DEFAULT_LIMITS) -> Sandbox:
 class Conversation:
     """One conversation in progress. It waits for an answer, or for the results of calls, or is over."""
 
-    def __init__(self, case: MultiTurnCase, official: OfficialMultiTurn) -> None:
+    def __init__(self, case: MultiTurnCase, official: OfficialMultiTurn, *, instructed: bool = True) -> None:
         self.case = case
+        self._told = (Message("system", INSTRUCTIONS),) if instructed else ()
         self.over = False
         self._official = official
         self._messages: list[Message] = []
@@ -80,7 +81,7 @@ class Conversation:
             id=self.case.id,
             source="bfcl",
             category=self.case.category,
-            messages=(Message("system", INSTRUCTIONS), *messages),
+            messages=(*self._told, *messages),
             tools=tools,
             response="",
             gold=(),
@@ -140,17 +141,18 @@ def decode(official: OfficialMultiTurn, text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class MultiTurnBenchmark:
-    """The conversations' rules and their sandbox."""
+    """The conversations' rules and their sandbox. `instructed`: the model is told how a conversation goes on."""
 
     official: OfficialMultiTurn
     sandbox: Sandbox
+    instructed: bool = True
 
     @staticmethod
-    def of(bfcl_dir: Path, sandbox: Sandbox) -> MultiTurnBenchmark:
-        return MultiTurnBenchmark(official_multi_turn(bfcl_dir), sandbox)
+    def of(bfcl_dir: Path, sandbox: Sandbox, syntax: str = "python", *, instructed: bool = True) -> MultiTurnBenchmark:
+        return MultiTurnBenchmark(official_multi_turn(bfcl_dir, syntax), sandbox, instructed)
 
     def begin(self, case: MultiTurnCase) -> Conversation:
-        return Conversation(case, self.official)
+        return Conversation(case, self.official, instructed=self.instructed)
 
     def proceed(self, conversation: Conversation, text: str) -> None:
         """Take an answer, and execute its calls. What the sandbox stops ends this conversation alone."""

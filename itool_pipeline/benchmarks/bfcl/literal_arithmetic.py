@@ -33,6 +33,28 @@ def evaluate_literals(text: str, known_names: Collection[str] = ()) -> Any:
     return arithmetic_value(expression)
 
 
+def evaluate_answer(text: str, known_names: Collection[str] = ()) -> Any:
+    """The same for a whole answer, which may be words: these are a SyntaxError, as they are to `eval`.
+
+    Raises CodeRefused where `eval` would run code, and for what is nested too deeply or too long to be parsed.
+    """
+    try:
+        return evaluate_literals(text, known_names)
+    except CodeRefused:
+        if _is_no_python(text):
+            raise SyntaxError("invalid syntax") from None
+        raise
+
+
+def _is_no_python(text: str) -> bool:
+    """Whether a text is refused for brackets or quotes that do not match, before any parser sees it."""
+    try:
+        parsed_expression(text)
+    except ToolCallSyntaxError as error:
+        return "levels deep" not in error.reason and "characters" not in error.reason
+    return False
+
+
 def _refuse_code(expression: ast.expr, known_names: Collection[str]) -> None:
     nodes = list(ast.walk(expression))
     names = [node.id for node in nodes if isinstance(node, ast.Name)]

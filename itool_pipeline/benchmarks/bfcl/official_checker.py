@@ -12,6 +12,8 @@ from typing import Any
 
 from itool_pipeline.benchmarks.bfcl.official_code import MODEL_NAME, official_functions
 from itool_pipeline.calls.arithmetic import CodeRefused
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.config import BFCL_CATEGORIES, BfclKind
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import LANGUAGES, answers_file, questions_file
@@ -37,15 +39,19 @@ class CaseVerdict:
 
 
 class OfficialChecker:
-    """The chain of `bfcl_eval/eval_checker/eval_runner.py` for a prompted model: decode, check the form, compare.
+    """The chain of `bfcl_eval/eval_checker/eval_runner.py`: decode, check the form, compare.
+
+    Answers in Python's syntax are decoded as those of a prompted model, others by the benchmark's handler of models
+    that write them.
 
     Expected calls and tools are looked up by id in the wheel, so what decides is exactly the benchmark's own. Two
     outcomes are ours, since the official run has none for them: DECODER_REFUSED and CHECKER_RAISED.
     """
 
-    def __init__(self, bfcl_dir: Path) -> None:
+    def __init__(self, bfcl_dir: Path, syntax: CallSyntax = PYTHON_CALLS) -> None:
+        self.syntax = syntax
         self._bfcl_dir = bfcl_dir
-        self._official = official_functions(bfcl_dir)
+        self._official = official_functions(bfcl_dir, syntax.name)
         self._entries: dict[str, dict[str, dict[str, Any]]] = {}
 
     def check(self, case: Example, output: str) -> CaseVerdict:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from itool_pipeline.benchmarks.bfcl.literal_arithmetic import evaluate_literals
+from itool_pipeline.benchmarks.bfcl.literal_arithmetic import evaluate_answer, evaluate_literals
 from itool_pipeline.errors import ActionableError
 
 PACKAGE = "bfcl_eval"
@@ -60,8 +60,8 @@ class OfficialMultiTurn:
     checker: ModuleType
 
 
-def official_functions(bfcl_dir: Path) -> OfficialFunctions:
-    """Import them. The folder itself is left as it is and `sys.path` too.
+def official_functions(bfcl_dir: Path, syntax: str = "python") -> OfficialFunctions:
+    """Import them. The folder itself is left as it is and `sys.path` too. `syntax` names how answers write calls.
 
     Raises OfficialCodeError when another copy of `bfcl_eval` has been imported by this process.
     """
@@ -71,9 +71,10 @@ def official_functions(bfcl_dir: Path) -> OfficialFunctions:
         decoders = importlib.import_module(f"{PACKAGE}.model_handler.utils")
         utils = importlib.import_module(f"{PACKAGE}.utils")
         checker = importlib.import_module(f"{PACKAGE}.eval_checker.ast_eval.ast_checker")
+        handler = _handler(syntax)
     _disarm(decoders)
     return OfficialFunctions(
-        decode=decoders.default_decode_ast_prompting,
+        decode=handler.decode_ast if handler else decoders.default_decode_ast_prompting,
         is_call_format=utils.is_function_calling_format_output,
         is_empty=utils.is_empty_output,
         check=checker.ast_checker,
@@ -82,7 +83,7 @@ def official_functions(bfcl_dir: Path) -> OfficialFunctions:
     )
 
 
-def official_multi_turn(bfcl_dir: Path) -> OfficialMultiTurn:
+def official_multi_turn(bfcl_dir: Path, syntax: str = "python") -> OfficialMultiTurn:
     """Import them too. Nothing that `execution` offers may run in this process: it evaluates text.
 
     Raises OfficialCodeError as `official_functions` does.
@@ -94,15 +95,63 @@ def official_multi_turn(bfcl_dir: Path) -> OfficialMultiTurn:
         folder = f"{PACKAGE}.eval_checker.multi_turn_eval"
         execution = importlib.import_module(f"{folder}.multi_turn_utils")
         checker = importlib.import_module(f"{folder}.multi_turn_checker")
+        handler = _handler(syntax)
     _disarm(decoders)
     return OfficialMultiTurn(
-        decode=decoders.default_decode_execute_prompting,
+        decode=(lambda text: handler.decode_execute(text, False))
+        if handler
+        else decoders.default_decode_execute_prompting,
         is_empty=execution.is_empty_execute_response,
         step_limit=prompts.MAXIMUM_STEP_LIMIT,
         added_tools=prompts.DEFAULT_USER_PROMPT_FOR_ADDITIONAL_FUNCTION_PROMPTING,
         execution=execution,
         checker=checker,
     )
+
+
+HANDLERS = {
+    "hermes": ("qwen_fc", "QwenFCHandler"),
+    "llama3_json": ("llama_3_1", "LlamaHandler_3_1"),
+}
+"""Syntax → module and class of the benchmark's handler for models that write it; Python has the default functions."""
+
+
+def _handler(syntax: str) -> Any:
+    """The benchmark's handler, of which only what decodes answers can be used; None for Python."""
+    if syntax not in HANDLERS:
+        return None
+    file, name = HANDLERS[syntax]
+    folder = f"{PACKAGE}.model_handler.local_inference"
+    importlib.import_module(folder)
+    sys.modules.setdefault(f"{folder}.base_oss_handler", _stand_in(f"{folder}.base_oss_handler", OSSHandler=object))
+    module = sys.modules.get(f"{folder}.{file}")
+    if module is None:
+        with _overrides_at_hand():
+            module = importlib.import_module(f"{folder}.{file}")
+        known = {*vars(module), "self", "result", "language", "has_tool_call_tag"}
+        setattr(module, "eval", lambda text: evaluate_answer(text, known))  # noqa: B010
+    kind = getattr(module, name)
+    return kind.__new__(kind)
+
+
+@contextmanager
+def _overrides_at_hand() -> Iterator[None]:
+    """Handlers mark methods by a decorator of a package that does nothing else for them."""
+    if importlib.util.find_spec("overrides") is not None:
+        yield
+        return
+    sys.modules["overrides"] = _stand_in("overrides", override=lambda method: method)
+    try:
+        yield
+    finally:
+        del sys.modules["overrides"]
+
+
+def _stand_in(name: str, **content: Any) -> ModuleType:
+    """A module in the place of one with requirements that we do without."""
+    module = ModuleType(name)
+    vars(module).update(content)
+    return module
 
 
 def _import_package(bfcl_dir: Path) -> None:
@@ -130,9 +179,8 @@ def _import_package(bfcl_dir: Path) -> None:
 
 def _model_config() -> ModuleType:
     """In the place of the module that imports every vendor's SDK: all that the checkers read of it."""
-    module = ModuleType(f"{PACKAGE}.constants.model_config")
-    setattr(module, "MODEL_CONFIG_MAPPING", {MODEL_NAME: SimpleNamespace(underscore_to_dot=False)})  # noqa: B010
-    return module
+    configs = {MODEL_NAME: SimpleNamespace(underscore_to_dot=False)}
+    return _stand_in(f"{PACKAGE}.constants.model_config", MODEL_CONFIG_MAPPING=configs)
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 
 from itool_pipeline.benchmarks.bfcl.official_checker import CHECKER_RAISED, DECODER_REFUSED, CaseVerdict
-from itool_pipeline.calls.reading import looks_like_call
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.core.types import Example
 from itool_pipeline.judges.mismatch import short_json
 from itool_pipeline.judges.mistakes import ErrorType, Mistake
@@ -34,13 +35,15 @@ _TYPES = {
 _VALUES = ("type_error", "value_error", "dict_checker", "list_dict_checker")
 
 
-def official_mistake(example: Example, verdict: CaseVerdict, output: str) -> Mistake | None:
+def official_mistake(
+    example: Example, verdict: CaseVerdict, output: str, syntax: CallSyntax = PYTHON_CALLS
+) -> Mistake | None:
     """Why the output of a single-turn case is wrong; None when the verdict is correct."""
     if verdict.correct:
         return None
     function = example.gold[0].name if example.gold else ""
     if verdict.error_type in _UNDECODED:
-        kind = ErrorType.CODE_SYNTAX if looks_like_call(output) else ErrorType.TOOLS_COUNT
+        kind = ErrorType.CODE_SYNTAX if syntax.has_begun_call(output) else ErrorType.TOOLS_COUNT
         return Mistake(kind, function, got=short_json(output))
     found = _PARAMETER.search(verdict.error)
     return Mistake(error_type(verdict), function, found.group(1) if found else "")

@@ -32,7 +32,7 @@ def judged_conversations(
     if not cases:
         return
     with tools_sandbox(bfcl_dir) as sandbox:
-        benchmark = MultiTurnBenchmark.of(bfcl_dir, sandbox)
+        benchmark = MultiTurnBenchmark.of(bfcl_dir, sandbox, examinee.syntax.name, instructed=examinee.instructed)
         results = hold(benchmark, cases, Responder(settings, examinee, len(cases)))
         yield from ((case, results[case.id], benchmark.check(case, results[case.id])) for case in cases)
         examinee.say(f"{len(cases)} conversations decided; their calls were kept from the network by {sandbox.network}")

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from itool_pipeline.benchmarks.types import Aggregate, Benchmark, Decided, Decision, Drawn, Examinee, Pool, share
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.calls.types import Call, ToolCallSyntaxError
 from itool_pipeline.config import CallsConfig, Experiment
 from itool_pipeline.core.types import Example
@@ -95,12 +97,14 @@ class OwnCallsBenchmark(Benchmark[Example]):
     ) -> Iterator[Decided[Example]]:
         outputs = examinee.answer_each(cases)
         for case in cases:
-            yield Decided(case, outputs[case.id], decide_call(case, outputs[case.id]))
+            yield Decided(case, outputs[case.id], decide_call(case, outputs[case.id], examinee.syntax))
 
-    def aggregates(self, decided: Sequence[Decided[Example]], sizes: Mapping[str, int]) -> Sequence[Aggregate]:
-        gold = [(len(one.case.gold), len(_missing(one.case, one.output))) for one in decided if one.case.gold]
+    def aggregates(
+        self, decided: Sequence[Decided[Example]], sizes: Mapping[str, int], syntax: CallSyntax = PYTHON_CALLS
+    ) -> Sequence[Aggregate]:
+        gold = [(len(one.case.gold), len(_missing(one.case, one.output, syntax))) for one in decided if one.case.gold]
         made = {
-            expected: [bool(_calls(one.case, one.output)) for one in decided if bool(one.case.gold) is expected]
+            expected: [bool(_calls(one.case, one.output, syntax)) for one in decided if bool(one.case.gold) is expected]
             for expected in (True, False)
         }
         return [
@@ -117,24 +121,24 @@ class OwnCallsBenchmark(Benchmark[Example]):
         return signatures_of_conversation(example)
 
 
-def decide_call(case: Example, output: str) -> Decision:
+def decide_call(case: Example, output: str, syntax: CallSyntax = PYTHON_CALLS) -> Decision:
     """Whether all calls are right; if not, why, with the paper's type of error."""
-    verdict = judge_response(GOLD_RULES, case, output)
-    mistake = None if verdict.correct else classify_mistake(GOLD_RULES, case, output)
+    verdict = judge_response(GOLD_RULES, case, output, syntax)
+    mistake = None if verdict.correct else classify_mistake(GOLD_RULES, case, output, syntax)
     return Decision(verdict.correct, str(mistake.type) if mistake else "", verdict.error, mistake)
 
 
-def _calls(case: Example, output: str) -> tuple[Call, ...]:
+def _calls(case: Example, output: str, syntax: CallSyntax) -> tuple[Call, ...]:
     """The calls of an answer; none where it does not read as a list of calls."""
     try:
-        return read_calls(GOLD_RULES, case, output)
+        return read_calls(GOLD_RULES, case, output, syntax)
     except ToolCallSyntaxError:
         return ()
 
 
-def _missing(case: Example, output: str) -> list[int]:
+def _missing(case: Example, output: str, syntax: CallSyntax) -> list[int]:
     """Which of the expected calls the answer does not make."""
-    unmatched, _ = unmatched_calls(GOLD_RULES, case, _calls(case, output))
+    unmatched, _ = unmatched_calls(GOLD_RULES, case, _calls(case, output, syntax))
     return unmatched
 
 

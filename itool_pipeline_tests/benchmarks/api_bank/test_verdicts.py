@@ -14,6 +14,8 @@ from itool_pipeline.benchmarks.api_bank.comparisons import OPTIONAL, RULES, agre
 from itool_pipeline.benchmarks.api_bank.dialogues import load_api_bank
 from itool_pipeline.benchmarks.api_bank.verdicts import decide
 from itool_pipeline.calls.rendering import render_calls
+from itool_pipeline.calls.syntax import CallSyntax
+from itool_pipeline.calls.syntaxes import SYNTAXES
 from itool_pipeline.calls.types import Call, GoldCall
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.judges.mistakes import ErrorType
@@ -232,3 +234,21 @@ def test_rules_are_for_parameters_that_the_apis_have() -> None:
         assert set(rules) <= described[api], api
     for api, names in OPTIONAL.items():
         assert names <= described[api]
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES.values(), ids=lambda s: s.name)
+def test_a_call_is_found_among_words_in_each_syntax(syntax: CallSyntax) -> None:
+    wanted = case("AddAlarm", {"time": "2023-05-02 09:00:00"})
+    right, late = (
+        syntax.render_calls([Call("AddAlarm", {"time": f"2023-05-02 {time}:00:00"})]) for time in ("09", "10")
+    )
+    for text in (right, f"So: {right}", f"{right}\nDone."):
+        assert decide(wanted, text, syntax).correct
+        assert decide(wanted, text, syntax).exact
+    assert decide(wanted, late, syntax).error_type == "value"
+    for text in ("No.", "", right[:-9]):
+        verdict = decide(wanted, text, syntax)
+        assert (verdict.correct, verdict.error_type) == (False, "no_call")
+        assert verdict.mistake is not None
+    two = syntax.render_calls([Call("AddAlarm", {}), Call("AddAlarm", {})])
+    assert decide(wanted, two, syntax).error_type == "calls"

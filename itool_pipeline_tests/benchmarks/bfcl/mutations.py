@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from itool_pipeline.calls.rendering import render_calls
+from itool_pipeline.calls.python_calls import PYTHON_CALLS
+from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.calls.tool_schema import find_tool, parameter_schemas, tool_names
 from itool_pipeline.calls.types import Call
 from itool_pipeline.core.types import Example
@@ -179,7 +180,31 @@ def _without_one(text: str, index: int) -> str:
     return text[:index] + text[index + 1 :]
 
 
-def mutated_answer(example: Example, draw: Draw) -> tuple[str, str]:
+_JSON_TEXT_CHANGES: tuple[Callable[[str, Draw], str], ...] = (
+    lambda text, draw: f"{text}\n",
+    lambda text, draw: text[:-1],
+    lambda text, draw: text.replace('"', "'"),
+    lambda text, draw: text.replace(", ", ",\n  "),
+    lambda text, draw: text.replace("true", "True").replace("null", "None"),
+    lambda text, draw: text.replace('"', ""),
+    lambda text, draw: text.replace('": ', '":'),
+    lambda text, draw: text.replace("arguments", "parameters") if "arguments" in text else text.replace("meters", ""),
+    lambda text, draw: f"Here you are: {text}",
+    lambda text, draw: f"{text}\nDone.",
+    lambda text, draw: text.replace("; ", ", "),
+    lambda text, draw: f"[{text}]".replace("}; {", "}, {"),
+    lambda text, draw: f"<|python_tag|>{text}",
+    lambda text, draw: text.replace("<tool_call>\n", "<tool_call>", 1),
+    lambda text, draw: text.replace("}}", "}", 1),
+    lambda text, draw: text.replace('{"', '{"name": "x", "', 1),
+    lambda text, draw: text.replace('"name"', '"id": [1, {"a": "}"}], "name"', 1),
+    lambda text, draw: text[: draw.randrange(len(text) + 1)],
+    lambda text, draw: _without_one(text, draw.randrange(len(text))) if text else text,
+    lambda text, draw: "I can't do that.",
+)
+
+
+def mutated_answer(example: Example, draw: Draw, syntax: CallSyntax = PYTHON_CALLS) -> tuple[str, str]:
     """(name of the last mutation, response): one or two changes of the calls, and one of the text in a fifth."""
     calls = answers(example, draw)
     name = ""
@@ -187,8 +212,11 @@ def mutated_answer(example: Example, draw: Draw) -> tuple[str, str]:
         mutation = draw.choice(CALL_MUTATIONS)
         name = mutation.__name__
         calls = mutation(example, calls, draw) if calls else calls
-    text = render_calls(calls)
+    try:
+        text = syntax.render_calls(calls)
+    except TypeError:  # a value that JSON does not have
+        name, text = "keep", syntax.render_calls(answers(example, draw))
     if draw.random() < 0.2:
         name = "text"
-        text = draw.choice(_TEXT_CHANGES)(text, draw)
+        text = draw.choice(_TEXT_CHANGES if syntax is PYTHON_CALLS else _JSON_TEXT_CHANGES)(text, draw)
     return name, text

@@ -14,7 +14,7 @@ import pytest
 from itool_pipeline.benchmarks.bfcl import conformance as bc
 from itool_pipeline.benchmarks.bfcl.conformance import conformance
 from itool_pipeline.benchmarks.bfcl.official_checker import CHECKER_RAISED, DECODER_REFUSED
-from itool_pipeline.benchmarks.bfcl.official_code import OfficialMultiTurn, official_multi_turn
+from itool_pipeline.benchmarks.bfcl.official_code import HANDLERS, OfficialMultiTurn, official_multi_turn
 from itool_pipeline.benchmarks.second_opinion import ConformanceError, Difference, JudgedCase
 from itool_pipeline.data.bfcl import questions_file
 from itool_pipeline.files.storage_errors import StorageError
@@ -101,6 +101,22 @@ def test_results_are_in_the_benchmarks_layout(bfcl_dir: Path, official: Official
         *("evaluate", "--model", "meta-llama/Llama-3.1-8B-Instruct"),
         *("--test-category", "live_simple,multi_turn_base,simple_python", "--partial-eval"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("syntax", "model"), [("hermes", "Qwen/Qwen3-0.6B-FC"), ("llama3_json", "meta-llama/Llama-3.1-8B-Instruct-FC")]
+)
+def test_a_syntax_is_scored_as_a_model_that_writes_it(bfcl_dir: Path, tmp_path: Path, syntax: str, model: str) -> None:
+    """The benchmark's own list of models has it, with the handler whose decoder we use."""
+    official = official_multi_turn(bfcl_dir, syntax)
+    (found, *_) = conformance(GIVEN, bfcl_dir, official, stand_in(tmp_path), tmp_path, syntax)
+    assert found.compared == 3
+    assert json.loads((tmp_path / "arguments.json").read_text())[1:3] == ["--model", model]
+    assert (tmp_path / "result" / model.replace("/", "_")).is_dir()
+    models = (bfcl_dir / "bfcl_eval" / "constants" / "model_config.py").read_text()
+    entry = models[models.index(f'"{model}": ModelConfig(') :].partition("),\n")[0]
+    assert f"model_handler={HANDLERS[syntax][1]}," in entry
+    assert "underscore_to_dot=False" in entry
 
 
 def test_questions_may_hold_any_character(official: OfficialMultiTurn, tmp_path: Path) -> None:

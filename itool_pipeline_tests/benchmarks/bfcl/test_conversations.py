@@ -306,3 +306,11 @@ def test_conversations_begin_with_the_first_turn(official: OfficialMultiTurn, ca
         talk = Conversation(case, official)
         assert talk.result == [[]]
         assert talk.example().messages[1:] == case.turns[0]
+
+
+def test_where_the_template_tells_how_to_call_nothing_of_ours_is_said(
+    official: OfficialMultiTurn, cases: dict[str, MultiTurnCase]
+) -> None:
+    case = next(iter(cases.values()))
+    assert Conversation(case, official, instructed=False).example().messages == case.turns[0]
+    assert Conversation(case, official).example().messages[0] == Message("system", mt.INSTRUCTIONS)

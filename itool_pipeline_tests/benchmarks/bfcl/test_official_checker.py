@@ -154,7 +154,7 @@ def test_an_exception_of_the_checker_is_a_wrong_verdict(
         raise KeyError("int")
 
     broken = replace(official_functions(bfcl_dir), check=raise_key_error)
-    monkeypatch.setattr(bfcl, "official_functions", lambda _: broken)
+    monkeypatch.setattr(bfcl, "official_functions", lambda *_: broken)
     case = examples["simple_python_0"]
     verdict = OfficialChecker(bfcl_dir).check(case, case.response)
     assert verdict == CaseVerdict(False, CHECKER_RAISED, "KeyError: 'int'")

@@ -28,6 +28,8 @@ SETTINGS = BfclConfig(
 class Template:
     """A prompt has a token for each message; the first says how often the model has answered."""
 
+    is_untouched = False
+
     def prompt(self, example: Example) -> Prompt:
         answered = sum(message.role == "assistant" for message in example.messages)
         return (answered, *range(1, len(example.messages)))
