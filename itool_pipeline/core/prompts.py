@@ -52,6 +52,11 @@ def tool_list_text(tools: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps(list(tools), ensure_ascii=False, separators=(",", ":"))
 
 
+def instructions(*, list_tools: bool, syntax: CallSyntax = PYTHON_CALLS) -> str:
+    """Our instructions for calls in this syntax, to which `list_tools` adds the list as `tool_list_text` has it."""
+    return (_RESPOND if list_tools else _RESPOND_IN_OUR_FORMAT).replace("{form}", syntax.form)
+
+
 def response_messages(
     example: Example, *, list_tools: bool = True, syntax: CallSyntax = PYTHON_CALLS
 ) -> tuple[Message, ...]:
@@ -61,8 +66,8 @@ def response_messages(
     syntax      how calls are to be written
     """
     own = [m.content for m in example.messages if m.role == "system"]
-    told = _RESPOND if list_tools else _RESPOND_IN_OUR_FORMAT
-    ours = told.replace("{form}", syntax.form) + (tool_list_text(example.tools) if list_tools else "")
+    told = instructions(list_tools=list_tools, syntax=syntax)
+    ours = told + (tool_list_text(example.tools) if list_tools else "")
     system = "\n\n".join([ours, *own])
     return (Message("system", system), *(m for m in example.messages if m.role != "system"))
 

@@ -73,6 +73,11 @@ class Chat:
             self._check_whole(response)
 
     @property
+    def template(self) -> ChatTemplate:
+        """The model's chat template, and how it is used."""
+        return self._template
+
+    @property
     def tools_shown_by(self) -> Place:
         """How the prompts show the tools."""
         return self._template.tools_shown_by

@@ -143,6 +143,26 @@ class ChatTemplate:
         self._several = not self.is_untouched or self._writes_several()
 
     @property
+    def handling(self) -> Handling:
+        """How conversations are handed to the template."""
+        return self._handling
+
+    @property
+    def switches(self) -> dict[str, bool]:
+        """How the template is asked for the mode with thoughts or without."""
+        return {"enable_thinking": self._thinking, "thinking": self._thinking}
+
+    @property
+    def bridge(self) -> str:
+        """What stands between the prompt that the template makes and the response."""
+        return self._bridge
+
+    def source(self, shows_tools: bool) -> str:
+        """The template's own text; some have one for conversations with tools and one for those without."""
+        source: str = self._tokenizer.get_chat_template(None, [{}] if shows_tools else None)
+        return source
+
+    @property
     def tools_shown_by(self) -> Place:
         """How the prompts show the tools."""
         return self._handling.tools

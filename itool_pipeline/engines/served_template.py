@@ -1,0 +1,207 @@
+"""The chat template that a model is exported with: of a client's messages and tools it makes the prompts of training.
+
+A client's conversation has calls and results as objects, and the tools beside it. What stands before the model's own
+template here makes of it the turns that `ChatTemplate` hands over: our instructions, the tools, calls as text, results
+in words. The model's own template then shows these, unchanged.
+"""
+
+from __future__ import annotations
+
+import re
+
+from itool_pipeline.calls.served import ServedSyntax, jinja_text
+from itool_pipeline.core.prompts import instructions
+from itool_pipeline.engines.chat_template import FIXED_DATE, ChatTemplate, ChatTemplateError
+
+_ANSWER = "\u241fanswer\u241f"
+"""Stands where the answer goes while a prompt is cut out of an answered conversation."""
+
+_DATE_FORM = re.compile(r"strftime_now\(\s*(?:'([^']*)'|\"([^\"]*)\")\s*\)")
+_DATE_ASKED = re.compile(r"strftime_now\(")
+
+_TEXT_OF = """\
+{%- macro itool_text(content) -%}
+{%- if content is string -%}
+{{- content -}}
+{%- elif content -%}
+{%- for part in content if part.type == 'text' -%}{{- part.text -}}{%- endfor -%}
+{%- endif -%}
+{%- endmacro -%}
+"""
+"""A message's text, which may be given in parts."""
+
+_READ = """\
+{%- set itool = namespace(system=[], said=[], calls=[], results=[], known=[], turns=[], joint='\\n') -%}
+{%- for message in messages -%}
+{%- if message.role in ('system', 'developer') -%}
+{%- set itool.system = itool.system + [itool_text(message.content)] -%}
+{%- elif message.role == 'tool' -%}
+{%- set itool.results = itool.results + [message] -%}
+{%- if loop.last or loop.nextitem.role != 'tool' -%}
+{%- set itool.said = itool.said + [{'role': 'tool', 'content': itool_results(itool.results, itool.calls)}] -%}
+{%- set itool.results = [] -%}
+{%- set itool.calls = [] -%}
+{%- endif -%}
+{%- else -%}
+{%- set itool.calls = [] -%}
+{%- for call in message.tool_calls or [] -%}
+{%- set function = call.function if call.function is defined else call -%}
+{%- if function.arguments is string -%}
+{{- raise_exception('arguments of tool_calls must be a mapping, not JSON in a text') -}}
+{%- endif -%}
+{%- set one = {'name': function.name, 'arguments': function.arguments or {}, 'id': call.id or ''} -%}
+{%- set itool.calls = itool.calls + [one] -%}
+{%- endfor -%}
+{%- set text = itool_calls(itool.calls) if itool.calls else itool_text(message.content) -%}
+{%- if message.role == 'assistant' and text.lstrip().startswith('<think>') -%}
+{%- set text = text.rpartition('</think>')[2].lstrip() -%}
+{%- endif -%}
+{%- set itool.said = itool.said + [{'role': message.role, 'content': text}] -%}
+{%- endif -%}
+{%- endfor -%}
+"""
+"""System texts, and the other turns as role and text; of results that follow one another one turn."""
+
+_RESULTS = """\
+{%- macro itool_results(results, calls) -%}
+{%- if results | length == 1 and (calls | length < 2 or not results[0].tool_call_id) -%}
+{{- itool_text(results[0].content) -}}
+{%- else -%}
+{%- set shown = namespace(lines=[], left=results) -%}
+{%- for call in calls -%}
+{%- set found = namespace(text=none, left=[]) -%}
+{%- for result in shown.left -%}
+{%- if found.text is none and (not result.tool_call_id or result.tool_call_id == call.id) -%}
+{%- set found.text = itool_text(result.content) -%}
+{%- else -%}
+{%- set found.left = found.left + [result] -%}
+{%- endif -%}
+{%- endfor -%}
+{%- set shown.left = found.left -%}
+{%- if found.text is not none -%}
+{%- set whole = itool_calls([call]) -%}
+{%- set same = namespace(names=0, calls=0) -%}
+{%- for other in calls -%}
+{%- set same.names = same.names + (1 if other.name == call.name else 0) -%}
+{%- set same.calls = same.calls + (1 if itool_calls([other]) == whole else 0) -%}
+{%- endfor -%}
+{%- set label = call.name if same.names == 1 else itool_one(whole) -%}
+{%- set label = label ~ ' (call ' ~ loop.index ~ ')' if same.calls > 1 else label -%}
+{%- set shown.lines = shown.lines + [label ~ ': ' ~ found.text] -%}
+{%- endif -%}
+{%- endfor -%}
+{%- for result in shown.left -%}
+{%- set shown.lines = shown.lines + [itool_text(result.content)] -%}
+{%- endfor -%}
+{{- shown.lines | join('\\n') -}}
+{%- endif -%}
+{%- endmacro -%}
+{%- macro itool_one(listed) -%}{{- listed[1:-1] -}}{%- endmacro -%}
+"""
+"""Results of the calls right before as one text, in the order of the calls: as `CallsAsked.show_results` has them."""
+
+_TURNS = """\
+{%- set itool.said = [{'role': 'system', 'content': ([itool_ours] + itool.system) | join('\\n\\n')}] + itool.said -%}
+{%- for turn in itool.said -%}
+{%- set role = 'user' if turn.role == 'tool' or (turn.role == 'system' and not itool_system_role) else turn.role -%}
+{%- set text = 'Result: ' ~ turn.content if turn.role == 'tool' else turn.content -%}
+{%- if itool.turns and itool.turns[-1].role == role and role != 'system' -%}
+{%- set joined = itool.turns[-1].content ~ itool.joint ~ text -%}
+{%- set itool.turns = itool.turns[:-1] + [{'role': role, 'content': joined}] -%}
+{%- else -%}
+{%- set itool.turns = itool.turns + [{'role': role, 'content': text}] -%}
+{%- endif -%}
+{%- set itool.joint = '\\n\\n' if turn.role == 'system' else '\\n' -%}
+{%- endfor -%}
+"""
+"""The turns that the model's template is handed: those of one speaker joined, as `_turns` of `chat_template` does."""
+
+_IN_PARTS = """\
+{%- set itool.said = itool.turns -%}
+{%- set itool.turns = [] -%}
+{%- for turn in itool.said -%}
+{%- set parts = [{'type': 'text', 'text': turn.content}] -%}
+{%- set itool.turns = itool.turns + [{'role': turn.role, 'content': parts}] -%}
+{%- endfor -%}
+"""
+
+_TOOL_LIST = "(tools or []) | map(attribute='function') | list | tojson(separators=(',', ':'))"
+"""As `tool_list_text` writes it."""
+
+
+def served_template(template: ChatTemplate, syntax: ServedSyntax) -> str:
+    """Jinja whose prompts, in tokens, are those of `Chat.prompt` for the conversation that a client sends.
+
+    Two things it cannot do: spell a control token that stands in a text in ordinary tokens, and write a tool with keys
+    that clients cannot send. Raises ChatTemplateError for a template that asks for the date in a form that it makes.
+    """
+    handling, in_template = template.handling, template.handling.tools == "template"
+    ours = instructions(list_tools=not in_template)
+    listed = (
+        "" if in_template else " ~ (tools or []) | map(attribute='function') | list | tojson(separators=(',', ':'))"
+    )
+    shown = "tools or none" if in_template else "none"
+    parts = [
+        _dates(template),
+        _TEXT_OF,
+        syntax.macro,
+        _RESULTS,
+        _READ,
+        f"{{%- set itool_system_role = {str(handling.system).lower()} -%}}\n",
+        f"{{%- set itool_ours = {jinja_text(ours)}{listed} -%}}\n",
+        _TURNS,
+        "{%- set itool.prompted = add_generation_prompt or false -%}\n",
+        _answered() if handling.answered else "",
+        _IN_PARTS if handling.in_parts else "",
+        f"{{%- set messages = itool.turns -%}}\n{{%- set tools = {shown} -%}}\n",
+        *(f"{{%- set {name} = {str(value).lower()} -%}}\n" for name, value in template.switches.items()),
+        "{%- set itool_whole %}\n",
+        _own(template, in_template),
+        "{% endset -%}\n",
+        _prompt(template.bridge, cut_out=handling.answered),
+    ]
+    return "".join(parts)
+
+
+def _answered() -> str:
+    answer = f"{{'role': 'assistant', 'content': {jinja_text(_ANSWER)}}}"
+    return (
+        f"{{%- if itool.prompted -%}}{{%- set itool.turns = itool.turns + [{answer}] -%}}{{%- endif -%}}\n"
+        "{%- set add_generation_prompt = false -%}\n"
+    )
+
+
+def _own(template: ChatTemplate, in_template: bool) -> str:
+    """The model's own template; of several the ones that training used, with tools and without."""
+    without, with_tools = (_ending(template.source(shown)) for shown in (False, True))
+    if not in_template or with_tools == without:
+        return without
+    return f"{{% if tools %}}\n{with_tools}{{% else %}}\n{without}{{% endif %}}"
+
+
+def _ending(source: str) -> str:
+    """Jinja leaves out a line break at the very end of a template, and blanks before a block on a line of its own."""
+    source = source.removesuffix("\n")
+    last = source.rpartition("\n")[2]
+    return f"{source}{{{{ '' }}}}" if last.isspace() else source
+
+
+def _prompt(bridge: str, *, cut_out: bool) -> str:
+    made = f"itool_whole.rpartition({jinja_text(_ANSWER)})[0]" if cut_out else f"(itool_whole ~ {jinja_text(bridge)})"
+    return f"{{{{- {made}.rstrip(' ') if itool.prompted else itool_whole -}}}}"
+
+
+def _dates(template: ChatTemplate) -> str:
+    """What tells the template the date that training told it."""
+    sources = {template.source(shown) for shown in (False, True)}
+    forms = {a or b for source in sources for a, b in _DATE_FORM.findall(source)}
+    asked = sum(len(_DATE_ASKED.findall(source)) for source in sources)
+    if asked != sum(len(_DATE_FORM.findall(source)) for source in sources):
+        raise ChatTemplateError(
+            f"{template.name} asks for the date in a form that it makes itself, so no template can show the date that "
+            "training showed. Use a model with another chat template, or serve without an export"
+        )
+    if not forms:
+        return ""
+    dates = ", ".join(f"{jinja_text(form)}: {jinja_text(FIXED_DATE.strftime(form))}" for form in sorted(forms))
+    return f"{{%- macro strftime_now(form) -%}}{{{{- {{{dates}}}[form] -}}}}{{%- endmacro -%}}\n"

@@ -1,0 +1,215 @@
+"""The exported chat template makes of a client's conversation the prompt that training made, token for token."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jinja2 import TemplateError
+
+from itool_pipeline.calls.served import SERVED
+from itool_pipeline.calls.types import Call
+from itool_pipeline.core.types import Example, Message
+from itool_pipeline.data.containers import FileRow
+from itool_pipeline.data.conversations.chat_jsonl import chat_rows
+from itool_pipeline.data.openai_messages import openai_answer, openai_calls, openai_messages, openai_tools
+from itool_pipeline.engines.chat import Chat
+from itool_pipeline.engines.chat_template import ChatTemplateError
+from itool_pipeline.engines.model import load_tokenizer
+from itool_pipeline.engines.served_template import served_template
+from itool_pipeline_tests.engines.family_templates import WRITTEN, control_tokens, family_templates
+
+PYTHON = SERVED["python"]
+FAMILIES = family_templates()
+JOINS_LINE_BREAKS = {
+    *("llama3", "llama3_1", "llama3_2", "qwen3", "qwen3_5_nothink", "qwen3_5_think", "qwen3_6", "qwen3_8"),
+}
+"""Their prompts end in two line breaks, which SmolLM2's tokenizer joins where nothing follows, and their own always."""
+LINE_BREAK = 198
+TOOLS = (
+    {
+        "name": "find_paper",
+        "description": "Finds a paper by what it says: «words».",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "said": {"type": "string", "description": "Words of the paper."},
+                "within": {"type": "object", "properties": {"last_year": {"type": "integer"}}},
+            },
+            "required": ["said"],
+        },
+    },
+    {"name": "library.lend", "description": "Lends a book.", "parameters": {"type": "object", "properties": {}}},
+)
+VALUES = Call(
+    "find_paper",
+    {
+        "said": 'trees & "woods"\n\tof C:\\ \x07\x85 «é» \U0001f333',
+        "within": {"last_year": 2019, "open": True, "by": None, "x": [1, -2.5, 1e30, [], {}, ["a", False]]},
+        "empty": "",
+    },
+)
+"""Every kind of value that JSON has, and every kind of character that is escaped."""
+
+
+def asked(*turns: tuple[str, str], tools: tuple[Any, ...] = TOOLS) -> Example:
+    return Example("e1", "own", "own", tuple(Message(*turn) for turn in turns), tools, "", (), "e1")
+
+
+CALLED = PYTHON.syntax.render_calls([VALUES, Call("library.lend", {})])
+CONVERSATIONS = {
+    "one turn": asked(("user", "Who wrote on trees?")),
+    "a system text": asked(("system", "Be kind."), ("user", "Who?")),
+    "two system texts": asked(("system", "Be kind."), ("system", "Be brief."), ("user", "Who?")),
+    "calls and a result": asked(
+        ("system", "You work in a library.\nBe kind."),
+        ("user", "Who wrote on «trees» & <forests>?"),
+        ("assistant", CALLED),
+        ("tool", '{"by": "Ash & Oak"}'),
+        ("assistant", "Ash and Oak did."),
+        ("user", "  When?  "),
+    ),
+    "one speaker twice": asked(
+        ("user", "Who?"), ("user", "And when?"), ("assistant", "Ash."), ("assistant", "In 2019."), ("user", "Sure?")
+    ),
+    "a thought": asked(("user", "Who?"), ("assistant", "<think>\nHm.\n</think>\n\nAsh."), ("user", "Sure?")),
+    "what objects cannot say": asked(
+        ("user", "Who?"), ("assistant", '[find_paper("trees", within=(1, 2))]'), ("tool", "Ash"), ("user", "Sure?")
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model_dir: Path) -> Any:
+    """One with the control tokens of all families."""
+    made: Any = load_tokenizer(tiny_model_dir)
+    made.add_special_tokens({"bos_token": "<s>", "additional_special_tokens": control_tokens()})
+    made.add_tokens(list(WRITTEN))
+    return made
+
+
+def served_prompt(tokenizer: Any, chat: Chat, messages: Any, tools: Any) -> tuple[int, ...]:
+    """Token ids of the prompt as a server makes it of the exported template."""
+    own, tokenizer.chat_template = tokenizer.chat_template, served_template(chat.template, PYTHON)
+    try:
+        ids = tokenizer.apply_chat_template(
+            messages, tools=tools or None, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+    finally:
+        tokenizer.chat_template = own
+    return tuple(ids)
+
+
+def tools_of(chat: Chat, example: Example) -> Any:
+    return openai_tools(example.tools, types=chat.tools_shown_by == "template")
+
+
+@pytest.mark.parametrize("place", ["auto", "system"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_served_prompt_is_the_prompt_of_training(tokenizer: Any, family: str, place: Any) -> None:
+    """Oracle: `Chat.prompt`, for the template of every family."""
+    tokenizer.chat_template = FAMILIES[family]
+    chat = Chat(tokenizer, place)
+    refused = 0
+    for name, example in CONVERSATIONS.items():
+        try:
+            wanted = chat.prompt(example)
+        except ChatTemplateError:
+            refused += 1
+            continue
+        found = served_prompt(tokenizer, chat, openai_messages(example, PYTHON.syntax), tools_of(chat, example))
+        if family in JOINS_LINE_BREAKS:
+            assert tokenizer.decode(found) == tokenizer.decode(wanted), name
+            assert wanted[-2:] == (LINE_BREAK, LINE_BREAK)
+        else:
+            assert found == wanted, name
+    assert refused <= 1
+
+
+def test_calls_are_handed_over_as_objects() -> None:
+    messages = openai_messages(CONVERSATIONS["calls and a result"], PYTHON.syntax)
+    assert messages[2]["tool_calls"] == openai_calls([VALUES, Call("library.lend", {})])
+    assert "tool_calls" not in openai_messages(CONVERSATIONS["what objects cannot say"], PYTHON.syntax)[1]
+    assert openai_answer("[f(a=1)]", PYTHON.syntax)["tool_calls"][0]["function"] == {"name": "f", "arguments": {"a": 1}}
+
+
+def result(identity: str, text: str) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": identity, "content": text}
+
+
+def call(identity: str, name: str, **arguments: Any) -> dict[str, Any]:
+    return {"id": identity, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+CLIENTS = {
+    "a result": [call("a", "find_paper", said="x")],
+    "results in another order": [call("a", "find_paper", said="x"), call("b", "library.lend")],
+    "the same function twice": [call("a", "find_paper", said="x"), call("b", "find_paper", said="y")],
+    "the same call twice": [call("a", "find_paper", said="x"), call("b", "find_paper", said="x")],
+}
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_clients_results_are_shown_as_the_reader_of_data_shows_them(
+    tokenizer: Any, tiny_model_dir: Path, name: str
+) -> None:
+    """Oracle: the reader of OpenAI's layout and `Chat.prompt`, given the same messages as a row of data."""
+    tokenizer.chat_template = load_tokenizer(tiny_model_dir).chat_template
+    calls = CLIENTS[name]
+    messages = [
+        {"role": "user", "content": "Who wrote on trees?"},
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        *(result(one["id"], f"result of {one['id']}") for one in reversed(calls)),
+        {"role": "assistant", "content": "Ash did."},
+        {"role": "user", "content": "Sure?"},
+        {"role": "assistant", "content": "Yes."},
+    ]
+    tools = openai_tools(TOOLS)
+    row = json.dumps({"messages": messages, "tools": tools})
+    *_, example = (row for row in chat_rows([FileRow(0, 1, "line 1", row.encode())]) if isinstance(row, Example))
+    chat = Chat(tokenizer)
+    assert served_prompt(tokenizer, chat, messages[:-1], tools) == chat.prompt(example)
+
+
+def test_contents_may_come_in_parts(tokenizer: Any, tiny_model_dir: Path) -> None:
+    tokenizer.chat_template = load_tokenizer(tiny_model_dir).chat_template
+    chat, example = Chat(tokenizer), CONVERSATIONS["two system texts"]
+    parts = [
+        {"role": message.role, "content": [{"type": "text", "text": message.content}]} for message in example.messages
+    ]
+    assert served_prompt(tokenizer, chat, parts, openai_tools(TOOLS)) == chat.prompt(example)
+
+
+def test_without_tools_the_list_is_empty(tokenizer: Any, tiny_model_dir: Path) -> None:
+    tokenizer.chat_template = load_tokenizer(tiny_model_dir).chat_template
+    chat, example = Chat(tokenizer), replace(CONVERSATIONS["one turn"], tools=())
+    assert served_prompt(tokenizer, chat, openai_messages(example, PYTHON.syntax), None) == chat.prompt(example)
+
+
+def test_a_whole_conversation_ends_as_training_has_it(tokenizer: Any, tiny_model_dir: Path) -> None:
+    tokenizer.chat_template = load_tokenizer(tiny_model_dir).chat_template
+    chat, example = Chat(tokenizer), CONVERSATIONS["calls and a result"]
+    answer = openai_answer(CALLED, PYTHON.syntax)
+    trained = (*chat.prompt(example), *chat.response(CALLED))
+    tokenizer.chat_template = served_template(chat.template, PYTHON)
+    ids = tokenizer.apply_chat_template(
+        [*openai_messages(example, PYTHON.syntax), answer], tools=openai_tools(TOOLS), tokenize=True, return_dict=False
+    )
+    assert tuple(ids)[: len(trained)] == trained
+
+
+def test_arguments_as_json_text_are_refused(tokenizer: Any, tiny_model_dir: Path) -> None:
+    tokenizer.chat_template = load_tokenizer(tiny_model_dir).chat_template
+    asked = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "", "tool_calls": [asked]}]
+    with pytest.raises(TemplateError, match="must be a mapping"):
+        served_prompt(tokenizer, Chat(tokenizer), messages, None)
+
+
+def test_a_date_in_a_form_of_the_templates_own_making_is_refused(tokenizer: Any) -> None:
+    tokenizer.chat_template = FAMILIES["granite"].replace("strftime_now('%B %d, %Y')", "strftime_now('%B' + ' %Y')")
+    with pytest.raises(ChatTemplateError, match="asks for the date in a form that it makes itself"):
+        served_template(Chat(tokenizer).template, PYTHON)
