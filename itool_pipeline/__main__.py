@@ -8,6 +8,7 @@ python -m itool_pipeline check           every experiment file: is it valid, and
 python -m itool_pipeline compare sft_entire demo     experiments on the same cases: who is better, how surely?
 python -m itool_pipeline sql "FROM …"    ask the database, read-only
 python -m itool_pipeline verify          the whole storage: is it still what was written? --deep reads every byte
+python -m itool_pipeline export demo     its last checkpoint as a folder that others load and serve
 python -m itool_pipeline conformance demo     our verdicts against a benchmark's own command line
 """
 
@@ -224,6 +225,32 @@ def conformance(arguments: argparse.Namespace) -> int:
     return 1 if different else 0
 
 
+def export(arguments: argparse.Namespace) -> int:
+    """Write a checkpoint as a folder to load and to serve; with --check, 1 unless it serves what was scored."""
+    from itool_pipeline.data.publish import publish, require_token
+    from itool_pipeline.steps.exported_model import export_to, last_checkpoint
+    from itool_pipeline.steps.round_trip import round_trip
+    from itool_pipeline.steps.workspace import Workspace
+
+    if arguments.push_to:
+        require_token(arguments.push_to)
+    ws = Workspace.of(arguments.experiment, say=partial(print, file=sys.stderr))
+    checkpoint = arguments.checkpoint or last_checkpoint(ws)
+    name = arguments.experiment if arguments.checkpoint is None else f"{arguments.experiment}.{checkpoint}"
+    out = Path(arguments.out) if arguments.out else ws.paths.exports / name
+    for key, value in export_to(ws, checkpoint, out).items():
+        print(f"{key}: {value}")
+    print(out)
+    failed = 0
+    if arguments.check:
+        found = round_trip(ws, out, checkpoint, own_parser=arguments.check == "own")
+        print(*(f"{key}: {value}" for key, value in found.counts.items()), *found.problems, sep="\n")
+        failed = int(bool(found.problems))
+    if arguments.push_to:
+        print(publish(out, arguments.push_to))
+    return failed
+
+
 def _parser() -> argparse.ArgumentParser:
     """Every command with its arguments; `command` is the function that it calls."""
     parser = argparse.ArgumentParser(prog="python -m itool_pipeline", description=(__doc__ or "").split("\n")[0])
@@ -259,6 +286,19 @@ def _parser() -> argparse.ArgumentParser:
     verifier.add_argument("assets", nargs="*", help="iteration_1/pairs, or iteration_1 for all in it; default: all")
     verifier.add_argument("--deep", action="store_true", help="read every file and compare its sha256 too")
     verifier.set_defaults(command=verify)
+    exporter = commands.add_parser("export", help="a checkpoint as a folder that others load and serve")
+    exporter.add_argument("experiment")
+    exporter.add_argument("--checkpoint", help="base, warmup, iteration_1, …; by default the last")
+    exporter.add_argument("--out", help="the folder; by default one in the storage's folder exports")
+    exporter.add_argument(
+        "--check",
+        nargs="?",
+        const="vllm",
+        choices=("vllm", "own"),
+        help="serve it and compare its calls with those scored; `own`: by the parser that comes with the export",
+    )
+    exporter.add_argument("--push-to", metavar="OWNER/NAME", help="upload it to this repository of the hub")
+    exporter.set_defaults(command=export)
     conformer = commands.add_parser("conformance", help="compare our verdicts with a benchmark's own command line")
     conformer.add_argument("experiment", nargs="?", help="every scored checkpoint of it")
     conformer.add_argument("--answers", help='a file of lines {"id": …, "result": …} instead')

@@ -21,7 +21,7 @@ from itool_pipeline.defs.sources import source_files, sources
 defs = dg.Definitions(
     assets=[*annotated(automated([*all_step_assets(), *all_graph_assets(), comparison])), *sources],
     asset_checks=all_checks(),
-    jobs=[automation.itool, automation.evaluate, automation.report, automation.compare],
+    jobs=[automation.itool, automation.evaluate, automation.report, automation.export, automation.compare],
     schedules=[automation.weekly],
     sensors=[automation.local_data, data_changes.automation, experiment_files, lost_runs, source_files],
     resources={"options": RunOptions()},

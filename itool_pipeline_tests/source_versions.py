@@ -40,6 +40,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "scores": ("steps.scoring.score_checkpoint",),
     "champion": ("steps.champion.champion",),
     "report": ("steps.report.report",),
+    "exported_model": ("steps.exported_model.exported_model",),
 }
 """Kind of step → its functions."""
 MAKE_CASES = ("source", "load_cases")

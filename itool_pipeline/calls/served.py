@@ -21,12 +21,18 @@ class ServedSyntax:
 
     syntax  the syntax itself, which says what the macro must write
     parser  vLLM's name of what reads it (`--tool-call-parser`)
+    plugin  Python that registers OWN_PARSER with vLLM (`--tool-parser-plugin`), for what that parser cannot read
     macro   Jinja that defines the macro `itool_calls(calls)`: a list of objects with `name` and `arguments`, as text
     """
 
     syntax: CallSyntax
     parser: str
+    plugin: str
     macro: str
+
+
+OWN_PARSER = "itool"
+"""The name under which an exported model's own parser is registered with vLLM."""
 
 
 def jinja_text(text: str) -> str:
@@ -81,7 +87,25 @@ _PYTHON_MACRO = (
 """
 )
 
+_PYTHONIC_PLUGIN = f'''\
+"""vLLM's own parser of calls as a Python list, for functions whose names have periods too:
+
+    vllm serve . --enable-auto-tool-choice --tool-parser-plugin tool_parser.py --tool-call-parser {OWN_PARSER}
+"""
+
+import regex
+
+from vllm.tool_parsers.abstract_tool_parser import ToolParserManager
+from vllm.tool_parsers.pythonic_tool_parser import PythonicToolParser
+
+
+class PythonCallsParser(PythonicToolParser):
+    """Takes every text between brackets that begins with a call; what is none is then found when it is read."""
+
+    TOOL_CALL_REGEX = regex.compile(r"\[\s*[A-Za-z_][\w.]*\s*\(.*\)\s*\]\s*\Z", regex.DOTALL)
+'''
+
 SERVED: Mapping[str, ServedSyntax] = {
-    PYTHON_CALLS.name: ServedSyntax(PYTHON_CALLS, "pythonic", _PYTHON_MACRO),
+    PYTHON_CALLS.name: ServedSyntax(PYTHON_CALLS, "pythonic", _PYTHONIC_PLUGIN, _PYTHON_MACRO),
 }
 """By the syntax's name."""

@@ -39,8 +39,22 @@ class WarmupConfig(Section):
         "difficulties at once; none: preference training starts from the base model. Stages that train nothing pass "
         "the checkpoint on",
     )
+    adapter: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="your own LoRA adapter on the base model, in the place of the training, whose stages then train "
+        "nothing: a folder, or OWNER/NAME or OWNER/NAME@REVISION on the hub",
+    )
     lora: LoraConfig = LoraConfig()
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-4)
+
+    @model_validator(mode="after")
+    def _adapter_or_training(self) -> WarmupConfig:
+        if self.adapter is not None and self.curriculum not in ("easy_to_hard", "none"):
+            raise ValueError(
+                f"adapter stands in the place of the training, and curriculum: {self.curriculum} asks for one; leave "
+                "one of the two out"
+            )
+        return self
 
 
 class SimpoLoss(Section):

@@ -65,12 +65,18 @@ def describe_endpoint(model: EndpointModel, downloads: Path, out: Path) -> dict[
     return source
 
 
+def read_source(artifact_dir: Path) -> dict[str, Any]:
+    """What `prepare_base_model` returned of the model that it filled `artifact_dir` with."""
+    source: dict[str, Any] = json.loads((artifact_dir / SOURCE_FILE).read_text())
+    return source
+
+
 def base_model_path(artifact_dir: Path) -> Path:
     """The directory for `from_pretrained`, given what `prepare_base_model` filled.
 
     Raises FetchError when the model it refers to has gone since.
     """
-    source = json.loads((artifact_dir / SOURCE_FILE).read_text())
+    source = read_source(artifact_dir)
     path = artifact_dir / str(source["path"])
     if not (path / "config.json").exists():
         raise FetchError(

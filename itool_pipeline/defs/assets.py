@@ -19,7 +19,7 @@ from itool_pipeline.defs.resources import GPU_POOL, RunOptions, workspace
 from itool_pipeline.defs.sources import sources_of
 from itool_pipeline.steps import pairs, policy, prepare, replay_buffer, warmup
 from itool_pipeline.steps.cases import benchmark_cases
-from itool_pipeline.steps.plan import STAGES, cases_asset, checkpoints, code_version, inputs_of
+from itool_pipeline.steps.plan import ON_REQUEST, STAGES, cases_asset, checkpoints, code_version, inputs_of
 from itool_pipeline.steps.scoring import score_checkpoint
 from itool_pipeline.steps.workspace import Produced, Workspace
 
@@ -40,7 +40,7 @@ def group_of(asset: str) -> str:
     """The group that the UI shows the asset in."""
     if asset in ("champion", "report"):
         return "report"
-    return asset.partition("/")[0] if "/" in asset else "data"
+    return asset.partition("/")[0] if "/" in asset or asset in ON_REQUEST else "data"
 
 
 def step_asset(asset: str, body: Body, description: str, *, uses_model: bool = False) -> dg.AssetsDefinition:

@@ -11,13 +11,14 @@ from itool_pipeline.defs.comparison import comparison
 from itool_pipeline.defs.executors import in_the_run
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
-from itool_pipeline.steps.plan import ALL, cases_asset, local_content, scores_of
+from itool_pipeline.steps.plan import ALL, ON_REQUEST, cases_asset, local_content, scores_of
 
 SHORT_LOG: dict[str, Any] = {"loggers": {"console": {"config": {}}}}
 """What the terminal shows ends with why the run failed; Dagster's own log with its traces."""
 
 _SCORES = dg.AssetSelection.assets(*(asset_key(name) for name in (*map(cases_asset, ALL), *scores_of())))
 _COMPARISON = dg.AssetSelection.assets(comparison)
+_EXPORT = dg.AssetSelection.assets(*(asset_key(name) for name in ON_REQUEST))
 _REPORT = dg.AssetSelection.assets(asset_key("report"))
 _CHAMPION = dg.AssetSelection.assets(asset_key("champion"))
 
@@ -32,13 +33,14 @@ def _job(name: str, selection: dg.AssetSelection, description: str) -> Any:
     )
 
 
-itool = _job("itool", dg.AssetSelection.all() - _COMPARISON, "One experiment from data to report.")
+itool = _job("itool", dg.AssetSelection.all() - _COMPARISON - _EXPORT, "One experiment from data to report.")
 evaluate = _job(
     "evaluate",
     _SCORES | _CHAMPION | _REPORT,
     "Score the checkpoints of an experiment, choose its champion and write its report.",
 )
 report = _job("report", _REPORT, "Write an experiment's report again.")
+export = _job("export", _EXPORT, "The last checkpoint as a folder to load and to serve, and whether it serves.")
 compare = dg.define_asset_job(
     "compare",
     selection=_COMPARISON,

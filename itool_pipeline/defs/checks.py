@@ -17,7 +17,9 @@ from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.resources import RunOptions, workspace
 from itool_pipeline.steps import checks
 from itool_pipeline.steps.checks import Finding
-from itool_pipeline.steps.plan import WHOLE, cases_asset, scores_of, started_from
+from itool_pipeline.steps.exported_model import ASSET
+from itool_pipeline.steps.plan import ALL, WHOLE, cases_asset, scores_of, started_from
+from itool_pipeline.steps.round_trip import serves
 from itool_pipeline.steps.workspace import Workspace
 
 _SHOWN = 20
@@ -35,6 +37,10 @@ _TRUER_PAIRS = (
 )
 _BEFORE = "The champion tells which checkpoint to take; docs/dagster.md says what to change, and run again."
 _LOWER_RATE = "Lower preference.optimizer.learning_rate and run again."
+_SERVE = (
+    "docs/serving.md says what each kind of disagreement is, and what to do about it. Where no server is installed, "
+    "nothing is known of how it serves."
+)
 _REPORT = "That is a mistake in the program, not in your files: please report it."
 
 
@@ -131,6 +137,14 @@ def all_checks() -> list[dg.AssetChecksDefinition]:
             for k in iterations
         ),
         *(check for benchmark in BENCHMARKS for check in _benchmark_checks(benchmark)),
+        step_check(
+            ASSET,
+            "serves",
+            serves,
+            _SERVE,
+            also_reads=[cases_asset(name) for name in ALL],
+            severity=dg.AssetCheckSeverity.WARN,
+        ),
     ]
 
 

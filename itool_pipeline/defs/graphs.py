@@ -1,4 +1,4 @@
-"""Assets that are more than one op: the trees, which fan out over shards; champion and report, which fan in."""
+"""Assets that are more than one op: the trees, which fan out over shards; what fans in: champion, report, export."""
 
 import inspect
 import warnings
@@ -13,7 +13,7 @@ from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.metadata import data_version, shown
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.resources import GPU_POOL, RunOptions, workspace
-from itool_pipeline.steps import champion, report, trees
+from itool_pipeline.steps import champion, exported_model, report, trees
 from itool_pipeline.steps.plan import code_version, inputs_of
 from itool_pipeline.steps.workspace import Produced, Workspace
 
@@ -85,7 +85,7 @@ def trees_asset(k: int) -> dg.AssetsDefinition:
 
 
 def fan_in_asset(
-    asset: str, op: str, body: Callable[[Workspace], Produced], description: str, kind: str
+    asset: str, op: str, body: Callable[[Workspace], Produced], description: str, kinds: tuple[str, ...]
 ) -> dg.AssetsDefinition:
     """An asset that waits for what the experiment scores; what it lacks is skipped and does not stop it."""
 
@@ -97,11 +97,11 @@ def fan_in_asset(
                 produced = body(ws)
             yield _output(produced)
 
-    return graph_of(asset, lambda inputs: gathered(scores=list(inputs.values())), description, (kind,))
+    return graph_of(asset, lambda inputs: gathered(scores=list(inputs.values())), description, kinds)
 
 
 def all_graph_assets() -> list[dg.AssetsDefinition]:
-    """The trees of every iteration, the champion, and the report."""
+    """The trees of every iteration, the champion, the report, and the exported model."""
     return [
         *(trees_asset(k) for k in range(1, MAX_ITERATIONS + 1)),
         fan_in_asset(
@@ -109,13 +109,21 @@ def all_graph_assets() -> list[dg.AssetsDefinition]:
             "choose_champion",
             champion.champion,
             "The checkpoint that won by a paired test over the one that held the title, with no category too low.",
-            "python",
+            ("python",),
         ),
         fan_in_asset(
             "report",
             "write_report",
             report.report,
             "Leaderboard, errors by type and what the search found, on one page.",
-            "markdown",
+            ("markdown",),
+        ),
+        fan_in_asset(
+            exported_model.ASSET,
+            "export_model",
+            exported_model.exported_model,
+            "The last checkpoint as a folder to load and to serve: merged weights, adapter, tokenizer, the chat template "
+            "of training, model card, and what was trained on as data sets. The job `export` makes it; no other does.",
+            ("python", "torch"),
         ),
     ]

@@ -30,6 +30,27 @@ _TEXT_OF = """\
 """
 """A message's text, which may be given in parts."""
 
+_JSON = """\
+{%- macro itool_json(value) -%}
+{%- if value is mapping -%}
+{{- '{' -}}
+{%- for key, inner in value.items() -%}
+{{- ',' if not loop.first -}}{{- key | tojson -}}{{- ':' -}}{{- itool_json(inner) -}}
+{%- endfor -%}
+{{- '}' -}}
+{%- elif value is iterable and value is not string -%}
+{{- '[' -}}
+{%- for inner in value -%}{{- ',' if not loop.first -}}{{- itool_json(inner) -}}{%- endfor -%}
+{{- ']' -}}
+{%- else -%}
+{{- value | tojson -}}
+{%- endif -%}
+{%- endmacro -%}
+"""
+"""JSON as `tool_list_text` writes it. The filter `tojson` takes `separators` in transformers alone: vLLM's server tries
+every template on another Jinja as it starts, and ends where that fails.
+"""
+
 _READ = """\
 {%- set itool = namespace(system=[], said=[], calls=[], results=[], known=[], turns=[], joint='\\n') -%}
 {%- for message in messages -%}
@@ -125,9 +146,6 @@ _IN_PARTS = """\
 {%- endfor -%}
 """
 
-_TOOL_LIST = "(tools or []) | map(attribute='function') | list | tojson(separators=(',', ':'))"
-"""As `tool_list_text` writes it."""
-
 
 def served_template(template: ChatTemplate, syntax: ServedSyntax) -> str:
     """Jinja whose prompts, in tokens, are those of `Chat.prompt` for the conversation that a client sends.
@@ -137,13 +155,12 @@ def served_template(template: ChatTemplate, syntax: ServedSyntax) -> str:
     """
     handling, in_template = template.handling, template.handling.tools == "template"
     ours = instructions(list_tools=not in_template)
-    listed = (
-        "" if in_template else " ~ (tools or []) | map(attribute='function') | list | tojson(separators=(',', ':'))"
-    )
+    listed = "" if in_template else " ~ itool_json((tools or []) | map(attribute='function') | list)"
     shown = "tools or none" if in_template else "none"
     parts = [
         _dates(template),
         _TEXT_OF,
+        "" if in_template else _JSON,
         syntax.macro,
         _RESULTS,
         _READ,

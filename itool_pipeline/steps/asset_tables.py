@@ -117,5 +117,6 @@ BY_KIND: Mapping[str, Callable[[Artifact], TableRows]] = {
     ),
     "champion": _none,
     "report": _files({COMPARISONS.name: COMPARISONS_FILE}),
+    "exported_model": _none,
 }
 """Kind of step, as in CODE_VERSIONS → the rows of its artifacts. One source for whoever loads them."""

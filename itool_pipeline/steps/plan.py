@@ -27,6 +27,7 @@ from itool_pipeline.config import (
     checkpoints_of,
 )
 from itool_pipeline.data.layouts import CHAT, layout_as_it_stands
+from itool_pipeline.data.own_adapter import adapter_content
 from itool_pipeline.data.wheels import BFCL, SMOLLM2
 from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.store.manifest import Origin
@@ -47,11 +48,15 @@ CODE_VERSIONS = {
     "scores": "4",
     "champion": "1",
     "report": "10",
+    "exported_model": "1",
 }
 """Raised by hand when a change of code changes what a step produces; the artifacts made before are then not reused.
 
 `cases` and `scores` are what benchmarks share; each has versions of its own beside them.
 """
+
+ON_REQUEST = ("exported_model",)
+"""Assets that no run makes unless it is asked for them: they are as large as the model, and nothing is made of them."""
 
 ALL = tuple(benchmark.name for benchmark in BENCHMARKS)
 """The names of all benchmarks."""
@@ -111,6 +116,8 @@ def code_version(asset: str) -> str:
 
 def trained_stages(experiment: Experiment) -> tuple[str, ...]:
     """Warm-up stages that train; the others pass on the checkpoint before them (Section 4.3.1, w/o warm-up; Fig. 5)."""
+    if experiment.warmup.adapter is not None:
+        return ()
     return {
         "easy_to_hard": STAGES,
         "easy_to_medium": STAGES[:2],
@@ -123,6 +130,11 @@ def trained_stages(experiment: Experiment) -> tuple[str, ...]:
 def passes_on(experiment: Experiment, asset: str) -> bool:
     """Whether the asset is a warm-up stage that trains nothing."""
     return asset.startswith("warmup/") and asset.removeprefix("warmup/") not in trained_stages(experiment)
+
+
+def takes_adapter(experiment: Experiment, asset: str) -> bool:
+    """Whether the asset is the user's own adapter: the warm-up's last stage, where the config names one."""
+    return asset == f"warmup/{STAGES[-1]}" and experiment.warmup.adapter is not None
 
 
 def reads_trees(experiment: Experiment, asset: str) -> bool:
@@ -184,6 +196,7 @@ def inputs_of(asset: str, shape: Shape = WHOLE) -> tuple[str, ...]:
             "pairs": ("examples", f"{group}/trees"),
             "policy": ("base_model", "examples", "splits", policy, f"{group}/pairs"),
         }[name]
+    iterations = range(1, shape.iterations + 1)
     return {
         "base_model": (),
         "examples": ("base_model",),
@@ -191,7 +204,12 @@ def inputs_of(asset: str, shape: Shape = WHOLE) -> tuple[str, ...]:
         "champion": scores_of(shape),
         "report": (
             *scores_of(shape),
-            *(f"iteration_{k}/{step}" for k in range(1, shape.iterations + 1) for step in ("trees", "pairs")),
+            *(f"iteration_{k}/{step}" for k in iterations for step in ("trees", "pairs")),
+        ),
+        "exported_model": (
+            *("base_model", "examples", "splits", "warmup/hard"),
+            *(f"iteration_{k}/{step}" for k in iterations for step in ("pairs", "policy")),
+            *scores_of(shape),
         ),
     }[asset]
 
@@ -217,6 +235,8 @@ def plan(experiment: Experiment) -> dict[str, Planned]:
         if passes_on(experiment, asset):  # neither data nor settings matter to it
             del inputs["examples"], inputs["splits"]
             section = {"passes_on": True}
+            if takes_adapter(experiment, asset):
+                section = {"adapter": adapter_content(experiment.warmup.adapter or "")}
         if reads_trees(experiment, asset):  # which come before the pairs, which the graph has it wait for
             trees = asset.replace("/policy", "/trees")
             inputs[trees] = planned[trees].fingerprint
@@ -229,6 +249,17 @@ def plan(experiment: Experiment) -> dict[str, Planned]:
         origin = Origin(inputs=inputs, code_version=code_version(asset), config=section)
         planned[asset] = Planned(asset, origin, origin.fingerprint(asset))
     return planned
+
+
+def plan_on_request(experiment: Experiment, planned: Mapping[str, Planned]) -> dict[str, Planned]:
+    """Of an experiment that is planned, the assets that are made on request alone."""
+    made = {}
+    for asset in ON_REQUEST:
+        inputs = {name: planned[name].fingerprint for name in inputs_of(asset, Shape.of(experiment))}
+        # All of the config, as the model card shows it.
+        origin = Origin(inputs=inputs, code_version=code_version(asset), config=experiment.model_dump(mode="json"))
+        made[asset] = Planned(asset, origin, origin.fingerprint(asset))
+    return made
 
 
 def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
@@ -255,7 +286,12 @@ def _section(e: Experiment, asset: str, content: str) -> Mapping[str, Any]:
             "seed": e.seed,
         },
         "splits": {"split": e.split, "seed": e.seed},
-        "warmup": {"warmup": warmup, "seed": e.seed, "compute": _numerics(e)},
+        # An adapter of the user's own trains nothing: it is in what takes it.
+        "warmup": {
+            "warmup": warmup.model_dump(mode="json", exclude={"adapter"}),
+            "seed": e.seed,
+            "compute": _numerics(e),
+        },
         "replay_buffer": {
             "replay_buffer": e.replay_buffer,
             **({"answers": e.answers_drawn()} if e.replay_buffer.select_by == "mistakes" else {}),

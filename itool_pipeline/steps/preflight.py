@@ -11,6 +11,7 @@ from itool_pipeline.config.data import BfclHalfData
 from itool_pipeline.data.base_model import local_model
 from itool_pipeline.data.containers import file_rows
 from itool_pipeline.data.model_folder import require_whole_model
+from itool_pipeline.data.own_adapter import local_adapter, require_lora
 from itool_pipeline.data.sources import local_file
 from itool_pipeline.engines.endpoint.client import require_key
 from itool_pipeline.engines.vllm_maker import require_vllm
@@ -32,6 +33,7 @@ def obstacles(experiment: Experiment, paths: StoragePaths) -> list[str]:
     looks: list[Callable[[], None]] = [
         lambda: _look_at_data(experiment),
         lambda: _look_at_model(experiment),
+        lambda: _look_at_adapter(experiment),
         lambda: _look_at_device(experiment),
         lambda: _look_at_engine(experiment),
         lambda: _look_at_trainer(experiment),
@@ -79,6 +81,18 @@ def _look_at_model(experiment: Experiment) -> None:
         require_whole_model(directory)
         require_usable(directory)
         chat_in(directory, experiment)
+
+
+def _look_at_adapter(experiment: Experiment) -> None:
+    """An adapter in a local folder is one that can be gone on from, and where the model is local too, on that one."""
+    folder = local_adapter(experiment.warmup.adapter) if experiment.warmup.adapter is not None else None
+    if folder is not None:
+        require_lora(folder)
+        directory = local_model(experiment.model) if isinstance(experiment.model, HubModel) else None
+        if directory is not None:
+            from itool_pipeline.engines.model import require_fitting_adapter
+
+            require_fitting_adapter(directory, folder)
 
 
 def _look_at_device(experiment: Experiment) -> None:

@@ -17,7 +17,7 @@ from typing import Protocol
 from itool_pipeline.config import Experiment
 from itool_pipeline.files.durable import SCRATCH
 from itool_pipeline.steps.asset_tables import rows_of
-from itool_pipeline.steps.plan import Shape, assets_of
+from itool_pipeline.steps.plan import ON_REQUEST, Shape, assets_of
 from itool_pipeline.store.database import Database
 from itool_pipeline.store.manifest import Artifact
 
@@ -40,7 +40,7 @@ class DatabaseRecords:
         e, database = experiment, self.database
         if rows := rows_of(artifact):
             database.replace_many(rows, artifact.fingerprint)
-        database.record_experiment(e.name, e.description, e, assets_of(Shape.of(e)))
+        database.record_experiment(e.name, e.description, e, (*assets_of(Shape.of(e)), *ON_REQUEST))
         database.record_materialization(e.name, artifact, run_id=run_id, reused=reused)
 
 

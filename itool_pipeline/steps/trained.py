@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from itool_pipeline.data.own_adapter import adapter_config, adapter_content, copy_adapter
+from itool_pipeline.files.durable import remove_tree
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.artifact_files import CHECKPOINT_FILE
 from itool_pipeline.steps.candidates import Answered, most_right
 from itool_pipeline.steps.computing import computed_in
 from itool_pipeline.steps.display import loss_plot
-from itool_pipeline.steps.models import ADAPTER, adapter_dir
+from itool_pipeline.steps.models import ADAPTER, adapter_dir, base_dir
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.training.job import TrainingResult
@@ -55,6 +58,29 @@ def unchanged(ws: Workspace, step: Step, before: str, why: str) -> dict[str, Any
         shutil.copytree(previous, step.work / ADAPTER, dirs_exist_ok=True)
     _write(ws, step, before, None)
     return {"unchanged": why, "optimizer_steps": 0}
+
+
+def taken(ws: Workspace, step: Step, before: str, folder: Path, name: str) -> dict[str, Any]:
+    """Leave the adapter of `folder`, which the experiment names by `name`; the artifact's metadata.
+
+    Raises ModelError for an adapter of another model.
+    """
+    from itool_pipeline.engines.model import require_fitting_adapter
+
+    require_fitting_adapter(base_dir(ws), folder)
+    stated = adapter_config(folder).get("base_model_name_or_path")
+    ws.say(
+        f"{step.asset}: the adapter {name} is the start; it says that its base is {stated or 'a model without name'}"
+    )
+    remove_tree(step.work / ADAPTER)
+    copy_adapter(folder, step.work / ADAPTER)
+    _write(ws, step, before, None)
+    return {
+        "adapter": name,
+        "stated_base": stated,
+        "adapter_sha256": adapter_content(str(folder)),
+        "optimizer_steps": 0,
+    }
 
 
 def _before_and_after(policies: Sequence[Answered]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from itool_pipeline.config import Experiment
 from itool_pipeline.errors import ActionableError
 from itool_pipeline.experiment_files import load_experiment
-from itool_pipeline.steps.plan import Planned, plan
+from itool_pipeline.steps.plan import Planned, plan, plan_on_request
 from itool_pipeline.steps.progress import Say, Timed
 from itool_pipeline.steps.records import DatabaseRecords, Records
 from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
@@ -95,7 +95,9 @@ class Workspace:
         experiment, paths = load_experiment(name), storage_paths()
         store = ArtifactStore(paths.artifacts, say)
         written = records or DatabaseRecords(Database(paths.database, say=say))
-        return Workspace(experiment, plan(experiment), store, written, paths, say, run_id, force, observe)
+        planned = plan(experiment)
+        planned |= plan_on_request(experiment, planned)
+        return Workspace(experiment, planned, store, written, paths, say, run_id, force, observe)
 
     def has(self, asset: str) -> bool:
         """Whether the experiment has this asset; one with fewer iterations has not those of the later."""

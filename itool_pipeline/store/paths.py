@@ -42,6 +42,11 @@ class StoragePaths:
         """What was measured of the machines that use the storage; safe to delete, it is measured again."""
         return self.root / "machines"
 
+    @property
+    def exports(self) -> Path:
+        """Folders of exported models, by experiment."""
+        return self.root / "exports"
+
     def run_lock(self, run_id: str) -> Path:
         """Locked by the process of a Dagster run while it works."""
         return self.root / "runs" / f"{run_id}.lock"

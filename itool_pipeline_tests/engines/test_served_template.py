@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from jinja2 import TemplateError
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from itool_pipeline.calls.served import SERVED
 from itool_pipeline.calls.types import Call
@@ -199,6 +201,16 @@ def test_a_whole_conversation_ends_as_training_has_it(tokenizer: Any, tiny_model
         [*openai_messages(example, PYTHON.syntax), answer], tools=openai_tools(TOOLS), tokenize=True, return_dict=False
     )
     assert tuple(ids)[: len(trained)] == trained
+
+
+@pytest.mark.parametrize("family", ["qwen2_5", "llama3_1", "gemma"])
+def test_it_can_be_tried_on_plain_jinja(tokenizer: Any, family: str) -> None:
+    """vLLM 0.32 tries a template so before it serves: on a Jinja that has nothing of transformers'."""
+    tokenizer.chat_template = FAMILIES[family]
+    plain = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    turns = [{"role": role, "content": "t"} for role in ("system", "user", "system", "user")]
+    template = plain.from_string(served_template(Chat(tokenizer, "system").template, PYTHON))
+    assert "Functions:\n[]\n\nt\n\nt" in template.render(messages=turns, add_generation_prompt=False, bos_token="")
 
 
 def test_arguments_as_json_text_are_refused(tokenizer: Any, tiny_model_dir: Path) -> None:

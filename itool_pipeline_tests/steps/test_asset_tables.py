@@ -9,7 +9,7 @@ import pytest
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.artifact_files import CHECKPOINT_FILE
 from itool_pipeline.steps.asset_tables import BY_KIND, rows_of
-from itool_pipeline.steps.plan import ALL, CODE_VERSIONS, WHOLE, assets_of, step_kind
+from itool_pipeline.steps.plan import ALL, CODE_VERSIONS, ON_REQUEST, WHOLE, assets_of, step_kind
 from itool_pipeline.store.manifest import Artifact, FileEntry, Manifest
 from itool_pipeline.store.tables import TABLES
 from itool_pipeline_tests.store.by_hand import A, artifact
@@ -49,7 +49,7 @@ def test_every_kind_of_step_is_known_and_every_table_is_somebodys() -> None:
     assert BY_KIND.keys() == CODE_VERSIONS.keys()
     loaded = {name for asset in assets_of(WHOLE) for name in declared(asset)}
     assert loaded == {table.name for table in TABLES.values() if table.made_by}
-    assert {step_kind(asset) for asset in assets_of(WHOLE)} == BY_KIND.keys()
+    assert {step_kind(asset) for asset in (*assets_of(WHOLE), *ON_REQUEST)} == BY_KIND.keys()
 
 
 def test_an_asset_that_nobody_knows_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from itool_pipeline.config import BenchmarkConfig, EvaluationConfig, Experiment
 from itool_pipeline.steps import plan as plan_module
 from itool_pipeline.steps.plan import (
     ALL,
+    ON_REQUEST,
     Shape,
     assets_of,
     checkpoints,
@@ -136,7 +137,7 @@ def test_checkpoints_in_their_order() -> None:
 
 
 def test_kinds_of_steps() -> None:
-    assert {step_kind(asset) for asset in assets_of()} == set(plan_module.CODE_VERSIONS)
+    assert {step_kind(asset) for asset in (*assets_of(), *ON_REQUEST)} == set(plan_module.CODE_VERSIONS)
     assert [step_kind(a) for a in ("warmup/easy", "iteration_2/trees", "bfcl/base", "api_bank_cases", "report")] == [
         "warmup",
         "trees",

@@ -1,0 +1,192 @@
+"""exported_model: a checkpoint as a folder that others load and serve, with its card and what it was trained on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from itool_pipeline.calls.served import SERVED, ServedSyntax
+from itool_pipeline.config import checkpoints_of
+from itool_pipeline.core.types import Example
+from itool_pipeline.data.base_model import read_source
+from itool_pipeline.data.openai_messages import openai_messages, openai_tools
+from itool_pipeline.engines.chat import Chat
+from itool_pipeline.engines.chat_template import ChatTemplateError
+from itool_pipeline.files.durable import write_whole
+from itool_pipeline.files.hashes import file_sha256
+from itool_pipeline.files.parts import Parts
+from itool_pipeline.steps.example_access import each_training_example
+from itool_pipeline.steps.model_card import write_card
+from itool_pipeline.steps.models import adapter_dir, base_dir, chat_in
+from itool_pipeline.steps.plan import checkpoints
+from itool_pipeline.steps.trl_data import PAIRS_FOLDER, SFT_FOLDER, write_pairs, write_sft
+from itool_pipeline.steps.workspace import Produced, StepError, Workspace
+from itool_pipeline.store.artifacts import Step
+
+ASSET = "exported_model"
+ACCOUNT, PARSER_PLUGIN = "export.json", "tool_parser.py"
+"""In an exported folder: what it holds, with the sha256 of each file; and the parser for names with periods."""
+
+_WEIGHTS = "weights.json"
+_COMPARED = 500
+"""Training examples whose prompts the exported template is held against."""
+
+CONTROL_TOKEN, JOINED = "a text holds a control token", "the tokenizer joins the prompt's end where nothing follows"
+OTHER_TEXT = "the texts differ"
+
+
+def exported_model(ws: Workspace) -> Produced:
+    """The experiment's last checkpoint, exported."""
+
+    def make(step: Step) -> dict[str, Any]:
+        return fill_export(ws, last_checkpoint(ws), step.work, step.parts)
+
+    return ws.produce(ASSET, make)
+
+
+def last_checkpoint(ws: Workspace) -> str:
+    """The name of the experiment's last checkpoint."""
+    return checkpoints_of(ws.experiment.iterations)[-1]
+
+
+def export_to(ws: Workspace, checkpoint: str | None, out: Path) -> Mapping[str, Any]:
+    """Write the folder `out` as a whole; without a checkpoint, the last as the artifact has it. Returns what it holds.
+
+    The same export that is there already stays. Raises StepError for a checkpoint that the experiment has not, and
+    StorageError where the folder holds something else.
+    """
+    if checkpoint is None or checkpoint == last_checkpoint(ws):
+        artifact = exported_model(ws).artifact
+        if (out / ACCOUNT).is_file() and (out / ACCOUNT).read_bytes() == (artifact.path / ACCOUNT).read_bytes():
+            return artifact.manifest.metadata  # the same export
+        write_whole(out, lambda scratch: _link_tree(artifact.path, scratch, artifact.manifest.files), alone=True)
+        return artifact.manifest.metadata
+    require_checkpoint(ws, checkpoint)
+    made: dict[str, Any] = {}
+
+    def fill(scratch: Path) -> None:
+        scratch.mkdir()
+        made.update(fill_export(ws, checkpoint, scratch, None))
+
+    write_whole(out, fill, what="the export", alone=True)
+    return made
+
+
+def require_checkpoint(ws: Workspace, checkpoint: str) -> None:
+    """Raise StepError unless the experiment has a checkpoint of this name."""
+    there = checkpoints_of(ws.experiment.iterations)
+    if checkpoint not in there:
+        raise StepError(f"experiment {ws.experiment.name} has no checkpoint {checkpoint}; it has {', '.join(there)}")
+
+
+def fill_export(ws: Workspace, checkpoint: str, out: Path, parts: Parts | None) -> dict[str, Any]:
+    """Fill the folder `out` with the checkpoint; what is there of a killed attempt is reused where `parts` says so."""
+    from itool_pipeline.engines.exporting import (
+        ADAPTER,
+        BaseName,
+        export_adapter,
+        export_chat,
+        export_generation,
+        export_weights,
+    )
+    from itool_pipeline.engines.model import load_tokenizer
+
+    base, adapter = base_dir(ws), adapter_dir(ws, checkpoints()[checkpoint])
+    chat, tokenizer, syntax = chat_in(base, ws.experiment), load_tokenizer(base), served_syntax(ws)
+    source = read_source(ws.input("base_model").path)
+    if parts is not None and parts.has(_WEIGHTS):
+        weights = parts.read_json(_WEIGHTS)
+    else:
+        ws.say(f"exporting {checkpoint}: merging the adapter in fp32" if adapter else f"exporting {checkpoint}")
+        weights = export_weights(base, adapter, out)
+        if parts is not None:
+            parts.write_json(_WEIGHTS, weights)
+    if adapter is not None:
+        export_adapter(adapter, BaseName(*base_name(source)), out / ADAPTER)
+    export_chat(chat, tokenizer, syntax, out)
+    export_generation(base, chat.end_token, out)
+    (out / PARSER_PLUGIN).write_text(syntax.plugin)
+    compared = compare_prompts(ws, chat, syntax, out)
+    pairs, learnt = write_pairs(ws, chat, out / PAIRS_FOLDER), write_sft(ws, chat, out / SFT_FOLDER)
+    found = {
+        "checkpoint": checkpoint,
+        "base": source["name"],
+        **weights,
+        "preference_pairs": pairs,
+        "sft_examples": sum(learnt.values()),
+        **compared,
+    }
+    write_card(ws, checkpoint, found, syntax, out)
+    Parts(out).write_json(ACCOUNT, {**found, "experiment": ws.experiment.name, "files": _hashes(out)})
+    return found
+
+
+def served_syntax(ws: Workspace) -> ServedSyntax:
+    """How the experiment's calls are served."""
+    return SERVED["python"]
+
+
+def base_name(source: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The base's name and revision that mean the same on every machine; of a local folder its own name."""
+    if source["revision"] == "local directory":
+        return Path(source["name"]).name, None
+    return source["name"], source.get("commit") or source["revision"]
+
+
+def compare_prompts(ws: Workspace, chat: Chat, syntax: ServedSyntax, out: Path) -> dict[str, Any]:
+    """Hold the exported template against the prompts of training examples: how many differ in a token, and why."""
+    from itool_pipeline.engines.model import load_tokenizer
+
+    served, reasons, number = load_tokenizer(out), Counter[str](), 0
+    for example, prompt in _prompts(ws, chat):
+        number += 1
+        tools = openai_tools(example.tools, types=chat.tools_shown_by == "template")
+        messages = openai_messages(example, syntax.syntax)
+        made = served.apply_chat_template(
+            messages, tools=tools or None, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        if tuple(made) != prompt:
+            reasons[_why(chat, example, prompt, tuple(made))] += 1
+    return {
+        "prompts_compared": number,
+        "prompts_that_differ": reasons.total(),
+        **{f"prompts_that_differ: {reason}": count for reason, count in sorted(reasons.items())},
+    }
+
+
+def _prompts(ws: Workspace, chat: Chat) -> Iterator[tuple[Example, tuple[int, ...]]]:
+    for example in islice(each_training_example(ws), _COMPARED):
+        try:
+            yield example, chat.prompt(example)
+        except ChatTemplateError:
+            continue
+
+
+def _why(chat: Chat, example: Example, wanted: tuple[int, ...], made: tuple[int, ...]) -> str:
+    if chat.holds_control_tokens(example):
+        return CONTROL_TOKEN
+    return JOINED if chat.text(wanted) == chat.text(made) else OTHER_TEXT
+
+
+def _hashes(out: Path) -> dict[str, str]:
+    files = sorted(file for file in out.rglob("*") if file.is_file())
+    inner = {file.relative_to(out).as_posix(): file for file in files}
+    return {name: file_sha256(file) for name, file in inner.items() if not name.startswith("parts/")}
+
+
+def _link_tree(source: Path, target: Path, files: Mapping[str, Any]) -> None:
+    """Copy the files; weights, which nobody edits, share their place on the disk where it can be shared."""
+    for name in files:
+        place = target / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if place.suffix != ".safetensors":
+                raise OSError
+            os.link(source / name, place)
+        except OSError:
+            shutil.copyfile(source / name, place)

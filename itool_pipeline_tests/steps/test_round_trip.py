@@ -1,0 +1,145 @@
+"""What is served beside what was scored, case by case, with a server of which only its answers are there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from itool_pipeline.calls.served import SERVED
+from itool_pipeline.config import BfclConfig
+from itool_pipeline.core.types import Example, Message
+from itool_pipeline.data.base_model import SOURCE_FILE
+from itool_pipeline.engines.chat import Chat
+from itool_pipeline.engines.tool_server import Serving
+from itool_pipeline.steps import models, round_trip
+from itool_pipeline.steps.artifact_files import CASES_FILE, POOL_FILE
+from itool_pipeline.steps.example_files import write_cases
+from itool_pipeline.steps.round_trip import ANSWER, NO_SERVER, PARSER, PROMPT, SAME, scored_calls
+from itool_pipeline.steps.workspace import StepError, Workspace
+from itool_pipeline.store.artifacts import Step, reuse_or_make
+from itool_pipeline.store.table_files import write_table_file
+from itool_pipeline.store.tables import CASES
+from itool_pipeline_tests.steps.by_hand import put, workspace
+
+PYTHON = SERVED["python"].syntax
+TOOLS = tuple({"name": name, "description": "", "parameters": {"type": "dict", "properties": {}}} for name in "fg")
+
+
+def case(key: str, language: str = "python") -> Example:
+    return Example(key, "bfcl", "simple", (Message("user", f"What of {key}?"),), TOOLS, "", (), key, language)
+
+
+SCORED = {
+    "same": ("[f(a=1)]", "[f(a=1)]", [("f", {"a": 1})]),
+    "words": ("No function can.", "No function can.", []),
+    "unread": ("[f(a=", "[f(a=", []),
+    "parser": ("[f.g(a=1)]", "[f.g(a=1)]", []),
+    "answer": ("[f(a=1)]", "[f(a=2)]", [("f", {"a": 2})]),
+    "prompt": ("[f(a=1)]", "[f(a=1)]", [("f", {"a": 1})]),
+}
+"""Case → the answer that was scored, the one that was served, and its calls as the server reads them."""
+
+
+@pytest.fixture
+def ws(tmp_path: Path, tiny_model_dir: Path) -> Workspace:
+    """The warm-up of an experiment, scored on the cases."""
+    bfcl = {"categories": ("simple_python",)}
+    ws = workspace(tmp_path, iterations=0, evaluation={"checkpoints": ("warmup",), "bfcl": bfcl})
+    source = json.dumps({"path": str(tiny_model_dir)})
+    put(ws, "base_model", lambda directory: (directory / SOURCE_FILE).write_text(source))
+    examples = [*map(case, SCORED), case("java", "java")]
+    chat = models.chat(ws)
+    put(ws, "bfcl_cases", lambda directory: write_cases(directory / POOL_FILE, examples, chat.prompt))
+    none = dict.fromkeys(("should_call", "calls", "mistake", "function", "parameter", "expected", "got"))
+    rows = [
+        {
+            **{"checkpoint": "warmup", "checkpoint_artifact": "0", "benchmark": "bfcl", "category": "simple"},
+            **{"case_id": one.id, "output": SCORED.get(one.id, ("",))[0], "correct": True},
+            **{"error_type": "", "error": "", **none},
+        }
+        for one in examples
+    ]
+
+    def make(step: Step) -> dict[str, Any]:
+        write_table_file(step.work / CASES_FILE, CASES, rows)
+        return {"dtype": "bfloat16", "device": "a processor"}
+
+    planned = ws.planned["bfcl/warmup"]
+    reuse_or_make(ws.artifacts, planned.asset, planned.fingerprint, make, origin=planned.origin)
+    return ws
+
+
+@pytest.fixture
+def servings(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> list[Serving]:
+    """What was served; a server that gives the answers of SCORED."""
+    started: list[Serving] = []
+    chat = models.chat(ws)
+
+    @contextmanager
+    def served(python: Path, serving: Serving) -> Iterator[str]:
+        started.append(serving)
+        yield "url"
+
+    def answers(python: Path, url: str, questions: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        for asked in questions:
+            _, said, calls = SCORED[asked["id"]]
+            prompt = chat.prompt(case(asked["id"]))
+            yield {
+                "id": asked["id"],
+                "content": "",
+                "calls": [{"name": name, "arguments": json.dumps(arguments)} for name, arguments in calls],
+                "prompt_ids": prompt[:-1] if asked["id"] == "prompt" else list(prompt),
+                "answer_ids": chat.response(said),
+            }
+
+    monkeypatch.setattr(round_trip, "server_python", lambda: Path("python"))
+    monkeypatch.setattr(round_trip, "served", served)
+    monkeypatch.setattr(round_trip, "answers", answers)
+    return started
+
+
+def test_each_disagreement_is_told_by_its_kind(ws: Workspace, servings: list[Serving], tmp_path: Path) -> None:
+    found = round_trip.round_trip(ws, tmp_path, "warmup", own_parser=False)
+    counts = {outcome: found.counts[outcome] for outcome in round_trip.OUTCOMES}
+    assert counts == {SAME: 3, PARSER: 1, ANSWER: 1, PROMPT: 1}
+    assert [problem.partition(":")[0] for problem in found.problems] == ["parser", "answer", "prompt"]
+    assert "scored '[f.g(a=1)]', served '[f.g(a=1)]', as calls []" in found.problems[0]
+    (serving,) = servings
+    assert (serving.parser, serving.plugin, serving.dtype) == ("pythonic", None, "bfloat16")
+    assert serving.context >= BfclConfig().max_new_tokens
+
+
+def test_the_exports_own_parser_may_read(ws: Workspace, servings: list[Serving], tmp_path: Path) -> None:
+    round_trip.round_trip(ws, tmp_path, "warmup", own_parser=True)
+    assert (servings[0].parser, servings[0].plugin) == ("itool", tmp_path / "tool_parser.py")
+
+
+def test_without_a_server_it_says_so_and_is_not_green(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(round_trip, "server_python", lambda: None)
+    assert round_trip.round_trip(ws, tmp_path, "warmup", own_parser=False).problems == [NO_SERVER]
+
+
+def test_what_was_not_scored_cannot_be_compared(ws: Workspace, servings: list[Serving], tmp_path: Path) -> None:
+    with pytest.raises(StepError, match="base was scored on no case of one turn"):
+        round_trip.round_trip(ws, tmp_path, "base", own_parser=False)
+
+
+def test_scored_calls_are_as_the_verdict_reads_them() -> None:
+    """Without arguments that have no name, which the official decoder drops."""
+    assert scored_calls('[f(1, a="x"), g()]', case("c"), PYTHON) == [["f", {"a": "x"}], ["g", {}]]
+    assert scored_calls("[f(a=", case("c"), PYTHON) == []
+
+
+def test_earlier_calls_go_to_the_server_as_clients_send_them(ws: Workspace) -> None:
+    earlier = (Message("user", "q"), Message("assistant", "[f(a=1)]"), Message("tool", "7"))
+    example = Example("e", "bfcl", "simple", earlier, TOOLS, "", (), "e")
+    template: Chat = models.chat(ws)
+    asked = round_trip._question(example, template, SERVED["python"], 9)
+    assert asked["messages"][1]["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"a": 1}'}
