@@ -38,6 +38,8 @@ _COMPARED = 500
 
 CONTROL_TOKEN, JOINED = "a text holds a control token", "the tokenizer joins the prompt's end where nothing follows"
 OTHER_TEXT = "the texts differ"
+SERVED_KEYS = ("name", "description", "parameters")
+"""What a server hands of a tool to the chat template, in this order; vLLM drops other keys and adds those that lack."""
 
 
 def exported_model(ws: Workspace) -> Produced:
@@ -142,9 +144,10 @@ def compare_prompts(ws: Workspace, chat: Chat, syntax: ServedSyntax, out: Path) 
     """Hold the exported template against the prompts of training examples: how many differ in a token, and why."""
     from itool_pipeline.engines.model import load_tokenizer
 
-    served, reasons, number = load_tokenizer(out), Counter[str](), 0
+    served, reasons, number, changed = load_tokenizer(out), Counter[str](), 0, 0
     for example, prompt in _prompts(ws, chat):
         number += 1
+        changed += any(tuple(tool) != SERVED_KEYS for tool in example.tools)
         tools = openai_tools(example.tools, types=chat.tools_shown_by == "template")
         messages = openai_messages(example, syntax.syntax)
         made = served.apply_chat_template(
@@ -155,6 +158,7 @@ def compare_prompts(ws: Workspace, chat: Chat, syntax: ServedSyntax, out: Path) 
     return {
         "prompts_compared": number,
         "prompts_that_differ": reasons.total(),
+        "prompts_with_tools_that_servers_change": changed,
         **{f"prompts_that_differ: {reason}": count for reason, count in sorted(reasons.items())},
     }
 

@@ -163,9 +163,18 @@ def _data(ws: Workspace, found: Mapping[str, Any]) -> str:
 def _use(ws: Workspace, found: Mapping[str, Any], syntax: ServedSyntax) -> str:
     differ = found["prompts_that_differ"]
     exact = "all are" if not differ else f"all but {differ} are"
+    changed = found["prompts_with_tools_that_servers_change"]
+    odd = (
+        f" Servers hand over of a tool its name, description and parameters alone: in {changed} of these prompts the "
+        "tools had other keys beside, so that a server makes another prompt of them."
+        if changed
+        else ""
+    )
     return f"""\
 The chat template makes of `messages` and `tools` the prompts of training; held against {found["prompts_compared"]}
-training prompts, {exact} the same token for token. Calls are answered as vLLM's parser `{syntax.parser}` reads them:
+training prompts, {exact} the same token for token.{odd}
+
+Calls are answered as vLLM's parser `{syntax.parser}` reads them:
 
     vllm serve . --enable-auto-tool-choice --tool-call-parser {syntax.parser}
 

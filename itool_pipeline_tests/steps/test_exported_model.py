@@ -148,6 +148,7 @@ def test_it_ends_and_is_greedy_by_itself(ws: Workspace, folder: Path) -> None:
 def test_its_template_makes_the_prompts_of_training(ws: Workspace, folder: Path) -> None:
     metadata = ws.input("exported_model").manifest.metadata
     assert (metadata["prompts_compared"], metadata["prompts_that_differ"]) == (len(EXAMPLES), 0)
+    assert metadata["prompts_with_tools_that_servers_change"] == 0
 
 
 def test_prompts_that_it_cannot_make_are_counted_with_the_reason(ws: Workspace, folder: Path) -> None:
