@@ -66,6 +66,15 @@ GRAPH["report"] = " ".join(
     + [f"iteration_{k}/{step}" for k in ITERATIONS for step in ("trees", "pairs")]
 )
 
+EXPORT = {
+    "exported_model": " ".join(
+        ["base_model", "examples", "splits", "warmup/hard"]
+        + [f"iteration_{k}/{step}" for k in ITERATIONS for step in ("pairs", "policy")]
+        + [f"{benchmark}/{name}" for benchmark in BENCHMARKS for name in CHECKPOINTS]
+    )
+}
+"""Made on request alone."""
+
 SCORES = tuple(f"{benchmark}/" for benchmark in BENCHMARKS)
 
 USES_MODEL = {
@@ -99,10 +108,10 @@ def test_assets_and_their_inputs(graph: AssetGraph) -> None:
     others: dict[str, set[str]] = {
         name: set() for name in ("comparison", "sources/experiment_file", "sources/local_files")
     }
-    assert found == {name: set(inputs.split()) for name, inputs in GRAPH.items()} | others
+    assert found == {name: set(inputs.split()) for name, inputs in (GRAPH | EXPORT).items()} | others
 
 
-@pytest.mark.parametrize("name", GRAPH)
+@pytest.mark.parametrize("name", [*GRAPH, *EXPORT])
 def test_an_asset_says_what_it_is(graph: AssetGraph, name: str) -> None:
     node = graph.get(key(name))
     assert node.description
@@ -158,7 +167,8 @@ CHECKS = {
 
 
 def test_checks(graph: AssetGraph) -> None:
-    assert {(c.asset_key.to_user_string(), c.name) for c in graph.asset_check_keys} == CHECKS
+    found = {(c.asset_key.to_user_string(), c.name) for c in graph.asset_check_keys}
+    assert found == CHECKS | {("exported_model", "serves")}
     for check in defs.asset_checks or []:
         assert all(spec.description for spec in check.check_specs)
 
@@ -169,6 +179,7 @@ def test_checks(graph: AssetGraph) -> None:
         ("itool", set(GRAPH)),
         ("evaluate", {name for name in GRAPH if name.startswith((*SCORES, *CASES))} | {"champion", "report"}),
         ("report", {"report"}),
+        ("export", set(EXPORT)),
     ],
 )
 def test_jobs(job: str, assets: set[str]) -> None:
