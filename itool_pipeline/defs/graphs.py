@@ -122,8 +122,8 @@ def all_graph_assets() -> list[dg.AssetsDefinition]:
             exported_model.ASSET,
             "export_model",
             exported_model.exported_model,
-            "The last checkpoint as a folder to load and to serve: merged weights, adapter, tokenizer, the chat template "
-            "of training, model card, and what was trained on as data sets. The job `export` makes it; no other does.",
+            "The last checkpoint as a folder to load and to serve: merged weights, adapter, tokenizer, the chat "
+            "template of training, model card, what was trained on as data sets. The job `export` makes it.",
             ("python", "torch"),
         ),
     ]

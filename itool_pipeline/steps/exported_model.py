@@ -22,7 +22,7 @@ from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.example_access import each_training_example
 from itool_pipeline.steps.model_card import write_card
-from itool_pipeline.steps.models import adapter_dir, base_dir, chat_in
+from itool_pipeline.steps.models import adapter_dir, chat_in, weights_dir
 from itool_pipeline.steps.plan import checkpoints
 from itool_pipeline.steps.trl_data import PAIRS_FOLDER, SFT_FOLDER, write_pairs, write_sft
 from itool_pipeline.steps.workspace import Produced, StepError, Workspace
@@ -62,6 +62,10 @@ def export_to(ws: Workspace, checkpoint: str | None, out: Path) -> Mapping[str, 
     The same export that is there already stays. Raises StepError for a checkpoint that the experiment has not, and
     StorageError where the folder holds something else.
     """
+    if not ws.has(ASSET):
+        raise StepError(
+            f"experiment {ws.experiment.name} asks a model that is served elsewhere: there are no weights here"
+        )
     if checkpoint is None or checkpoint == last_checkpoint(ws):
         artifact = exported_model(ws).artifact
         if (out / ACCOUNT).is_file() and (out / ACCOUNT).read_bytes() == (artifact.path / ACCOUNT).read_bytes():
@@ -98,7 +102,7 @@ def fill_export(ws: Workspace, checkpoint: str, out: Path, parts: Parts | None) 
     )
     from itool_pipeline.engines.model import load_tokenizer
 
-    base, adapter = base_dir(ws), adapter_dir(ws, checkpoints()[checkpoint])
+    base, adapter = weights_dir(ws), adapter_dir(ws, checkpoints()[checkpoint])
     chat, tokenizer, syntax = chat_in(base, ws.experiment), load_tokenizer(base), served_syntax(ws)
     source = read_source(ws.input("base_model").path)
     if parts is not None and parts.has(_WEIGHTS):

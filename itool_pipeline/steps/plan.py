@@ -254,7 +254,7 @@ def plan(experiment: Experiment) -> dict[str, Planned]:
 def plan_on_request(experiment: Experiment, planned: Mapping[str, Planned]) -> dict[str, Planned]:
     """Of an experiment that is planned, the assets that are made on request alone."""
     made = {}
-    for asset in ON_REQUEST:
+    for asset in ON_REQUEST if Shape.of(experiment).trained else ():
         inputs = {name: planned[name].fingerprint for name in inputs_of(asset, Shape.of(experiment))}
         # All of the config, as the model card shows it.
         origin = Origin(inputs=inputs, code_version=code_version(asset), config=experiment.model_dump(mode="json"))

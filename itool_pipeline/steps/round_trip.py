@@ -78,6 +78,8 @@ def round_trip(ws: Workspace, folder: Path, checkpoint: str, *, own_parser: bool
     Where no server is installed, that is the problem that is found. Raises ServerError when one does not start.
     """
     python = server_python()
+    if ws.experiment.prompt.thinking:
+        return Finding(["the model thinks before it answers, and what is served of that is not compared yet"])
     if python is None:
         return Finding([NO_SERVER])
     benchmark, cases = scored_cases(ws, checkpoint, most)

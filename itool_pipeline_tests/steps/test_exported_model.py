@@ -15,10 +15,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from itool_pipeline.core.types import Message
 from itool_pipeline.data.base_model import SOURCE_FILE
+from itool_pipeline.data.model_folder import weight_files
 from itool_pipeline.engines.exporting import saved_dtype
 from itool_pipeline.engines.model import load_model
 from itool_pipeline.engines.model_config import ModelError
-from itool_pipeline.files.hashes import file_sha256
+from itool_pipeline.files.hashes import file_sha256, joined_sha256
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.steps import exported_model, models, policy, prepare, warmup
 from itool_pipeline.steps.artifact_files import CASES_FILE, PAIRS_FILE
@@ -40,10 +41,14 @@ SOURCE = {
     "revision": "main",
     "commit": "c0ffee",
     "license": "apache-2.0",
-    "sha256": "0" * 64,
 }
 RIGHT = {"base": (), "warmup": (0, 1), "iteration_1": (0, 1, 2, 3)}
 """Checkpoint → which of eight cases it has right."""
+
+
+def source_of(directory: Path) -> str:
+    """What `base_model` would say of the model in the directory."""
+    return json.dumps({**SOURCE, "path": str(directory), "sha256": joined_sha256(weight_files(directory))})
 
 
 def put_scores(ws: Workspace, checkpoint: str, right: tuple[int, ...]) -> None:
@@ -94,7 +99,7 @@ def ws(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Worksp
         preference={"loss": {"type": "dpo"}, "quantization": "none", "optimizer": {"learning_rate": 1e-2}},
     )
     ws = with_exports(made)
-    source = json.dumps({**SOURCE, "path": str(tiny_model_dir)})
+    source = source_of(tiny_model_dir)
     put(ws, "base_model", lambda directory: (directory / SOURCE_FILE).write_text(source))
     put_examples(ws)
     prepare.splits(ws)
@@ -278,7 +283,7 @@ def test_no_run_makes_it_unasked(ws: Workspace) -> None:
 
 def started(root: Path, base: Path, adapter: Path | None) -> Workspace:
     """An experiment on the model in `base` that starts from the adapter, up to before the warm-up's last stage."""
-    compute, source = {"device": "cpu", "dtype": "float32"}, json.dumps({**SOURCE, "path": str(base)})
+    compute, source = {"device": "cpu", "dtype": "float32"}, source_of(base)
     made = workspace(root, iterations=1, compute=compute, warmup={"adapter": str(adapter)})
     put(made, "base_model", lambda directory: (directory / SOURCE_FILE).write_text(source))
     for stage in ("easy", "medium"):
