@@ -11,6 +11,8 @@ from itool_pipeline.config import Experiment
 from itool_pipeline.core.reward import GradePrompt
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.base_model import SOURCE_FILE
+from itool_pipeline.data.model_folder import weight_files
+from itool_pipeline.files.hashes import joined_sha256
 from itool_pipeline.steps.artifact_files import POOL_FILE, QUARANTINE_FILE, TRAIN_FILE
 from itool_pipeline.steps.example_files import training_row, write_cases, write_training_examples
 from itool_pipeline.steps.plan import cases_asset, plan
@@ -52,6 +54,12 @@ def put(ws: Workspace, asset: str, write: Callable[[Path], Any]) -> None:
 
     planned = ws.planned[asset]
     reuse_or_make(ws.artifacts, asset, planned.fingerprint, make, origin=planned.origin)
+
+
+def put_whole_model(ws: Workspace, directory: Path, **more: Any) -> None:
+    """The base model is the one that lies in `directory`; `more` is told of it."""
+    source = {"path": str(directory), "sha256": joined_sha256(weight_files(directory))}
+    put(ws, "base_model", lambda out: (out / SOURCE_FILE).write_text(json.dumps(source | more)))
 
 
 def put_model(ws: Workspace, directory: Path, config: Mapping[str, Any]) -> None:

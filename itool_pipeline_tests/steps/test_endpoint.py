@@ -73,7 +73,7 @@ def scored(ws: Workspace) -> Produced:
 
 def test_gold_answers_are_all_right_and_the_key_is_nowhere(tmp_path: Path, downloads_dir: Path, server: Server) -> None:
     ws = asking(tmp_path, downloads_dir, server, prompt_price=1.0, completion_price=10.0)
-    assert list(ws.planned) == ["base_model", "bfcl_cases", "bfcl/base", "report"]
+    assert list(ws.planned) == ["base_model", "bfcl_cases", "bfcl/base", "champion", "report"]
     made = scored(ws)
     told = made.artifact.manifest.metadata
     assert (told["correct"], told["cases"]) == (12, 12)

@@ -14,12 +14,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from itool_pipeline.core.types import Message
-from itool_pipeline.data.base_model import SOURCE_FILE
-from itool_pipeline.data.model_folder import weight_files
 from itool_pipeline.engines.exporting import saved_dtype
 from itool_pipeline.engines.model import load_model
 from itool_pipeline.engines.model_config import ModelError
-from itool_pipeline.files.hashes import file_sha256, joined_sha256
+from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.steps import exported_model, models, policy, prepare, warmup
 from itool_pipeline.steps.artifact_files import CASES_FILE, PAIRS_FILE
@@ -30,7 +28,7 @@ from itool_pipeline.store.artifacts import Step, reuse_or_make
 from itool_pipeline.store.table_files import read_table_rows, write_table_file
 from itool_pipeline.store.tables import CASES
 from itool_pipeline_tests.core.fake_policy import call_problem, text_problem
-from itool_pipeline_tests.steps.by_hand import put, workspace, write_train
+from itool_pipeline_tests.steps.by_hand import put_whole_model, workspace, write_train
 from itool_pipeline_tests.steps.without_model import searched, warm_up
 
 EXAMPLES = [
@@ -44,11 +42,6 @@ SOURCE = {
 }
 RIGHT = {"base": (), "warmup": (0, 1), "iteration_1": (0, 1, 2, 3)}
 """Checkpoint → which of eight cases it has right."""
-
-
-def source_of(directory: Path) -> str:
-    """What `base_model` would say of the model in the directory."""
-    return json.dumps({**SOURCE, "path": str(directory), "sha256": joined_sha256(weight_files(directory))})
 
 
 def put_scores(ws: Workspace, checkpoint: str, right: tuple[int, ...]) -> None:
@@ -99,8 +92,7 @@ def ws(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Worksp
         preference={"loss": {"type": "dpo"}, "quantization": "none", "optimizer": {"learning_rate": 1e-2}},
     )
     ws = with_exports(made)
-    source = source_of(tiny_model_dir)
-    put(ws, "base_model", lambda directory: (directory / SOURCE_FILE).write_text(source))
+    put_whole_model(ws, tiny_model_dir, **SOURCE)
     put_examples(ws)
     prepare.splits(ws)
     warm_up(ws)
@@ -283,9 +275,9 @@ def test_no_run_makes_it_unasked(ws: Workspace) -> None:
 
 def started(root: Path, base: Path, adapter: Path | None) -> Workspace:
     """An experiment on the model in `base` that starts from the adapter, up to before the warm-up's last stage."""
-    compute, source = {"device": "cpu", "dtype": "float32"}, source_of(base)
+    compute = {"device": "cpu", "dtype": "float32"}
     made = workspace(root, iterations=1, compute=compute, warmup={"adapter": str(adapter)})
-    put(made, "base_model", lambda directory: (directory / SOURCE_FILE).write_text(source))
+    put_whole_model(made, base, **SOURCE)
     for stage in ("easy", "medium"):
         warmup.warmup(made, stage)
     return made

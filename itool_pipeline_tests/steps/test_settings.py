@@ -65,7 +65,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_model, "load_model", lambda *_, **__: Model())
     monkeypatch.setattr(model_probe, "require_exact_engine", lambda directory: None)
     monkeypatch.setattr(models, "chat", lambda ws: Template())
-    monkeypatch.setattr(models, "base_dir", lambda ws: Path("base"))
+    monkeypatch.setattr(models, "weights_dir", lambda ws: Path("base"))
     monkeypatch.setattr(transformers_engine, "TransformersEngine", Recorder)
 
 

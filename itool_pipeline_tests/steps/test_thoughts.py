@@ -19,7 +19,6 @@ import torch
 
 from itool_pipeline.core.judge import Judge
 from itool_pipeline.core.types import Example, Message
-from itool_pipeline.data.base_model import SOURCE_FILE
 from itool_pipeline.engines.chat_template import ChatTemplateError
 from itool_pipeline.engines.model import LoadedModel, load_model, load_tokenizer
 from itool_pipeline.engines.thinking import Thoughts
@@ -38,7 +37,7 @@ from itool_pipeline.training.items import PreferenceRow, SftItem
 from itool_pipeline.training.runner import run_training_job
 from itool_pipeline_tests.core.fake_policy import call_problem, text_problem
 from itool_pipeline_tests.engines.family_templates import family_templates
-from itool_pipeline_tests.steps.by_hand import database_of, experiment, put, workspace, write_train
+from itool_pipeline_tests.steps.by_hand import database_of, experiment, put, put_whole_model, workspace, write_train
 from itool_pipeline_tests.steps.without_model import (
     PROBLEMS,
     HashedPolicy,
@@ -141,8 +140,7 @@ def ws(tmp_path: Path, thinking_dir: Path) -> Workspace:
         preference={"quantization": "none", "gold_weight": 0.5, "optimizer": OPTIMIZER},
         evaluation={"bfcl": None, "calls": {"path": str(calls), "max_new_tokens": 5}},
     )
-    source = json.dumps({"path": str(thinking_dir)})
-    put(ws, "base_model", lambda directory: (directory / SOURCE_FILE).write_text(source))
+    put_whole_model(ws, thinking_dir)
     put(ws, "examples", lambda directory: write_train(directory, EXAMPLES.values(), models.chat(ws)))
     prepare.splits(ws)
     return ws

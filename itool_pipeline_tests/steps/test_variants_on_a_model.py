@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from dataclasses import replace
@@ -15,7 +14,6 @@ import torch
 from safetensors.torch import load_file
 
 from itool_pipeline.config import MctsConfig, PreferenceConfig
-from itool_pipeline.data.base_model import SOURCE_FILE
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.model import LoadedModel, load_model, load_tokenizer
 from itool_pipeline.steps import models, policy, prepare, trees
@@ -27,7 +25,7 @@ from itool_pipeline.steps.replay_buffer import replay_buffer
 from itool_pipeline.steps.tree_rows import generated_tokens
 from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline_tests.core.fake_policy import call_problem, text_problem
-from itool_pipeline_tests.steps.by_hand import put, workspace, write_train
+from itool_pipeline_tests.steps.by_hand import put, put_whole_model, workspace, write_train
 from itool_pipeline_tests.steps.without_model import searched, warm_up
 
 EXAMPLES = [
@@ -48,8 +46,7 @@ def ws(tmp_path: Path, tiny_model_dir: Path) -> Workspace:
         search={"type": "sampling", "responses": 3, "max_fragment_tokens": 4, "max_response_tokens": 10},
         preference={"loss": {"type": "dpo", "beta": 0.5}, "quantization": "nf4", "optimizer": OPTIMIZER},
     )
-    source = json.dumps({"path": str(tiny_model_dir)})
-    put(ws, "base_model", lambda directory: (directory / SOURCE_FILE).write_text(source))
+    put_whole_model(ws, tiny_model_dir)
 
     def examples(directory: Path) -> None:
         write_train(directory, EXAMPLES, models.chat(ws))
