@@ -99,12 +99,12 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     """The real trainings and the real judge, watched."""
     found = Seen()
 
-    def run(job: Any, progress: Any) -> Any:
+    def run(job: Any, progress: Any, **more: Any) -> Any:
         if job.objective.type == "sft":
             found.sft += read_sft_data(job.data).train
         else:
             found.rows += read_preference_data(job.data).train
-        return run_training_job(job, progress)
+        return run_training_job(job, progress, **more)
 
     class Watched:
         def __init__(self, judge: Judge) -> None:
