@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from itool_pipeline.definitions import itool_job
     from itool_pipeline.defs.automation import SHORT_LOG
-    from itool_pipeline.defs.checks import IN_WORDS
+    from itool_pipeline.defs.checks import did_not_pass
     from itool_pipeline.defs.partitions import PARTITION_TAG
 
     start, name = time.monotonic(), experiment.name
@@ -83,10 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 1  # the log has said why
     _print_scores(name, [benchmark.name for benchmark in asked_benchmarks(experiment)])
     print(f"\n{name}: finished in {seconds:.0f} s. `make ui` shows every artifact of run {result.run_id}.", flush=True)
-    failed = [checked for checked in result.get_asset_check_evaluations() if not checked.passed]
-    for checked in failed:
-        print(checked.metadata[IN_WORDS].value, file=sys.stderr)
-    return 1 if failed else 0
+    said, failed = did_not_pass(result.get_asset_check_evaluations())
+    print(*said, sep="\n", end="\n" if said else "", file=sys.stderr)
+    return int(failed)
 
 
 def _asked_experiment(arguments: argparse.Namespace) -> Experiment:

@@ -1,7 +1,7 @@
 """Asset checks: what must hold after an asset is made. They read artifacts, and what reserved benchmarks ask."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -93,6 +93,16 @@ def step_check(
                 raise dg.Failure(description=metadata[IN_WORDS], allow_retries=False)
 
     return checked
+
+
+def did_not_pass(evaluations: Iterable[dg.AssetCheckEvaluation]) -> tuple[list[str], bool]:
+    """What the checks of a run that did not pass say, and whether one of them is more than a warning.
+
+    A warning, as that an iteration is worse than its start, is a finding about the model; the run has done its work.
+    """
+    failed = [one for one in evaluations if not one.passed]
+    said = [str(one.metadata[IN_WORDS].value) for one in failed]
+    return said, any(one.severity is dg.AssetCheckSeverity.ERROR for one in failed)
 
 
 def told_problems(name: str, asset: str, problems: Sequence[str], remedy: str) -> str:
