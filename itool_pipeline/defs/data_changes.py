@@ -15,7 +15,7 @@ from dagster._core.storage.tags import AUTOMATION_CONDITION_TAG
 
 from itool_pipeline.defs.assets import asset_key
 from itool_pipeline.defs.sources import LOCAL_FILES
-from itool_pipeline.steps.plan import ALL, cases_asset
+from itool_pipeline.steps.plan import ALL, ON_REQUEST, cases_asset
 
 _LAST = ("splits", *map(cases_asset, ALL))
 DATA = ("examples", *_LAST)
@@ -43,13 +43,15 @@ CHECKED_DATA_CHANGED = (
 
 
 def automated(assets: Iterable[dg.AssetsDefinition]) -> list[dg.AssetsDefinition]:
-    """The same assets, each with what it runs on; the base model does not come of data."""
+    """The same assets, each with what it runs on; not the base model, which does not come of data, nor what is made on
+    request alone.
+    """
     return [asset.map_asset_specs(_automated) for asset in assets]
 
 
 def _automated(spec: dg.AssetSpec) -> dg.AssetSpec:
     name = spec.key.to_user_string()
-    if name == "base_model" or spec.partitions_def is None:
+    if name in ("base_model", *ON_REQUEST) or spec.partitions_def is None:
         return spec
     condition: Any = DATA_CHANGED if name in DATA else CHECKED_DATA_CHANGED
     return spec.replace_attributes(automation_condition=condition)

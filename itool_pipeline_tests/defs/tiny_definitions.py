@@ -17,7 +17,7 @@ import dagster as dg
 from itool_pipeline.defs import executors
 from itool_pipeline.defs.executors import chosen_executor
 from itool_pipeline.defs.lost_runs import lost_runs
-from itool_pipeline.defs.partitions import experiments
+from itool_pipeline.defs.partitions import experiments, tell_the_instance
 from itool_pipeline.defs.resources import GPU_POOL
 
 if os.environ.get("TINY_KILLED_BEFORE_ITS_LOCK"):
@@ -68,6 +68,7 @@ defs = dg.Definitions(
     sensors=[lost_runs, by_a_look],
     executor=chosen_executor(),
 )
+tell_the_instance()
 
 
 def tiny_job() -> dg.JobDefinition:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from itool_pipeline.config import ComputeConfig, Grpo, LoraConfig, OptimizerConfig, SamplingConfig
-from itool_pipeline.core.types import no_progress
+from itool_pipeline.core.types import no_metrics, no_progress
 from itool_pipeline.engines.model import load_model, load_tokenizer
 from itool_pipeline.training import grpo, trl_extra
 from itool_pipeline.training.grpo import RewardOf, train_by_grpo
@@ -209,7 +209,7 @@ def test_trl_is_imported_where_it_is_used() -> None:
 def test_the_schedule_is_that_of_our_own_training(tmp_path: Path, warmup: float) -> None:
     """Steps of 7 tokens each, twenty of them: by tokens the rates are what they are by steps."""
     optimizer = OptimizerConfig(learning_rate=0.5, batch_size=4, warmup_ratio=warmup)
-    run = grpo._Run(job(tmp_path, tmp_path / "out", 140, optimizer=optimizer), even, no_progress)
+    run = grpo._Run(job(tmp_path, tmp_path / "out", 140, optimizer=optimizer), even, no_progress, no_metrics)
     rates = []
     for _ in range(20):
         run.reward(["p0"], [[5] * 7])
