@@ -22,7 +22,7 @@ from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.example_access import each_training_example
 from itool_pipeline.steps.model_card import write_card
-from itool_pipeline.steps.models import adapter_dir, chat_in, weights_dir
+from itool_pipeline.steps.models import adapter_dir, call_syntax, chat_in, weights_dir
 from itool_pipeline.steps.plan import checkpoints
 from itool_pipeline.steps.trl_data import PAIRS_FOLDER, SFT_FOLDER, write_pairs, write_sft
 from itool_pipeline.steps.workspace import Produced, StepError, Workspace
@@ -133,8 +133,14 @@ def fill_export(ws: Workspace, checkpoint: str, out: Path, parts: Parts | None) 
 
 
 def served_syntax(ws: Workspace) -> ServedSyntax:
-    """How the experiment's calls are served."""
-    return SERVED["python"]
+    """How the calls of the experiment's syntax are served. Raises StepError for one that no server reads."""
+    name = call_syntax(ws).name
+    if name not in SERVED:
+        raise StepError(
+            f"experiment {ws.experiment.name} writes calls as {name} (prompt.calls), and how that is served is not "
+            f"known here; what can be exported is {', '.join(SERVED)}"
+        )
+    return SERVED[name]
 
 
 def base_name(source: Mapping[str, Any]) -> tuple[str, str | None]:

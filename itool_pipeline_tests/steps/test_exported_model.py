@@ -13,6 +13,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from itool_pipeline.calls.served import SERVED
 from itool_pipeline.core.types import Message
 from itool_pipeline.engines.exporting import saved_dtype
 from itool_pipeline.engines.model import load_model
@@ -155,6 +156,15 @@ def test_prompts_that_it_cannot_make_are_counted_with_the_reason(ws: Workspace, 
     assert exported_model._why(chat, odd, wanted, wanted[:-1]) == exported_model.CONTROL_TOKEN
     assert exported_model._why(chat, EXAMPLES[0], wanted, wanted[:-1]) == exported_model.OTHER_TEXT
     assert exported_model.compare_prompts(ws, chat, syntax, folder)["prompts_that_differ"] == 0
+
+
+def test_a_syntax_that_is_not_served_is_an_error(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = ws.experiment.prompt.model_copy(update={"calls": "hermes"})
+    hermes = replace(ws, experiment=ws.experiment.model_copy(update={"prompt": prompt}))
+    monkeypatch.setattr(exported_model, "SERVED", {"python": SERVED["python"]})
+    assert exported_model.served_syntax(ws).syntax.name == "python"
+    with pytest.raises(StepError, match=r"writes calls as hermes \(prompt.calls\)"):
+        exported_model.served_syntax(hermes)
 
 
 def test_every_file_is_listed_with_its_hash(folder: Path) -> None:
