@@ -258,8 +258,13 @@ def json_text(value: Any, marks: tuple[str, ...]) -> str:
     _require_json(value)
     text = json.dumps(value, ensure_ascii=False)
     for mark in marks:
-        text = text.replace(mark, f"\\u{ord(mark[0]):04x}{mark[1:]}")
+        text = text.replace(mark, json_mark(mark))
     return text
+
+
+def json_mark(mark: str) -> str:
+    """A syntax's mark as it stands in JSON's strings, where it is text."""
+    return f"\\u{ord(mark[0]):04x}{mark[1:]}"
 
 
 def _require_json(value: Any) -> None:

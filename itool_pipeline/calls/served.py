@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from itool_pipeline.calls.hermes import HERMES_CALLS
+from itool_pipeline.calls.json_calls import json_mark
+from itool_pipeline.calls.llama3_json import LLAMA3_JSON_CALLS
 from itool_pipeline.calls.python_calls import PYTHON_CALLS
 from itool_pipeline.calls.rendering import render_calls
 from itool_pipeline.calls.syntax import CallSyntax
@@ -21,14 +24,16 @@ class ServedSyntax:
 
     syntax  the syntax itself, which says what the macro must write
     parser  vLLM's name of what reads it (`--tool-call-parser`)
-    plugin  Python that registers OWN_PARSER with vLLM (`--tool-parser-plugin`), for what that parser cannot read
     macro   Jinja that defines the macro `itool_calls(calls)`: a list of objects with `name` and `arguments`, as text
+    plugin  Python that registers OWN_PARSER with vLLM (`--tool-parser-plugin`); empty where that parser reads all
+    lacks   what that parser cannot do and the plugin can, in words that follow its name
     """
 
     syntax: CallSyntax
     parser: str
-    plugin: str
     macro: str
+    plugin: str = ""
+    lacks: str = ""
 
 
 OWN_PARSER = "itool"
@@ -49,7 +54,7 @@ def _python_escapes() -> str:
     return f"{{{', '.join(pairs)}}}"
 
 
-_PYTHON_MACRO = (
+LABELS = (
     """\
 {%- macro itool_value(value, escapes) -%}
 {%- if value is string -%}
@@ -70,22 +75,47 @@ _PYTHON_MACRO = (
 {{- value -}}
 {%- endif -%}
 {%- endmacro -%}
-{%- macro itool_calls(calls) -%}
+{%- macro itool_label(call) -%}
 {%- set escapes = """
     + _python_escapes()
     + """ -%}
-{{- '[' -}}
-{%- for call in calls -%}
-{{- ', ' if not loop.first -}}{{- call.name -}}{{- '(' -}}
+{{- call.name -}}{{- '(' -}}
 {%- for name, value in call.arguments.items() -%}
 {{- ', ' if not loop.first -}}{{- name -}}{{- '=' -}}{{- itool_value(value, escapes) -}}
 {%- endfor -%}
 {{- ')' -}}
-{%- endfor -%}
-{{- ']' -}}
 {%- endmacro -%}
 """
 )
+"""Jinja that defines the macro `itool_label(call)`: the call in Python's syntax, which labels results in each one."""
+
+_PYTHON_MACRO = """\
+{%- macro itool_calls(calls) -%}
+{{- '[' -}}
+{%- for call in calls -%}{{- ', ' if not loop.first -}}{{- itool_label(call) -}}{%- endfor -%}
+{{- ']' -}}
+{%- endmacro -%}
+"""
+
+
+def _json_macro(syntax: CallSyntax, between: str) -> str:
+    """What writes each call as the syntax does, with `between` between calls.
+
+    transformers' filter `tojson` writes values as `json_text` does. What stands around them is cut out of a call that
+    the syntax wrote.
+    """
+    before, middle, after = syntax.render_calls([Call("|", {"|": 0})]).replace('{"|": 0}', '"|"').split('"|"')
+    written = "".join(f" | replace({jinja_text(mark)}, {jinja_text(json_mark(mark))})" for mark in syntax.tokens)
+    return f"""\
+{{%- macro itool_calls(calls) -%}}
+{{%- for call in calls -%}}
+{{{{- {jinja_text(between)} if not loop.first -}}}}
+{{{{- {jinja_text(before)} ~ (call.name | tojson{written}) -}}}}
+{{{{- {jinja_text(middle)} ~ (call.arguments | tojson{written}) ~ {jinja_text(after)} -}}}}
+{{%- endfor -%}}
+{{%- endmacro -%}}
+"""
+
 
 _PYTHONIC_PLUGIN = f'''\
 """vLLM's own parser of calls as a Python list, for functions whose names have periods too:
@@ -108,7 +138,39 @@ class PythonCallsParser(PythonicToolParser):
 ToolParserManager.register_module("{OWN_PARSER}", module=PythonCallsParser)
 '''
 
+_LLAMA_PLUGIN = f'''\
+"""vLLM's own parser of Llama's bare JSON, for tokenizers without the token `<|python_tag|>` too:
+
+    vllm serve . --enable-auto-tool-choice --tool-parser-plugin tool_parser.py --tool-call-parser {OWN_PARSER}
+"""
+
+from vllm.tool_parsers.abstract_tool_parser import ToolParserManager
+from vllm.tool_parsers.llama_tool_parser import Llama3JsonToolParser
+
+
+class JsonCallsParser(Llama3JsonToolParser):
+    """Takes a vocabulary without that token for one that has it, for nothing else is asked of its id."""
+
+    @property
+    def vocab(self):
+        return {{self.bot_token: -1, **super().vocab}}
+
+
+ToolParserManager.register_module("{OWN_PARSER}", module=JsonCallsParser)
+'''
+
 SERVED: Mapping[str, ServedSyntax] = {
-    PYTHON_CALLS.name: ServedSyntax(PYTHON_CALLS, "pythonic", _PYTHONIC_PLUGIN, _PYTHON_MACRO),
+    served.syntax.name: served
+    for served in (
+        ServedSyntax(
+            *(PYTHON_CALLS, "pythonic", _PYTHON_MACRO, _PYTHONIC_PLUGIN),
+            lacks="knows no function whose name has a period",
+        ),
+        ServedSyntax(HERMES_CALLS, "hermes", _json_macro(HERMES_CALLS, "\n")),
+        ServedSyntax(
+            *(LLAMA3_JSON_CALLS, "llama3_json", _json_macro(LLAMA3_JSON_CALLS, "; "), _LLAMA_PLUGIN),
+            lacks="starts with no tokenizer that lacks the token `<|python_tag|>`",
+        ),
+    )
 }
 """By the syntax's name."""

@@ -173,6 +173,11 @@ class ChatTemplate:
         return self._handling.calls
 
     @property
+    def hands_over_several(self) -> bool:
+        """Whether several calls of one turn are handed to the template as such; Llama's refuse them, and get text."""
+        return self._several
+
+    @property
     def has_system_role(self) -> bool:
         """Whether the system text has a role of its own; else it goes before the user's words that follow it."""
         return self._handling.system

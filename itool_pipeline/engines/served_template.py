@@ -2,14 +2,16 @@
 
 A client's conversation has calls and results as objects, and the tools beside it. What stands before the model's own
 template here makes of it the turns that `ChatTemplate` hands over: our instructions, the tools, calls as text, results
-in words. The model's own template then shows these, unchanged.
+in words. The model's own template then shows these, unchanged. Where that one writes calls itself (`is_untouched`),
+nothing of ours is said, and calls and results stay what they are.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from itool_pipeline.calls.served import ServedSyntax, jinja_text
+from itool_pipeline.calls.served import LABELS, ServedSyntax, jinja_text
 from itool_pipeline.core.prompts import instructions
 from itool_pipeline.engines.chat_template import FIXED_DATE, ChatTemplate, ChatTemplateError
 
@@ -52,14 +54,15 @@ every template on another Jinja as it starts, and ends where that fails.
 """
 
 _READ = """\
-{%- set itool = namespace(system=[], said=[], calls=[], results=[], known=[], turns=[], joint='\\n') -%}
+{%- set itool = namespace(system=[], said=[], calls=[], results=[], turns=[], handed=[], joint='\\n') -%}
 {%- for message in messages -%}
 {%- if message.role in ('system', 'developer') -%}
 {%- set itool.system = itool.system + [itool_text(message.content)] -%}
 {%- elif message.role == 'tool' -%}
 {%- set itool.results = itool.results + [message] -%}
 {%- if loop.last or loop.nextitem.role != 'tool' -%}
-{%- set itool.said = itool.said + [{'role': 'tool', 'content': itool_results(itool.results, itool.calls)}] -%}
+{%- set text = itool_results(itool.results, itool.calls) -%}
+{%- set itool.said = itool.said + [{'role': 'tool', 'content': text, 'calls': []}] -%}
 {%- set itool.results = [] -%}
 {%- set itool.calls = [] -%}
 {%- endif -%}
@@ -77,11 +80,11 @@ _READ = """\
 {%- if message.role == 'assistant' and text.lstrip().startswith('<think>') -%}
 {%- set text = text.rpartition('</think>')[2].lstrip() -%}
 {%- endif -%}
-{%- set itool.said = itool.said + [{'role': message.role, 'content': text}] -%}
+{%- set itool.said = itool.said + [{'role': message.role, 'content': text, 'calls': itool.calls}] -%}
 {%- endif -%}
 {%- endfor -%}
 """
-"""System texts, and the other turns as role and text; of results that follow one another one turn."""
+"""System texts, and the other turns as role, text and calls; of results that follow one another one turn."""
 
 _RESULTS = """\
 {%- macro itool_results(results, calls) -%}
@@ -100,13 +103,13 @@ _RESULTS = """\
 {%- endfor -%}
 {%- set shown.left = found.left -%}
 {%- if found.text is not none -%}
-{%- set whole = itool_calls([call]) -%}
+{%- set whole = itool_label(call) -%}
 {%- set same = namespace(names=0, calls=0) -%}
 {%- for other in calls -%}
 {%- set same.names = same.names + (1 if other.name == call.name else 0) -%}
-{%- set same.calls = same.calls + (1 if itool_calls([other]) == whole else 0) -%}
+{%- set same.calls = same.calls + (1 if itool_label(other) == whole else 0) -%}
 {%- endfor -%}
-{%- set label = call.name if same.names == 1 else itool_one(whole) -%}
+{%- set label = call.name if same.names == 1 else whole -%}
 {%- set label = label ~ ' (call ' ~ loop.index ~ ')' if same.calls > 1 else label -%}
 {%- set shown.lines = shown.lines + [label ~ ': ' ~ found.text] -%}
 {%- endif -%}
@@ -117,61 +120,79 @@ _RESULTS = """\
 {{- shown.lines | join('\\n') -}}
 {%- endif -%}
 {%- endmacro -%}
-{%- macro itool_one(listed) -%}{{- listed[1:-1] -}}{%- endmacro -%}
 """
 """Results of the calls right before as one text, in the order of the calls: as `CallsAsked.show_results` has them."""
 
 _TURNS = """\
-{%- set itool.said = [{'role': 'system', 'content': ([itool_ours] + itool.system) | join('\\n\\n')}] + itool.said -%}
+{%- if itool.system -%}
+{%- set first = {'role': 'system', 'content': itool.system | join('\\n\\n'), 'calls': []} -%}
+{%- set itool.said = [first] + itool.said -%}
+{%- endif -%}
 {%- for turn in itool.said -%}
-{%- set role = 'user' if turn.role == 'tool' or (turn.role == 'system' and not itool_system_role) else turn.role -%}
-{%- set text = 'Result: ' ~ turn.content if turn.role == 'tool' else turn.content -%}
-{%- if itool.turns and itool.turns[-1].role == role and role != 'system' -%}
+{%- set in_words = turn.role == 'tool' and not itool_untouched -%}
+{%- set role = 'user' if in_words or (turn.role == 'system' and not itool_system_role) else turn.role -%}
+{%- set text = 'Result: ' ~ turn.content if in_words else turn.content -%}
+{%- if itool.turns and itool.turns[-1].role == role and role not in ('system', 'tool') -%}
 {%- set joined = itool.turns[-1].content ~ itool.joint ~ text -%}
-{%- set itool.turns = itool.turns[:-1] + [{'role': role, 'content': joined}] -%}
+{%- set itool.turns = itool.turns[:-1] + [{'role': role, 'content': joined, 'calls': []}] -%}
 {%- else -%}
-{%- set itool.turns = itool.turns + [{'role': role, 'content': text}] -%}
+{%- set itool.turns = itool.turns + [{'role': role, 'content': text, 'calls': turn.calls}] -%}
 {%- endif -%}
 {%- set itool.joint = '\\n\\n' if turn.role == 'system' else '\\n' -%}
 {%- endfor -%}
 """
 """The turns that the model's template is handed: those of one speaker joined, as `_turns` of `chat_template` does."""
 
-_IN_PARTS = """\
-{%- set itool.said = itool.turns -%}
-{%- set itool.turns = [] -%}
-{%- for turn in itool.said -%}
-{%- set parts = [{'type': 'text', 'text': turn.content}] -%}
-{%- set itool.turns = itool.turns + [{'role': turn.role, 'content': parts}] -%}
+_HANDED = """\
+{%- for turn in itool.turns -%}
+{%- set as_calls = itool_untouched and (turn.calls | length == 1 or (turn.calls and itool_several)) -%}
+{%- set text = '' if as_calls else turn.content -%}
+{%- set content = [{'type': 'text', 'text': text}] if itool_in_parts else text -%}
+{%- if as_calls -%}
+{%- set shown = namespace(calls=[]) -%}
+{%- for call in turn.calls -%}
+{%- set function = {'name': call.name, 'arguments': call.arguments} -%}
+{%- set shown.calls = shown.calls + [{'type': 'function', 'function': function}] -%}
+{%- endfor -%}
+{%- set itool.handed = itool.handed + [{'role': turn.role, 'content': content, 'tool_calls': shown.calls}] -%}
+{%- else -%}
+{%- set itool.handed = itool.handed + [{'role': turn.role, 'content': content}] -%}
+{%- endif -%}
 {%- endfor -%}
 """
+"""The turns in the form that the template takes, as `ChatTemplate` hands them over."""
 
 
 def served_template(template: ChatTemplate, syntax: ServedSyntax) -> str:
     """Jinja whose prompts, in tokens, are those of `Chat.prompt` for the conversation that a client sends.
 
-    Two things it cannot do: spell a control token that stands in a text in ordinary tokens, and write a tool with keys
-    that clients cannot send. Raises ChatTemplateError for a template that asks for the date in a form that it makes.
+    Three things it cannot do: spell a control token that stands in a text, ours included, in ordinary tokens, write a
+    tool with keys that clients cannot send, and read calls out of a text. Raises ChatTemplateError for a
+    template that asks for the date in a form that it makes.
     """
     handling, in_template = template.handling, template.handling.tools == "template"
-    ours = instructions(list_tools=not in_template)
-    listed = "" if in_template else " ~ itool_json((tools or []) | map(attribute='function') | list)"
-    shown = "tools or none" if in_template else "none"
+    flags = {
+        "itool_untouched": handling.calls,
+        "itool_several": template.hands_over_several,
+        "itool_system_role": handling.system,
+        "itool_in_parts": handling.in_parts,
+    }
     parts = [
         _dates(template),
         _TEXT_OF,
         "" if in_template else _JSON,
+        LABELS,
         syntax.macro,
         _RESULTS,
         _READ,
-        f"{{%- set itool_system_role = {str(handling.system).lower()} -%}}\n",
-        f"{{%- set itool_ours = {jinja_text(ours)}{listed} -%}}\n",
+        _set(flags),
+        "" if handling.calls else _ours(syntax, in_template),
         _TURNS,
         "{%- set itool.prompted = add_generation_prompt or false -%}\n",
         _answered() if handling.answered else "",
-        _IN_PARTS if handling.in_parts else "",
-        f"{{%- set messages = itool.turns -%}}\n{{%- set tools = {shown} -%}}\n",
-        *(f"{{%- set {name} = {str(value).lower()} -%}}\n" for name, value in template.switches.items()),
+        _HANDED,
+        f"{{%- set messages = itool.handed -%}}\n{{%- set tools = {'tools or none' if in_template else 'none'} -%}}\n",
+        _set(template.switches),
         "{%- set itool_whole %}\n",
         _own(template, in_template),
         "{% endset -%}\n",
@@ -180,8 +201,19 @@ def served_template(template: ChatTemplate, syntax: ServedSyntax) -> str:
     return "".join(parts)
 
 
+def _set(flags: Mapping[str, bool]) -> str:
+    return "".join(f"{{%- set {name} = {str(value).lower()} -%}}\n" for name, value in flags.items())
+
+
+def _ours(syntax: ServedSyntax, in_template: bool) -> str:
+    """Our instructions before the conversation's own system texts."""
+    told = jinja_text(instructions(list_tools=not in_template, syntax=syntax.syntax))
+    listed = "" if in_template else " ~ itool_json((tools or []) | map(attribute='function') | list)"
+    return f"{{%- set itool.system = [{told}{listed}] + itool.system -%}}\n"
+
+
 def _answered() -> str:
-    answer = f"{{'role': 'assistant', 'content': {jinja_text(_ANSWER)}}}"
+    answer = f"{{'role': 'assistant', 'content': {jinja_text(_ANSWER)}, 'calls': []}}"
     return (
         f"{{%- if itool.prompted -%}}{{%- set itool.turns = itool.turns + [{answer}] -%}}{{%- endif -%}}\n"
         "{%- set add_generation_prompt = false -%}\n"

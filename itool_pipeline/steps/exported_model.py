@@ -30,13 +30,14 @@ from itool_pipeline.store.artifacts import Step
 
 ASSET = "exported_model"
 ACCOUNT, PARSER_PLUGIN = "export.json", "tool_parser.py"
-"""In an exported folder: what it holds, with the sha256 of each file; and the parser for names with periods."""
+"""In an exported folder: what it holds, with the sha256 of each file; and the parser for what vLLM's cannot read."""
 
 _WEIGHTS = "weights.json"
 _COMPARED = 500
 """Training examples whose prompts the exported template is held against."""
 
 CONTROL_TOKEN, JOINED = "a text holds a control token", "the tokenizer joins the prompt's end where nothing follows"
+NAMED = "our instructions name a control token"
 OTHER_TEXT = "the texts differ"
 SERVED_KEYS = ("name", "description", "parameters")
 """What a server hands of a tool to the chat template, in this order; vLLM drops other keys and adds those that lack."""
@@ -116,7 +117,8 @@ def fill_export(ws: Workspace, checkpoint: str, out: Path, parts: Parts | None) 
         export_adapter(adapter, BaseName(*base_name(source)), out / ADAPTER)
     export_chat(chat, tokenizer, syntax, out)
     export_generation(base, chat.end_token, out)
-    (out / PARSER_PLUGIN).write_text(syntax.plugin)
+    if syntax.plugin:
+        (out / PARSER_PLUGIN).write_text(syntax.plugin)
     compared = compare_prompts(ws, chat, syntax, out)
     pairs, learnt = write_pairs(ws, chat, out / PAIRS_FOLDER), write_sft(ws, chat, out / SFT_FOLDER)
     found = {
@@ -184,6 +186,9 @@ def _prompts(ws: Workspace, chat: Chat) -> Iterator[tuple[Example, tuple[int, ..
 def _why(chat: Chat, example: Example, wanted: tuple[int, ...], made: tuple[int, ...]) -> str:
     if chat.holds_control_tokens(example):
         return CONTROL_TOKEN
+    first, *_ = chat.template.asked(example)[0]
+    if chat.template.control.found_in(first.content):
+        return NAMED
     return JOINED if chat.text(wanted) == chat.text(made) else OTHER_TEXT
 
 

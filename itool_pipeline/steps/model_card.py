@@ -177,11 +177,7 @@ training prompts, {exact} the same token for token.{odd}
 Calls are answered as vLLM's parser `{syntax.parser}` reads them:
 
     vllm serve . --enable-auto-tool-choice --tool-call-parser {syntax.parser}
-
-That parser knows no function whose name has a period. Where yours have one, add the parser that comes with the model:
-
-    vllm serve . --enable-auto-tool-choice --tool-parser-plugin tool_parser.py --tool-call-parser {OWN_PARSER}
-
+{_own_parser(syntax)}
 ```python
 from openai import OpenAI
 
@@ -196,6 +192,16 @@ answer = client.chat.completions.create(
 )
 print(answer.choices[0].message.tool_calls or answer.choices[0].message.content)
 ```"""
+
+
+def _own_parser(syntax: ServedSyntax) -> str:
+    if not syntax.plugin:
+        return ""
+    return f"""
+That parser {syntax.lacks}. Where that is asked of it, take the parser that comes with the model:
+
+    vllm serve . --enable-auto-tool-choice --tool-parser-plugin tool_parser.py --tool-call-parser {OWN_PARSER}
+"""
 
 
 def _version() -> str:

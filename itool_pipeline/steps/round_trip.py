@@ -75,17 +75,23 @@ def round_trip(ws: Workspace, folder: Path, checkpoint: str, *, own_parser: bool
 
     own_parser  read calls by the parser that the folder brings, not by vLLM's own of that syntax
 
-    Where no server is installed, that is the problem that is found. Raises ServerError when one does not start.
+    Where no server is installed, that is the problem that is found. Raises ServerError when one does not start, and
+    StepError where the folder brings no parser of its own.
     """
     python = server_python()
     if ws.experiment.prompt.thinking:
         return Finding(["the model thinks before it answers, and what is served of that is not compared yet"])
     if python is None:
         return Finding([NO_SERVER])
+    template, syntax = chat(ws), served_syntax(ws)
+    if own_parser and not syntax.plugin:
+        raise StepError(
+            f"an export with calls as {syntax.syntax.name} brings no parser of its own, for vLLM's `{syntax.parser}` "
+            "reads them; leave out `own`"
+        )
     benchmark, cases = scored_cases(ws, checkpoint, most)
     asked = getattr(ws.experiment.evaluation, benchmark)
     dtype = ws.input(f"{benchmark}/{checkpoint}").manifest.metadata["dtype"]
-    template, syntax = chat(ws), served_syntax(ws)
     plugin = folder / PARSER_PLUGIN if own_parser else None
     parser = OWN_PARSER if own_parser else syntax.parser
     longest = max(len(case.prompt) for case in cases)

@@ -21,20 +21,23 @@ class Manager:
         self.registered[name] = module
 
 
+def put_modules(monkeypatch: pytest.MonkeyPatch, names: dict[str, dict[str, Any]]) -> None:
+    """Modules of these names, with this content, for imports to find."""
+    for name, content in {"vllm": {}, "vllm.tool_parsers": {}, **names}.items():
+        module = ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+
+
 @pytest.fixture
 def parser(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The parser that the plugin registers, with `re` for `regex`, and of vLLM the two names that it takes."""
     manager, base, regex = Manager(), type("PythonicToolParser", (), {}), __import__("re")
     names: dict[str, dict[str, Any]] = {
-        "vllm": {},
-        "vllm.tool_parsers": {},
         "vllm.tool_parsers.abstract_tool_parser": {"ToolParserManager": manager},
         "vllm.tool_parsers.pythonic_tool_parser": {"PythonicToolParser": base},
     }
-    for name, content in names.items():
-        module = ModuleType(name)
-        vars(module).update(content)
-        monkeypatch.setitem(sys.modules, name, module)
+    put_modules(monkeypatch, names)
     monkeypatch.setitem(sys.modules, "regex", regex)
     exec(compile(SERVED["python"].plugin, "tool_parser.py", "exec"), {})
     return manager.registered[OWN_PARSER]
@@ -50,6 +53,38 @@ def test_the_own_parser_takes_calls_whatever_their_names(parser: Any, said: str)
 )
 def test_the_own_parser_leaves_words_alone(parser: Any, said: str) -> None:
     assert not parser.TOOL_CALL_REGEX.match(said)
+
+
+def test_the_own_parser_of_llamas_json_starts_without_the_tag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of vLLM there are the two names that the plugin takes; its parser asks whether the vocabulary has the tag."""
+
+    class Llama3JsonToolParser:
+        bot_token = "<|python_tag|>"
+
+        def __init__(self, words: dict[str, int]) -> None:
+            self.words = words
+
+        @property
+        def vocab(self) -> dict[str, int]:
+            return self.words
+
+    manager = Manager()
+    put_modules(
+        monkeypatch,
+        {
+            "vllm.tool_parsers.abstract_tool_parser": {"ToolParserManager": manager},
+            "vllm.tool_parsers.llama_tool_parser": {"Llama3JsonToolParser": Llama3JsonToolParser},
+        },
+    )
+    exec(compile(SERVED["llama3_json"].plugin, "tool_parser.py", "exec"), {})
+    parser = manager.registered[OWN_PARSER]
+    assert parser({"a": 7}).vocab == {"<|python_tag|>": -1, "a": 7}
+    assert parser({"<|python_tag|>": 7}).vocab == {"<|python_tag|>": 7}
+
+
+def test_what_brings_a_plugin_says_why() -> None:
+    assert {name for name, served in SERVED.items() if served.plugin} == {"python", "llama3_json"}
+    assert all(bool(served.plugin) == bool(served.lacks) for served in SERVED.values())
 
 
 def test_text_as_a_literal_of_jinja() -> None:

@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from itool_pipeline.calls.served import SERVED
 from itool_pipeline.core.types import Message
+from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.exporting import saved_dtype
-from itool_pipeline.engines.model import load_model
+from itool_pipeline.engines.model import load_model, load_tokenizer
 from itool_pipeline.engines.model_config import ModelError
 from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.files.storage_errors import StorageError
@@ -158,13 +159,36 @@ def test_prompts_that_it_cannot_make_are_counted_with_the_reason(ws: Workspace, 
     assert exported_model.compare_prompts(ws, chat, syntax, folder)["prompts_that_differ"] == 0
 
 
+def with_calls(ws: Workspace, calls: str) -> Workspace:
+    prompt = ws.experiment.prompt.model_copy(update={"calls": calls})
+    return replace(ws, experiment=ws.experiment.model_copy(update={"prompt": prompt}))
+
+
 def test_a_syntax_that_is_not_served_is_an_error(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    prompt = ws.experiment.prompt.model_copy(update={"calls": "hermes"})
-    hermes = replace(ws, experiment=ws.experiment.model_copy(update={"prompt": prompt}))
     monkeypatch.setattr(exported_model, "SERVED", {"python": SERVED["python"]})
     assert exported_model.served_syntax(ws).syntax.name == "python"
     with pytest.raises(StepError, match=r"writes calls as hermes \(prompt.calls\)"):
-        exported_model.served_syntax(hermes)
+        exported_model.served_syntax(with_calls(ws, "hermes"))
+
+
+@pytest.mark.parametrize(("calls", "plugin"), [("hermes", False), ("llama3_json", True)])
+def test_each_syntax_is_served_by_its_own_parser(ws: Workspace, tmp_path: Path, calls: str, plugin: bool) -> None:
+    out = tmp_path / "out"
+    found = export_to(with_calls(ws, calls), "base", out)
+    assert found["prompts_that_differ"] == 0
+    card = (out / "README.md").read_text()
+    assert f"--tool-call-parser {calls}\n" in card
+    assert [(out / "tool_parser.py").exists(), "tool_parser.py" in card] == [plugin, plugin]
+    assert SERVED[calls].lacks in card
+
+
+def test_our_instructions_may_name_a_control_token(ws: Workspace) -> None:
+    """As those for `<tool_call>` do where it is a token that the model's template writes."""
+    tokenizer: Any = load_tokenizer(models.base_dir(ws))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<tool_call>"]})
+    chat = Chat(tokenizer, calls="hermes")
+    wanted = chat.prompt(EXAMPLES[0])
+    assert exported_model._why(chat, EXAMPLES[0], wanted, wanted[:-1]) == exported_model.NAMED
 
 
 def test_every_file_is_listed_with_its_hash(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,14 @@ def test_each_disagreement_is_told_by_its_kind(ws: Workspace, servings: list[Ser
 def test_the_exports_own_parser_may_read(ws: Workspace, servings: list[Serving], tmp_path: Path) -> None:
     round_trip.round_trip(ws, tmp_path, "warmup", own_parser=True)
     assert (servings[0].parser, servings[0].plugin) == ("itool", tmp_path / "tool_parser.py")
+
+
+def test_an_export_without_a_parser_of_its_own(ws: Workspace, servings: list[Serving], tmp_path: Path) -> None:
+    prompt = ws.experiment.prompt.model_copy(update={"calls": "hermes"})
+    hermes = replace(ws, experiment=ws.experiment.model_copy(update={"prompt": prompt}))
+    with pytest.raises(StepError, match="brings no parser of its own, for vLLM's `hermes` reads them"):
+        round_trip.round_trip(hermes, tmp_path, "warmup", own_parser=True)
+    assert not servings
 
 
 def test_without_a_server_it_says_so_and_is_not_green(
