@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.error import URLError
+
+import psutil
 
 from itool_pipeline_tests.defs.tiny_runs import TinyHome
 
@@ -43,10 +44,14 @@ def running(home: TinyHome, *arguments: str) -> Iterator[None]:
     try:
         yield
     finally:
+        started = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
-        process.wait(timeout=60)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):  # servers take their time where others compute
+            process.wait(timeout=20)
+        for one in (*started, process):
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                one.kill()
+        process.wait()
 
 
 @contextmanager
