@@ -90,7 +90,11 @@ class ChampionConfig(Section):
 
     max_p: Fraction = Field(0.05, description="largest p of McNemar's exact test by which one wins, or is worse")
     category_floor: Fraction = Field(0.0, description="least accuracy of a champion in every category")
-    category_drop: Fraction = Field(0.1, description="most accuracy that a champion may lose in any category")
+    category_drop: Fraction = Field(
+        1.0,
+        description="most accuracy that a champion may lose in any category; a base model that calls nothing has all "
+        "abstentions right, and whoever calls loses some",
+    )
 
 
 class EvaluationConfig(Section):

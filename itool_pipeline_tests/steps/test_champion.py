@@ -69,7 +69,8 @@ def test_each_challenges_the_holder_and_not_the_one_before(tmp_path: Path) -> No
 
 def test_one_that_lets_a_category_fall_does_not_take_it(tmp_path: Path) -> None:
     more_but_less_of_a = [*range(5), *range(20, 40)]
-    ws = scored(tmp_path / "one", range(10), more_but_less_of_a, range(10), range(10))
+    bounds = {"category_drop": 0.1}
+    ws = scored(tmp_path / "one", range(10), more_but_less_of_a, range(10), range(10), champion=bounds)
     name, (told, *_) = won_by(ws)
     assert (name, told) == ("base", "a category falls too low: a 50.0% → 25.0%, by more than category_drop")
     ws = scored(
