@@ -92,7 +92,7 @@ def require_same_weights(artifact_dir: Path) -> None:
     Weights in the artifact itself are held against its manifest as all its files are. A process reads a file once for
     that, at more than a gigabyte a second, and the load that follows finds it in memory.
     """
-    source = json.loads((artifact_dir / SOURCE_FILE).read_text())
+    source = read_source(artifact_dir)
     path = artifact_dir / str(source["path"])
     if path == artifact_dir:
         return

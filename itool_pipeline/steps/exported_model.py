@@ -22,7 +22,7 @@ from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.example_access import each_training_example
 from itool_pipeline.steps.model_card import write_card
-from itool_pipeline.steps.models import adapter_dir, call_syntax, chat_in, weights_dir
+from itool_pipeline.steps.models import adapter_dir, chat_in, weights_dir
 from itool_pipeline.steps.plan import checkpoints
 from itool_pipeline.steps.trl_data import PAIRS_FOLDER, SFT_FOLDER, write_pairs, write_sft
 from itool_pipeline.steps.workspace import Produced, StepError, Workspace
@@ -104,7 +104,8 @@ def fill_export(ws: Workspace, checkpoint: str, out: Path, parts: Parts | None) 
     from itool_pipeline.engines.model import load_tokenizer
 
     base, adapter = weights_dir(ws), adapter_dir(ws, checkpoints()[checkpoint])
-    chat, tokenizer, syntax = chat_in(base, ws.experiment), load_tokenizer(base), served_syntax(ws)
+    chat, tokenizer = chat_in(base, ws.experiment), load_tokenizer(base)
+    syntax = served_syntax(ws, chat)
     source = read_source(ws.input("base_model").path)
     if parts is not None and parts.has(_WEIGHTS):
         weights = parts.read_json(_WEIGHTS)
@@ -134,9 +135,9 @@ def fill_export(ws: Workspace, checkpoint: str, out: Path, parts: Parts | None) 
     return found
 
 
-def served_syntax(ws: Workspace) -> ServedSyntax:
-    """How the calls of the experiment's syntax are served. Raises StepError for one that no server reads."""
-    name = call_syntax(ws).name
+def served_syntax(ws: Workspace, chat: Chat) -> ServedSyntax:
+    """How calls in the syntax of `chat` are served. Raises StepError for one that no server reads."""
+    name = chat.syntax.name
     if name not in SERVED:
         raise StepError(
             f"experiment {ws.experiment.name} writes calls as {name} (prompt.calls), and how that is served is not "

@@ -83,7 +83,8 @@ def round_trip(ws: Workspace, folder: Path, checkpoint: str, *, own_parser: bool
         return Finding(["the model thinks before it answers, and what is served of that is not compared yet"])
     if python is None:
         return Finding([NO_SERVER])
-    template, syntax = chat(ws), served_syntax(ws)
+    template = chat(ws)
+    syntax = served_syntax(ws, template)
     if own_parser and not syntax.plugin:
         raise StepError(
             f"an export with calls as {syntax.syntax.name} brings no parser of its own, for vLLM's `{syntax.parser}` "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import trl
 
@@ -139,3 +140,10 @@ HOPELESS = {
     "deletes tags": (_turns(text="message.content | striptags"), "leaves out a text"),
 }
 """Name → template, and words of the error."""
+
+
+def know_all_families(tokenizer: Any) -> Any:
+    """The tokenizer, which now has the control tokens of all families, and the tokens that they write."""
+    tokenizer.add_special_tokens({"bos_token": "<s>", "additional_special_tokens": control_tokens()})
+    tokenizer.add_tokens(list(WRITTEN))
+    return tokenizer

@@ -13,7 +13,7 @@ from itool_pipeline.core.types import Example, Message
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.chat_template import ChatTemplateError
 from itool_pipeline.engines.model import load_tokenizer
-from itool_pipeline_tests.engines.family_templates import HOPELESS, WRITTEN, control_tokens, family_templates
+from itool_pipeline_tests.engines.family_templates import HOPELESS, family_templates, know_all_families
 
 FAMILIES = family_templates()
 WITHOUT_SYSTEM_ROLE = {"gemma", "mistral_v1"}
@@ -63,10 +63,7 @@ RESPONSES = ['[find_paper(said="a & b")]', "In <2019>, & not before."]
 @pytest.fixture(scope="module")
 def union(tiny_model_dir: Path) -> Any:
     """One tokenizer with the control tokens of all families."""
-    tokenizer: Any = load_tokenizer(tiny_model_dir)
-    tokenizer.add_special_tokens({"bos_token": "<s>", "additional_special_tokens": control_tokens()})
-    tokenizer.add_tokens(list(WRITTEN))
-    return tokenizer
+    return know_all_families(load_tokenizer(tiny_model_dir))
 
 
 def with_family(tokenizer: Any, name: str) -> Any:

@@ -24,7 +24,7 @@ from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.chat_template import ChatTemplateError
 from itool_pipeline.engines.model import load_tokenizer
 from itool_pipeline.engines.served_template import served_template
-from itool_pipeline_tests.engines.family_templates import WRITTEN, control_tokens, family_templates
+from itool_pipeline_tests.engines.family_templates import family_templates, know_all_families
 
 PYTHON = SERVED["python"]
 JSON = tuple(served for served in SERVED.values() if served is not PYTHON)
@@ -96,10 +96,7 @@ OF_PYTHON = ("calls and a result", "what objects cannot say")
 @pytest.fixture(scope="module")
 def tokenizer(tiny_model_dir: Path) -> Any:
     """One with the control tokens of all families."""
-    made: Any = load_tokenizer(tiny_model_dir)
-    made.add_special_tokens({"bos_token": "<s>", "additional_special_tokens": control_tokens()})
-    made.add_tokens(list(WRITTEN))
-    return made
+    return know_all_families(load_tokenizer(tiny_model_dir))
 
 
 def in_other_syntax(example: Example, served: ServedSyntax) -> Example:

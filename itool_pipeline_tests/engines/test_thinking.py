@@ -22,7 +22,7 @@ from itool_pipeline.engines.model import LoadedModel, load_tokenizer
 from itool_pipeline.engines.thinking import ThinkingTemplate, Thoughts, ThoughtSpan
 from itool_pipeline.engines.transformers_engine import TransformersEngine
 from itool_pipeline.engines.types import Engine, Sampling
-from itool_pipeline_tests.engines.family_templates import WRITTEN, control_tokens, family_templates
+from itool_pipeline_tests.engines.family_templates import family_templates, know_all_families
 from itool_pipeline_tests.engines.plain_core import PlainCore
 from itool_pipeline_tests.engines.test_greedy_answers import PROMPTS, greedy
 from itool_pipeline_tests.engines.test_vllm_requests import own_engine
@@ -221,10 +221,7 @@ def test_a_prompt_without_a_place_for_thoughts_is_refused() -> None:
 @pytest.fixture(scope="module")
 def union(tiny_model_dir: Path) -> Any:
     """One tokenizer with the control tokens of all families."""
-    tokenizer: Any = load_tokenizer(tiny_model_dir)
-    tokenizer.add_special_tokens({"bos_token": "<s>", "additional_special_tokens": control_tokens()})
-    tokenizer.add_tokens(list(WRITTEN))
-    return tokenizer
+    return know_all_families(load_tokenizer(tiny_model_dir))
 
 
 MARKS = {

@@ -151,7 +151,8 @@ def test_its_template_makes_the_prompts_of_training(ws: Workspace, folder: Path)
 
 
 def test_prompts_that_it_cannot_make_are_counted_with_the_reason(ws: Workspace, folder: Path) -> None:
-    chat, syntax = models.chat(ws), exported_model.served_syntax(ws)
+    chat = models.chat(ws)
+    syntax = exported_model.served_syntax(ws, chat)
     odd = replace(EXAMPLES[0], messages=(Message("user", "What is <|im_end|>?"),))
     wanted = chat.prompt(odd)
     assert exported_model._why(chat, odd, wanted, wanted[:-1]) == exported_model.CONTROL_TOKEN
@@ -166,9 +167,10 @@ def with_calls(ws: Workspace, calls: str) -> Workspace:
 
 def test_a_syntax_that_is_not_served_is_an_error(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exported_model, "SERVED", {"python": SERVED["python"]})
-    assert exported_model.served_syntax(ws).syntax.name == "python"
+    assert exported_model.served_syntax(ws, models.chat(ws)).syntax.name == "python"
+    in_hermes = with_calls(ws, "hermes")
     with pytest.raises(StepError, match=r"writes calls as hermes \(prompt.calls\)"):
-        exported_model.served_syntax(with_calls(ws, "hermes"))
+        exported_model.served_syntax(in_hermes, models.chat(in_hermes))
 
 
 @pytest.mark.parametrize(("calls", "plugin"), [("hermes", False), ("llama3_json", True)])

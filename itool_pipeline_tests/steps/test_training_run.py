@@ -24,14 +24,19 @@ from itool_pipeline_tests.steps.by_hand import workspace
 ITEMS = tuple(SftItem(f"item{i}", tuple(range(5, 8 + i)), (100 + i, 200 + i, 2)) for i in range(6))
 
 
+def train_from(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps take the model in `base`, without an adapter."""
+    monkeypatch.setattr(computing, "base_dir", lambda ws: base)
+    monkeypatch.setattr(training_run, "weights_dir", lambda ws: base)
+    for at in (trained, training_run):
+        monkeypatch.setattr(at, "adapter_dir", lambda ws, checkpoint: None)
+
+
 @pytest.mark.slow
 def test_a_step_leaves_the_same_whether_one_process_trains_or_two(
     tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(computing, "base_dir", lambda ws: tiny_model_dir)
-    monkeypatch.setattr(training_run, "weights_dir", lambda ws: tiny_model_dir)
-    for at in (trained, training_run):
-        monkeypatch.setattr(at, "adapter_dir", lambda ws, checkpoint: None)
+    train_from(tiny_model_dir, monkeypatch)
 
     said: dict[int, list[str]] = {1: [], 2: []}
 
@@ -67,10 +72,7 @@ def test_a_step_leaves_the_same_whether_one_process_trains_or_two(
 def test_the_curve_is_observed_while_it_trains_and_a_kill_tells_no_step_twice(
     tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(computing, "base_dir", lambda ws: tiny_model_dir)
-    monkeypatch.setattr(training_run, "weights_dir", lambda ws: tiny_model_dir)
-    for at in (trained, training_run):
-        monkeypatch.setattr(at, "adapter_dir", lambda ws, checkpoint: None)
+    train_from(tiny_model_dir, monkeypatch)
     monkeypatch.setattr(writers, "SECONDS_BETWEEN", 0.0)
     optimizer = OptimizerConfig(learning_rate=0.01, epochs=4, batch_size=2, validate_every=3, checkpoint_every=2)
     data = TrainingData(ITEMS[:4], ITEMS[5:])
