@@ -132,7 +132,7 @@ from vllm.tool_parsers.pythonic_tool_parser import PythonicToolParser
 class PythonCallsParser(PythonicToolParser):
     """Takes every text between brackets that begins with a call; what is none is then found when it is read."""
 
-    TOOL_CALL_REGEX = regex.compile(r"\[\s*[A-Za-z_][\w.]*\s*\(.*\)\s*\]\s*\Z", regex.DOTALL)
+    TOOL_CALL_REGEX = regex.compile(r"\\[\\s*[A-Za-z_][\\w.]*\\s*\\(.*\\)\\s*\\]\\s*\\Z", regex.DOTALL)
 
 
 ToolParserManager.register_module("{OWN_PARSER}", module=PythonCallsParser)

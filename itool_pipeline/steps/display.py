@@ -62,7 +62,8 @@ def bar_plot(path: Path, series: Mapping[str, Mapping[str, float]], title: str, 
         axes.bar(places, [values.get(label, 0.0) for label in labels], width, label=name)
     axes.set_xticks(range(len(labels)), labels, rotation=20, ha="right")
     axes.set(ylabel=ylabel, title=title)
-    axes.legend()
+    if labels:
+        axes.legend()
     return _save(figure, path)
 
 
