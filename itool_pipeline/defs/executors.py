@@ -94,7 +94,7 @@ class Watched(dg.Executor):
         with ExitStack() as held:
             with explained():
                 end_lost_runs(plan_context.instance, plan_context.log.info)
-                held.enter_context(sign_of_life(plan_context.run_id))
+                held.enter_context(sign_of_life(plan_context.instance, plan_context.run_id))
                 records = RunRecords(plan_context.dagster_run, plan_context.instance, plan_context.log.info)
                 records.of_the_run_before()
             events: Any = self.inner.execute(plan_context, execution_plan)

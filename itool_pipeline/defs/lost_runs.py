@@ -5,8 +5,9 @@ ever. So the process of a run holds a lock file, which the kernel frees with the
 a sensor twice a minute, and by every run before it begins. That is the process that hands out the steps: one that
 computes a single step is no sign that its run lives.
 
-Between the event that a run has started and its lock there is a moment. Who is killed in it leaves no file: such a run
-is told by its process, which that event names and which is gone, a minute later, before any step.
+A run that ends takes its lock file away, and then says how it ended. Where it cannot say so, on a full disk, it is told
+by its process, which it has named in a tag. Between the event that a run has started and this tag there is a moment:
+who is killed in it is told by the process that this event names and which is gone, a minute later, before any step.
 
 A lock tells of processes of this machine. Where the instance's launcher starts runs on others, in Kubernetes or Ray, it
 can be asked after them, which Dagster's run monitoring does, and nothing is judged here.
@@ -14,26 +15,32 @@ can be asked after them, which Dagster's run monitoring does, and nothing is jud
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import dagster as dg
 import psutil
 
 from itool_pipeline.files.locks import Say, file_lock, is_held
+from itool_pipeline.files.process_identity import ProcessIdentity
 from itool_pipeline.store.paths import storage_paths
 
 INTERVAL_SECONDS = 30
 """Between two looks of the sensor."""
 SIGNED_WITHIN_SECONDS = 60.0
 """A run that has started holds its lock, or has begun a step, in far less."""
+PROCESS_TAG = ".dagster/itool_process"
+"""Of a run: its own id and its process. The UI hides tags that begin like this, and a retried run has its parent's."""
 
 
 @contextmanager
-def sign_of_life(run_id: str) -> Iterator[None]:
+def sign_of_life(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
     """Held by the process of a run as long as it works."""
     path = storage_paths().run_lock(run_id)
+    instance.add_run_tags(run_id, {PROCESS_TAG: json.dumps([run_id, asdict(ProcessIdentity.own())])})
     with file_lock(path, f"run {run_id}", lambda _: None):
         try:
             yield
@@ -49,7 +56,9 @@ def end_lost_runs(instance: dg.DagsterInstance, say: Say) -> list[str]:
     for record in instance.get_run_records(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
         run, path = record.dagster_run, storage_paths().run_lock(record.dagster_run.run_id)
         # Without a lock file the run is about to begin or to end, or is none of ours, or was killed before it had one.
-        if is_held(path) if path.exists() else not _gone_before_it_signed(instance, record):
+        if is_held(path) if path.exists() else not _is_gone(instance, record):
+            continue
+        if not _counts_as_started(instance, run.run_id):  # it has ended since it was listed
             continue
         say(f"run {run.run_id} was killed: marked as failed; what it finished is kept")
         instance.report_run_failed(run, "The process of this run is gone.")
@@ -57,6 +66,20 @@ def end_lost_runs(instance: dg.DagsterInstance, say: Say) -> list[str]:
         path.unlink(missing_ok=True)
         ended.append(run.run_id)
     return ended
+
+
+def _counts_as_started(instance: dg.DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.status is dg.DagsterRunStatus.STARTED
+
+
+def _is_gone(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
+    """Whether the process of a run without a lock file is known to be gone."""
+    run = record.dagster_run
+    signed_by, process = json.loads(run.tags.get(PROCESS_TAG, "[null, null]"))
+    if signed_by == run.run_id:
+        return ProcessIdentity(**process).is_alive() is False
+    return _gone_before_it_signed(instance, record)
 
 
 def _gone_before_it_signed(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:

@@ -20,7 +20,7 @@ import duckdb
 from itool_pipeline.files.json_text import to_json
 from itool_pipeline.files.locks import Say
 from itool_pipeline.files.storage_errors import StorageError, explaining_full_disk
-from itool_pipeline.store.holder import locked_message, unreadable_message, why_locked
+from itool_pipeline.store.holder import damaged_message, is_damage, locked_message, unreadable_message, why_locked
 from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.rows import Rows, replace_rows
 from itool_pipeline.store.schema import State, create, move_aside, state_of, write_views
@@ -50,18 +50,26 @@ class Database:
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection inside BEGIN … COMMIT; an exception rolls everything back. Keep it short, do not nest it.
 
-        Raises DatabaseLocked when another process does not let go of the file, StorageError when the disk is full or
-        the file belongs to a newer version of this program.
+        Raises DatabaseLocked when another process does not let go of the file, StorageError when the disk is full, or
+        the file is damaged or belongs to a newer version of this program.
         """
-        with _THREADS, explaining_full_disk("a load of rows", self.path), self._writable() as connection:
+        with (
+            _THREADS,
+            explaining_full_disk("a load of rows", self.path),
+            self._explaining_damage(),
+            self._writable() as connection,
+        ):
             connection.execute("BEGIN TRANSACTION")
             yield connection
             connection.execute("COMMIT")
 
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A read-only connection; readers do not exclude one another. An absent file is made first, empty."""
-        with _THREADS:
+        """A read-only connection; readers do not exclude one another. An absent file is made first, empty.
+
+        Raises DatabaseLocked and StorageError as `transaction` does.
+        """
+        with _THREADS, self._explaining_damage():
             if not self._readable():
                 with self.transaction():
                     pass
@@ -122,6 +130,15 @@ class Database:
             for asset, fingerprint in manifest.inputs.items():
                 row = [artifact.fingerprint, artifact.asset, fingerprint, asset]
                 connection.execute("INSERT INTO lineage VALUES (?, ?, ?, ?)", row)
+
+    @contextmanager
+    def _explaining_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except duckdb.Error as error:
+            if is_damage(error):
+                raise StorageError(damaged_message(self.path, error)) from error
+            raise
 
     @contextmanager
     def _writable(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -1,9 +1,13 @@
-"""Why the DuckDB file cannot be opened, out of DuckDB's own message."""
+"""Why the DuckDB file cannot be opened or used, out of DuckDB's own message."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+
+import duckdb
+
+_OF_DAMAGE = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
 
 
 def why_locked(error: Exception) -> str | None:
@@ -30,4 +34,17 @@ def unreadable_message(path: Path, error: Exception) -> str:
     return (
         f"{path} cannot be opened: {str(error).strip().splitlines()[0]} Let the user of this process read and write "
         "it; if it is damaged, move it away and run again: a new one is filled from the artifacts, which are reused."
+    )
+
+
+def is_damage(error: duckdb.Error) -> bool:
+    """Whether DuckDB met something in the file that it did not write, which it may do at any page."""
+    return isinstance(error, _OF_DAMAGE) or "Corrupt database file" in str(error)
+
+
+def damaged_message(path: Path, error: Exception) -> str:
+    """What to do about a file that opens, and whose pages are not what was written."""
+    return (
+        f"{path} is damaged: {str(error).strip().splitlines()[0].rstrip('.')}. Move it away and run again: a new one "
+        "is filled from the artifacts, which are reused. Look at the disk."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -18,8 +20,9 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from itool_pipeline.defs import lost_runs as lost
-from itool_pipeline.defs.lost_runs import end_lost_runs, lost_runs, sign_of_life
+from itool_pipeline.defs.lost_runs import PROCESS_TAG, end_lost_runs, lost_runs, sign_of_life
 from itool_pipeline.files.locks import is_held
+from itool_pipeline.files.process_identity import ProcessIdentity
 from itool_pipeline_tests.defs.tiny_runs import DAEMON, JOB, LAUNCH, TinyHome
 
 
@@ -73,7 +76,7 @@ def untouched(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 
 def test_a_living_run_is_left_alone(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     run = started(instance)
-    with sign_of_life(run.run_id):
+    with sign_of_life(instance, run.run_id):
         assert is_held(lock_file(tmp_path, run))
         assert untouched(instance, run)
     assert not lock_file(tmp_path, run).exists()
@@ -81,9 +84,53 @@ def test_a_living_run_is_left_alone(instance: dg.DagsterInstance, tmp_path: Path
 
 def test_a_run_that_fails_leaves_no_lock_file(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     run = started(instance)
-    with pytest.raises(RuntimeError, match="step failed"), sign_of_life(run.run_id):
+    with pytest.raises(RuntimeError, match="step failed"), sign_of_life(instance, run.run_id):
         raise RuntimeError("step failed")
     assert not lock_file(tmp_path, run).exists()
+
+
+def working_run_of(instance: dg.DagsterInstance, process: ProcessIdentity, signed_by: str = "") -> dg.DagsterRun:
+    """A run that a process has signed and that has begun a step; it has no lock file."""
+    run = told_start(instance, process.pid, 0)
+    instance.add_run_tags(run.run_id, {PROCESS_TAG: json.dumps([signed_by or run.run_id, asdict(process)])})
+    tell_step(instance, run)
+    return run
+
+
+def test_a_run_that_could_not_say_how_it_ended_is_ended_at_once(instance: dg.DagsterInstance) -> None:
+    """As on a full disk: its lock file is away, its process is gone."""
+    gone = replace(ProcessIdentity.own(), pid=gone_process())
+    assert status_after_a_look(instance, working_run_of(instance, gone)) == dg.DagsterRunStatus.FAILURE
+
+
+def test_a_run_whose_process_may_live_is_left_alone(instance: dg.DagsterInstance) -> None:
+    """It is about to say how it ended, or works where nobody here can see it, or was only retried by another run."""
+    own = ProcessIdentity.own()
+    gone = replace(own, pid=gone_process())
+    for run in (
+        working_run_of(instance, own),
+        working_run_of(instance, replace(gone, place="another machine")),
+        working_run_of(instance, gone, signed_by="the run that this one tries again"),
+    ):
+        assert status_after_a_look(instance, run) == dg.DagsterRunStatus.STARTED
+
+
+def test_a_run_that_ends_while_it_is_looked_at_keeps_its_end(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = working_run_of(instance, replace(ProcessIdentity.own(), pid=gone_process()))
+    listed = instance.get_run_records(filters=dg.RunsFilter(run_ids=[run.run_id]))
+    monkeypatch.setattr(dg.DagsterInstance, "get_run_records", lambda *_, **__: listed)
+    instance.report_dagster_event(dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, run.job_name), run.run_id)
+    assert status_after_a_look(instance, run) == dg.DagsterRunStatus.SUCCESS
+
+
+def test_the_process_of_a_run_signs_it(instance: dg.DagsterInstance) -> None:
+    run = started(instance)
+    with sign_of_life(instance, run.run_id):
+        signed = instance.get_run_by_id(run.run_id)
+    assert signed is not None
+    assert json.loads(signed.tags[PROCESS_TAG]) == [run.run_id, asdict(ProcessIdentity.own())]
 
 
 def test_a_run_that_has_not_signed_yet_is_left_alone(instance: dg.DagsterInstance) -> None:
@@ -100,6 +147,16 @@ def told_start(instance: dg.DagsterInstance, pid: int, ago: float) -> dg.Dagster
     )  # fmt: skip
     instance.handle_new_event(entry)
     return run
+
+
+def tell_step(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """It says that a step begins."""
+    step = dg.DagsterEvent(dg.DagsterEventType.STEP_START.value, run.job_name, step_handle=None)
+    entry = dg.EventLogEntry(  # type: ignore[no-untyped-call]
+        error_info=None, level="debug", user_message="", run_id=run.run_id, timestamp=time.time(),
+        job_name=run.job_name, step_key="step", dagster_event=step,
+    )  # fmt: skip
+    instance.handle_new_event(entry)
 
 
 def status_after_a_look(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRunStatus:
@@ -136,12 +193,7 @@ def test_a_run_that_is_slow_to_sign_is_left_alone(instance: dg.DagsterInstance) 
 def test_a_run_of_others_without_a_lock_that_works_is_left_alone(instance: dg.DagsterInstance) -> None:
     """Its process may be on another machine."""
     run = told_start(instance, gone_process(), 100)
-    step = dg.DagsterEvent(dg.DagsterEventType.STEP_START.value, run.job_name, step_handle=None)
-    entry = dg.EventLogEntry(  # type: ignore[no-untyped-call]
-        error_info=None, level="debug", user_message="", run_id=run.run_id, timestamp=time.time(),
-        job_name=run.job_name, step_key="step", dagster_event=step,
-    )  # fmt: skip
-    instance.handle_new_event(entry)
+    tell_step(instance, run)
     assert status_after_a_look(instance, run) == dg.DagsterRunStatus.STARTED
 
 

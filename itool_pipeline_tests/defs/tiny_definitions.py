@@ -21,7 +21,7 @@ from itool_pipeline.defs.partitions import experiments, tell_the_instance
 from itool_pipeline.defs.resources import GPU_POOL
 
 if os.environ.get("TINY_KILLED_BEFORE_ITS_LOCK"):
-    executors.sign_of_life = lambda _: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore
+    executors.sign_of_life = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore
 
 
 def note(step: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,31 @@ def test_a_newer_file_is_refused(database: Database) -> None:
     for use in (database.transaction, database.read):
         with pytest.raises(StorageError, match="version 999, newer"), use():
             raise AssertionError("never reached")
+
+
+def _told(database: Database) -> list[str]:
+    """What reading and writing it say of damage, if anything."""
+    try:
+        ids(database)
+        load(database, "buffer", B, buffer("e1"))
+    except StorageError as error:
+        return [str(error)]
+    return []
+
+
+def test_damage_is_told_in_words_wherever_it_is_met(database: Database) -> None:
+    """Also in pages that are read or written long after the file was opened."""
+    load(database, "buffer", A, buffer(*(f"e{number}" for number in range(2000))))
+    whole, told = database.path.read_bytes(), list[str]()
+    for seed in range(12):
+        draw, content = random.Random(seed), bytearray(whole)
+        for _ in range(4):
+            place = draw.randrange(len(content) - 4096)
+            content[place : place + 4096] = draw.randbytes(4096)
+        database.path.write_bytes(content)
+        told += _told(database)
+    assert told, "nothing was damaged"
+    assert all("ove it away and run again" in message for message in told)
 
 
 def test_an_older_file_is_kept_beside_a_new_one(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
