@@ -14,6 +14,7 @@ from itool_pipeline.config import ComputeConfig
 from itool_pipeline.engines.model_config import ModelError
 from itool_pipeline.files.locks import Say
 from itool_pipeline.files.parts import Parts
+from itool_pipeline.files.seals import is_sound
 from itool_pipeline.files.tickets import ticket_lock
 
 NOTE = "compute.json"
@@ -36,12 +37,15 @@ def compute_note(parts: Parts) -> ComputeNote | None:
     Raises ModelError when the note is damaged.
     """
     path = parts.path(NOTE)
+    damaged = f"{path} is damaged: remove the folder that it is in to begin again"
+    if not is_sound(path):
+        raise ModelError(damaged)
     try:
         return ComputeNote.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise ModelError(f"{path} is damaged: remove the folder that it is in to begin again") from error
+        raise ModelError(damaged) from error
 
 
 def settled_compute(

@@ -44,6 +44,11 @@ def write_whole(target: Path, fill: Callable[[Path], object], *, what: str = "",
     return target
 
 
+def write_text(target: Path, text: str) -> Path:
+    """`write_whole` of a file with this text, in UTF-8."""
+    return write_whole(target, lambda path: path.write_bytes(text.encode("utf-8")))
+
+
 def sync_file(path: Path) -> None:
     """Waits until the content of the file, or the list of names of the directory, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from itool_pipeline.files.durable import remove_tree, write_whole
 from itool_pipeline.files.json_text import to_json
+from itool_pipeline.files.locks import Say
+from itool_pipeline.files.seals import is_sound, put_aside, remove_sealed, write_sealed
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +21,11 @@ class Parts:
     """Finished parts of long work, in one directory. A part is there whole, or not at all.
 
     Names are relative (`shard_3.parquet`, `cases/17.json`). Several processes may write different parts at once;
-    of two writers of one name, the later wins.
+    of two writers of one name, the later wins. `say` hears of parts that are no longer what was written.
     """
 
     directory: Path
+    say: Say = logger.warning
 
     def path(self, name: str) -> Path:
         """Where the part is or will be. Raises ValueError for a name that leaves the directory."""
@@ -30,7 +35,17 @@ class Parts:
         return self.directory.joinpath(*pieces)
 
     def has(self, name: str) -> bool:
-        return self.path(name).exists()
+        """Whether the part is there, and is what was written. A damaged one is moved out of the way, to be made again.
+
+        A process reads a file for that once, for as long as it stays as it is.
+        """
+        path = self.path(name)
+        if not path.exists():
+            return False
+        if is_sound(path):
+            return True
+        put_aside(path, "it is made again", self.say)
+        return False
 
     def read_json(self, name: str) -> Any:
         return json.loads(self.path(name).read_text(encoding="utf-8"))
@@ -49,20 +64,17 @@ class Parts:
 
         An existing file of that name is replaced; an existing directory is refused, see `write_whole`.
         """
-        return write_whole(self.path(name), fill, what=f"part {name!r}")
+        return write_sealed(self.path(name), fill, what=f"part {name!r}")
 
     def spend(self, name: str, seconds: float) -> None:
         """Note what a part took that another process made, to be counted in the artifact's seconds."""
         self.write_text(f"{name}.seconds", repr(seconds))
 
     def seconds(self) -> float:
-        """The sum of what was noted."""
-        return sum(float(path.read_text()) for path in sorted(self.directory.glob("*.seconds")))
+        """The sum of what was noted, but for notes that are damaged."""
+        names = sorted(path.name for path in self.directory.glob("*.seconds"))
+        return sum(float(self.path(name).read_text()) for name in names if self.has(name))
 
     def remove(self, name: str) -> None:
         """Removes the part, if it is there."""
-        path = self.path(name)
-        if path.is_dir():
-            remove_tree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove_sealed(self.path(name))

@@ -49,7 +49,8 @@ class EndpointExaminee:
 
     @staticmethod
     def of(ws: Workspace, model: EndpointModel, settings: BenchmarkConfig, parts: Parts) -> EndpointExaminee:
-        kept = {path.name: parts.read_json(path.name) for path in sorted(parts.directory.glob(f"{_KEPT}*.json"))}
+        names = sorted(path.name for path in parts.directory.glob(f"{_KEPT}*.json"))
+        kept = {name: parts.read_json(name) for name in names if parts.has(name)}
         return EndpointExaminee(ws, model, settings, parts, chat(ws) if model.tokenizer else None, kept)
 
     @property

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from itool_pipeline.calls.served import SERVED, ServedSyntax
 from itool_pipeline.config import checkpoints_of
@@ -17,8 +17,9 @@ from itool_pipeline.data.base_model import read_source
 from itool_pipeline.data.openai_messages import openai_messages, openai_tools
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.chat_template import ChatTemplateError
-from itool_pipeline.files.durable import write_whole
+from itool_pipeline.files.durable import write_text, write_whole
 from itool_pipeline.files.hashes import file_sha256
+from itool_pipeline.files.json_text import to_json
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.example_access import each_training_example
 from itool_pipeline.steps.model_card import write_card
@@ -107,13 +108,12 @@ def fill_export(ws: Workspace, checkpoint: str, out: Path, parts: Parts | None) 
     chat, tokenizer = chat_in(base, ws.experiment), load_tokenizer(base)
     syntax = served_syntax(ws, chat)
     source = read_source(ws.input("base_model").path)
-    if parts is not None and parts.has(_WEIGHTS):
-        weights = parts.read_json(_WEIGHTS)
-    else:
+    weights = _exported_already(out, parts)
+    if weights is None:
         ws.say(f"exporting {checkpoint}: merging the adapter in fp32" if adapter else f"exporting {checkpoint}")
         weights = export_weights(base, adapter, out)
         if parts is not None:
-            parts.write_json(_WEIGHTS, weights)
+            parts.write_json(_WEIGHTS, {"weights": weights, "files": _weight_hashes(out)})
     if adapter is not None:
         export_adapter(adapter, BaseName(*base_name(source)), out / ADAPTER)
     export_chat(chat, tokenizer, syntax, out)
@@ -131,8 +131,19 @@ def fill_export(ws: Workspace, checkpoint: str, out: Path, parts: Parts | None) 
         **compared,
     }
     write_card(ws, checkpoint, found, syntax, out)
-    Parts(out).write_json(ACCOUNT, {**found, "experiment": ws.experiment.name, "files": _hashes(out)})
+    write_text(out / ACCOUNT, to_json({**found, "experiment": ws.experiment.name, "files": _hashes(out)}))
     return found
+
+
+def _exported_already(out: Path, parts: Parts | None) -> Mapping[str, Any] | None:
+    """What a killed attempt noted of the weights that it exported, when they are still in `out` as they were then."""
+    if parts is None or not parts.has(_WEIGHTS):
+        return None
+    noted = parts.read_json(_WEIGHTS)
+    if noted.get("files") == _weight_hashes(out):
+        return cast("Mapping[str, Any]", noted["weights"])
+    parts.say(f"the weights that were exported to {out} are damaged: they are exported again")
+    return None
 
 
 def served_syntax(ws: Workspace, chat: Chat) -> ServedSyntax:
@@ -197,6 +208,13 @@ def _hashes(out: Path) -> dict[str, str]:
     files = sorted(file for file in out.rglob("*") if file.is_file())
     inner = {file.relative_to(out).as_posix(): file for file in files}
     return {name: file_sha256(file) for name, file in inner.items() if not name.startswith("parts/")}
+
+
+def _weight_hashes(out: Path) -> dict[str, str]:
+    files = [
+        file for pattern in ("*.safetensors", "*.safetensors.index.json", "config.json") for file in out.glob(pattern)
+    ]
+    return {file.name: file_sha256(file) for file in sorted(files)}
 
 
 def _link_tree(source: Path, target: Path, files: Mapping[str, Any]) -> None:

@@ -82,7 +82,7 @@ def _run(ws: Workspace, job: TrainingJob, file: Path, told: Live) -> TrainingRes
         return train_in_processes(file, progress, ws.say, told.metrics)
     from itool_pipeline.training.runner import run_training_job
 
-    return run_training_job(job, progress, metrics=told.metrics)
+    return run_training_job(job, progress, say=ws.say, metrics=told.metrics)
 
 
 def first_adapter(ws: Workspace, before: str) -> FreshAdapter | ContinuedAdapter:

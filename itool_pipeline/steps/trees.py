@@ -93,7 +93,7 @@ def search_shards(ws: Workspace, k: int, indices: Sequence[int]) -> None:
     asset = f"iteration_{k}/trees"
     fingerprint = ws.planned[asset].fingerprint
     with ws.artifacts.parts(asset, fingerprint, say=ws.say) as parts:
-        missing = [index for index in indices if not parts.has(trees_file(index))]
+        missing = [index for index in indices if not _is_kept(parts, index)]
         if ws.artifacts.find(asset, fingerprint) or not missing:
             return
         policy, start = ws.planned[policy_before(k)].fingerprint, time.monotonic()
@@ -106,6 +106,10 @@ def search_shards(ws: Workspace, k: int, indices: Sequence[int]) -> None:
                     _keep(parts, index, trees, policy)
                     parts.spend(f"shard_{index:05d}", time.monotonic() - start)
                     start = time.monotonic()
+
+
+def _is_kept(parts: Parts, index: int) -> bool:
+    return parts.has(nodes_file(index)) and parts.has(trees_file(index))
 
 
 def _keep(parts: Parts, index: int, trees: Sequence[SearchTree], policy: str) -> None:

@@ -2,7 +2,8 @@
 
 - `<root>/<asset>/<fingerprint>/` is finished and never changed again. Its `manifest.json` was written last; without a
   whole one nothing is reused.
-- `<fingerprint>.partial/` is being made. It survives kills; `parts/` in it holds the finished parts.
+- `<fingerprint>.partial/` is being made. It survives kills; `parts/` in it holds the finished parts, each with its
+  sha256 beside it: one that is damaged is made again.
 - `<fingerprint>.tickets/` is the lock of whoever makes it, on whichever machine (see `files/tickets.py`).
 - `<fingerprint>.damaged/` was finished and then lost or changed files: kept for a look, never used.
 - `<fingerprint>.superseded/` is to be replaced by `force`: kept until what replaces it is finished.
@@ -27,7 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from itool_pipeline.files.durable import SCRATCH, move_into_place, remove_tree, sync_file, sync_tree
+from itool_pipeline.files.durable import SCRATCH, move_into_place, remove_tree, sync_file, sync_tree, write_text
 from itool_pipeline.files.json_text import plain, to_json
 from itool_pipeline.files.locks import Say
 from itool_pipeline.files.parts import Parts
@@ -77,11 +78,13 @@ class Step:
     found: Artifact | None
     held: Held | None = None
     """The lock, where it was made in the store."""
+    say: Say = logger.info
+    """Hears of damaged parts."""
 
     @property
     def parts(self) -> Parts:
         """Finished parts, kept over kills and dropped when the artifact is finished."""
-        return Parts(self.work / PARTS)
+        return Parts(self.work / PARTS, self.say)
 
     def finish(self, origin: Origin, metadata: Mapping[str, Any], seconds: float) -> Artifact:
         """Seals everything in `work` but the parts: manifest last, then one rename into place.
@@ -105,7 +108,7 @@ class Step:
         )
         sync_tree(self.work)
         self._require_lock()  # reading and syncing may have taken minutes
-        Parts(self.work).write_text(MANIFEST, to_json(manifest, indent=2))
+        write_text(self.work / MANIFEST, to_json(manifest, indent=2))
         return self.put_into_place(manifest)
 
     def _require_lock(self) -> None:
@@ -189,7 +192,7 @@ class ArtifactStore:
             with explaining_full_disk(f"{asset} {fingerprint}", work):
                 if found is None:
                     work.mkdir(parents=True, exist_ok=True)
-                yield Step(asset, fingerprint, target, work, found, held)
+                yield Step(asset, fingerprint, target, work, found, held, tell)
 
     @contextmanager
     def parts(self, asset: str, fingerprint: str, *, say: Say | None = None) -> Iterator[Parts]:
@@ -198,8 +201,9 @@ class ArtifactStore:
         Workers hold the lock together; a Step, `force` or `discard` waits until none works. Ask `find` first inside:
         the artifact may have been finished meanwhile.
         """
-        with self._lock(asset, fingerprint, say or self._say, shared=True):
-            yield Parts(self._place(asset, fingerprint).with_name(f"{fingerprint}.partial") / PARTS)
+        tell = say or self._say
+        with self._lock(asset, fingerprint, tell, shared=True):
+            yield Parts(self._place(asset, fingerprint).with_name(f"{fingerprint}.partial") / PARTS, tell)
 
     def discard(self, asset: str, fingerprint: str, *, say: Say | None = None) -> None:
         """`force` for an artifact that many workers make: what is finished goes out of the way, parts are dropped."""

@@ -22,7 +22,7 @@ class OnceTold:
         file.parent.mkdir(parents=True, exist_ok=True)
         self.writers: list[MetricWriter] = []
         self._last: dict[str, int] = {}
-        lines = _without_torn_line(file)
+        lines = _whole_lines(file)
         self._file = file.open("a", encoding="utf-8")
         if not lines:
             lines = [{"run": f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}"}]
@@ -50,12 +50,24 @@ class OnceTold:
         self._file.flush()
 
 
-def _without_torn_line(file: Path) -> list[dict[str, Any]]:
-    """The file's lines; a last one that a kill has torn is cut off."""
+def _whole_lines(file: Path) -> list[dict[str, Any]]:
+    """The file's lines; a last one that a kill has torn is cut off, and of a damaged file all are."""
     if not file.exists():
         return []
     with file.open("r+b") as opened:
         whole, _, torn = opened.read().rpartition(b"\n")
-        if torn:
-            opened.truncate(len(whole) + 1 if whole else 0)
-    return [json.loads(line) for line in whole.splitlines()]
+        lines = _lines(whole)
+        if torn or lines is None:
+            opened.truncate(len(whole) + 1 if lines else 0)
+    return lines or []
+
+
+def _lines(content: bytes) -> list[dict[str, Any]] | None:
+    """None when they are not what was written: which run it is, then kind and step."""
+    try:
+        lines = [json.loads(line) for line in content.splitlines()]
+    except ValueError:
+        return None
+    keys = [line.keys() if isinstance(line, dict) else None for line in lines]
+    whole = keys[:1] in ([], [{"run"}]) and all(one == {"kind", "step"} for one in keys[1:])
+    return lines if whole and all(isinstance(line["step"], int) for line in lines[1:]) else None

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from itool_pipeline.files.durable import remove_tree, write_whole
+from itool_pipeline.files.locks import Say
+from itool_pipeline.files.seals import is_sound, put_aside, remove_sealed, write_sealed
 from itool_pipeline.training.job import Validation
 
 _STATE, _WEIGHTS, _BEST, _MOMENTS = "state.json", "weights.safetensors", "best.safetensors", "optimizer.safetensors"
@@ -44,10 +45,25 @@ def save_checkpoint(
         save_file(_moments(parameters, optimizer), str(directory / _MOMENTS))
         (directory / _STATE).write_text(json.dumps(asdict(state)))
 
-    written = write_whole(parts / f"step_{state.step:08d}", fill, what="a checkpoint", alone=True)
+    written = write_sealed(parts / f"step_{state.step:08d}", fill, what="a checkpoint", alone=True)
     for older in parts.glob("step_*"):
         if older.name < written.name:
-            remove_tree(older)
+            remove_sealed(older)
+
+
+def put_damaged_aside(parts: Path, candidates: Path | None, say: Say) -> None:
+    """Before a training goes on: move what is no longer what it wrote out of its way, so that it makes it again.
+
+    candidates  adapters of validations; where one is damaged, the training begins again, for nothing else makes it
+    """
+    for checkpoint in sorted(parts.glob("step_*")):
+        if not is_sound(checkpoint):
+            put_aside(checkpoint, "the training goes on without it", say)
+    for adapter in sorted(candidates.glob("step_*")) if candidates is not None else ():
+        if not is_sound(adapter):
+            put_aside(adapter, "the training begins again", say)
+            for checkpoint in parts.glob("step_*"):
+                remove_sealed(checkpoint)
 
 
 def load_checkpoint(

@@ -7,6 +7,7 @@ self-contained adapter on the untouched base model (App. B.1: rank 16, alpha 32)
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,10 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def save_adapter(model: Any, directory: Path) -> None:
+def save_adapter(model: Any, directory: Path, write: Callable[..., Path] = write_whole) -> None:
     """Write the adapter as peft reads it, weights in safetensors; `directory` appears whole or not at all.
+
+    `write` is `write_sealed` for one that another run may go on with.
 
     The file is the same byte for byte for the same weights: neither time nor the base model's path is in it.
     """
@@ -70,7 +73,7 @@ def save_adapter(model: Any, directory: Path) -> None:
         (scratch / ADAPTER_CONFIG).write_text(json.dumps(_settings(model), indent=2, sort_keys=True) + "\n")
 
     remove_tree(directory)
-    write_whole(directory, fill, what="the adapter", alone=True)
+    write(directory, fill, what="the adapter", alone=True)
 
 
 def _settings(model: Any) -> dict[str, Any]:

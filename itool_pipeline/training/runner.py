@@ -9,8 +9,11 @@ from typing import Any
 from itool_pipeline.core.types import Metrics, Progress, no_metrics, no_progress
 from itool_pipeline.engines.model import load_model, resolve_device
 from itool_pipeline.engines.settled_compute import settled_compute
+from itool_pipeline.files.durable import write_text
+from itool_pipeline.files.json_text import to_json
 from itool_pipeline.files.locks import Say
 from itool_pipeline.files.parts import Parts
+from itool_pipeline.training.checkpoint import put_damaged_aside
 from itool_pipeline.training.data_file import read_preference_data, read_sft_data
 from itool_pipeline.training.job import FreshAdapter, GrpoJob, PreferenceObjective, TrainingJob, TrainingResult
 from itool_pipeline.training.lora import continued_adapter, fresh_adapter
@@ -30,14 +33,15 @@ def run_training_job(
     """Train, write the adapter to `job.out`, and last the result to `job.result`.
 
     A job that was killed goes on where its `parts` end, in the dtype that was settled for them, and ends with the same
-    bytes. `progress` is called with (optimizer steps done, total); `say` hears of the dtype where it is `auto`;
-    `metrics` is told as `trainer.Execution` says. Raises TrainingError or ModelError, with what to do.
+    bytes. `progress` is called with (optimizer steps done, total); `say` hears of the dtype where it is `auto`, and of
+    damaged parts; `metrics` is told as `trainer.Execution` says. Raises TrainingError or ModelError, with what to do.
     """
     processes = TrainingProcesses()  # of several, each takes its own GPU now, before anything is loaded
     main = processes.rank == 0
     tell = say if main else logger.debug
     parts = Parts(job.parts)
     with processes.main_first():
+        put_damaged_aside(job.parts, job.candidates, tell)
         compute = settled_compute(
             job.compute, job.base_model, parts, made="step_*", findings=None, say=tell, processes=processes.count
         )
@@ -58,7 +62,7 @@ def run_training_job(
     else:
         result = train_adapter(start_model(job), read_sft_data(job.data), SFT, *how)
     if main:
-        Parts(job.result.parent).write_json(job.result.name, asdict(result))
+        write_text(job.result, to_json(asdict(result)))
     return result
 
 

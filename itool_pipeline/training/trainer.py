@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from itool_pipeline.config import OptimizerConfig
 from itool_pipeline.core.types import Metrics, Progress, no_metrics, no_progress
+from itool_pipeline.files.seals import write_sealed
 from itool_pipeline.training.checkpoint import (
     TrainingState,
     copies,
@@ -296,7 +297,7 @@ class _Run(Generic[T]):
             self.best, state.best_step = copies(self.parameters), state.step
         candidates = self.folders.candidates
         if candidates is not None and state.step > 0 and self.processes.rank == 0:
-            save_adapter(self.model, candidate_path(candidates, state.step))
+            save_adapter(self.model, candidate_path(candidates, state.step), write_sealed)
 
     def _measure(self) -> Validation:
         """The validation set with the weights as they are. Raises TrainingError when its loss is not finite."""

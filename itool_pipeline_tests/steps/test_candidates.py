@@ -12,6 +12,7 @@ import pytest
 from itool_pipeline.config import Experiment
 from itool_pipeline.core.types import Metrics, Progress
 from itool_pipeline.experiment_files import load_experiment
+from itool_pipeline.files.locks import Say
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps import candidates, policy
 from itool_pipeline.steps.candidates import Answered, most_right
@@ -69,7 +70,7 @@ def trained_policy(
     install(monkeypatch)
     policies = Policies(right)
 
-    def run(job: TrainingJob, progress: Progress, *, metrics: Metrics) -> TrainingResult:
+    def run(job: TrainingJob, progress: Progress, *, say: Say, metrics: Metrics) -> TrainingResult:
         result = trainings.run(job, progress, metrics=metrics)
         if job.candidates is None:
             return result

@@ -30,6 +30,7 @@ from itool_pipeline.store.artifacts import Step, reuse_or_make
 from itool_pipeline.store.table_files import read_table_rows, write_table_file
 from itool_pipeline.store.tables import CASES
 from itool_pipeline_tests.core.fake_policy import call_problem, text_problem
+from itool_pipeline_tests.damage import flip_a_byte
 from itool_pipeline_tests.steps.by_hand import put_whole_model, workspace, write_train
 from itool_pipeline_tests.steps.without_model import searched, warm_up
 
@@ -281,6 +282,9 @@ def test_a_killed_export_merges_no_second_time(
     weights = (work / "model.safetensors").stat().st_mtime_ns
     exported_model.fill_export(ws, "iteration_1", work, step.parts)
     assert (work / "model.safetensors").stat().st_mtime_ns == weights
+    assert file_sha256(work / "model.safetensors") == file_sha256(folder / "model.safetensors")
+    flip_a_byte(work / "model.safetensors")
+    exported_model.fill_export(ws, "iteration_1", work, step.parts)
     assert file_sha256(work / "model.safetensors") == file_sha256(folder / "model.safetensors")
 
 

@@ -19,6 +19,7 @@ from itool_pipeline.core.types import Example, Metrics, Progress, no_metrics
 from itool_pipeline.data.rows import Rows
 from itool_pipeline.data.sources import Chosen, LoadedData
 from itool_pipeline.engines import dtype_finding
+from itool_pipeline.files.locks import Say
 from itool_pipeline.steps import (
     cases,
     computing,
@@ -122,7 +123,9 @@ class Trainings:
         self.start = checkpoint
         return models.adapter_dir(ws, checkpoint)
 
-    def run(self, job: TrainingJob, progress: Progress, *, metrics: Metrics = no_metrics) -> TrainingResult:
+    def run(
+        self, job: TrainingJob, progress: Progress, *, say: Say | None = None, metrics: Metrics = no_metrics
+    ) -> TrainingResult:
         read: Any = read_sft_data if job.objective.type == "sft" else read_preference_data
         data = read(job.data)
         self.asked.append(Trained(self.start, job, data.train, data.validation))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from itool_pipeline.tracking.told import OnceTold
 
 Heard = list[tuple[str, int, Mapping[str, float]]]
@@ -69,6 +71,22 @@ def test_a_first_line_that_is_torn_begins_anew(tmp_path: Path) -> None:
     run = began(file, []).run
     assert run != "2026"
     assert began(file, []).run == run
+
+
+@pytest.mark.parametrize("place", range(60))
+def test_a_file_that_is_damaged_anywhere_is_no_obstacle(tmp_path: Path, place: int) -> None:
+    """At worst it is another run, of which all steps are told."""
+    file, heard = tmp_path / "told", list[tuple[str, int, Mapping[str, float]]]()
+    first = began(file, heard)
+    first.write("train", 1, {})
+    first.close()
+    content = bytearray(file.read_bytes())
+    content[place % len(content)] ^= 1 << place % 8
+    file.write_bytes(content)
+    again = began(file, heard)
+    again.write("train", 100, {})
+    again.close()
+    assert began(file, heard).run == again.run
 
 
 def test_work_that_begins_anew_is_another_run(tmp_path: Path) -> None:

@@ -16,8 +16,7 @@ import pytest
 from itool_pipeline.config import ComputeConfig, DpoLoss, LoraConfig, OptimizerConfig, SimpoLoss
 from itool_pipeline.engines import dtype_finding
 from itool_pipeline.engines.model_config import ModelError
-from itool_pipeline.files.parts import Parts
-from itool_pipeline.training import log_probs
+from itool_pipeline.training import log_probs, runner
 from itool_pipeline.training.__main__ import main
 from itool_pipeline.training.data_file import write_preference_data, write_sft_data
 from itool_pipeline.training.items import PreferenceRow, SftItem, TokenPair, TrainingData
@@ -32,6 +31,7 @@ from itool_pipeline.training.job import (
 )
 from itool_pipeline.training.recomputation import use_gradient_checkpointing
 from itool_pipeline.training.runner import run_training_job
+from itool_pipeline_tests.damage import flip_a_byte
 
 ITEMS = tuple(SftItem(f"item{i}", tuple(range(5, 8 + i)), (100 + i, 200 + i, 2)) for i in range(6))
 ROWS = tuple(
@@ -115,6 +115,40 @@ def test_started_from_outside_and_killed_it_ends_with_the_same_bytes(
     run_training_job(killed)
     assert weights(tmp_path / "killed") == weights(tmp_path / "inside")
     assert killed.result.read_text() == texts[0]
+
+
+@pytest.mark.parametrize(
+    "damaged", ["weights.safetensors", "best.safetensors", "optimizer.safetensors", "state.json", "candidate"]
+)
+def test_a_job_uses_no_damaged_checkpoint_and_ends_with_the_same_bytes(
+    sft_job: TrainingJob, tmp_path: Path, damaged: str
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(done: int, total: int) -> None:
+        if done == total - 1:
+            raise Killed
+
+    optimizer = sft_job.optimizer.model_copy(update={"epochs": 3, "checkpoint_every": 1})
+    jobs, said = {}, list[str]()
+    for place in ("calm", "killed"):
+        root = tmp_path / place
+        jobs[place] = moved(sft_job, root, optimizer=optimizer, candidates=root / "candidates")
+    run_training_job(jobs["calm"])
+    killed = jobs["killed"]
+    with pytest.raises(Killed):
+        run_training_job(killed, kill)
+    (checkpoint,), (adapter, *_) = killed.parts.glob("step_*"), sorted((tmp_path / "killed/candidates").glob("step_*"))
+    flip_a_byte(adapter / "adapter_model.safetensors" if damaged == "candidate" else checkpoint / damaged)
+    done: list[int] = []
+    run_training_job(killed, lambda step, total: done.append(step), said.append)
+    assert done[0] == 1, "the training has begun again"
+    (line,) = said
+    assert str(adapter if damaged == "candidate" else checkpoint) in line
+    for made in sorted((tmp_path / "calm").rglob("adapter_model.safetensors")):
+        assert (tmp_path / "killed" / made.relative_to(tmp_path / "calm")).read_bytes() == made.read_bytes()
+    assert jobs["killed"].result.read_text() == jobs["calm"].result.read_text()
 
 
 def test_gradient_checkpointing_is_asked_for_by_the_job_and_changes_no_byte(
@@ -206,15 +240,12 @@ def test_a_job_goes_on_in_the_dtype_that_it_was_begun_in(
 
 
 def test_the_result_is_written_last(sft_job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = Parts.write_json
-
-    def stop(self: Parts, name: str, content: Any) -> Path:
-        if name != sft_job.result.name:
-            return write(self, name, content)
+    def stop(target: Path, text: str) -> Path:
+        assert target == sft_job.result
         assert (sft_job.out / "adapter_model.safetensors").is_file()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Parts, "write_json", stop)
+    monkeypatch.setattr(runner, "write_text", stop)
     with pytest.raises(KeyboardInterrupt):
         run_training_job(sft_job)
     assert not sft_job.result.exists()

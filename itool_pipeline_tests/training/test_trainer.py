@@ -161,7 +161,7 @@ def test_dropout_is_drawn_anew_at_each_step_and_the_same_again(adapted_model: Ad
 
 def test_checkpoints_hold_no_pickle_and_replace_each_other(adapted_model: AdaptedModel, tmp_path: Path) -> None:
     sft(adapted_model(), tmp_path)
-    (checkpoint,) = (path for path in (tmp_path / "parts").iterdir() if path.name != ".tmp")
+    (checkpoint,) = (path for path in (tmp_path / "parts").iterdir() if not path.name.startswith("."))
     assert checkpoint.name == "step_00000009"
     assert {path.suffix for path in checkpoint.iterdir()} == {".safetensors", ".json"}
     assert json.loads((checkpoint / "state.json").read_text())["step"] == 9

@@ -1,0 +1,79 @@
+"""What unfinished work keeps, and whether it still is what was written: the sha256 of each thing stands beside it.
+
+Of finished artifacts the manifests say it. Here `.sha256/<name>` holds a line for each content that was written under
+the name, and is on the disk before the content is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from itool_pipeline.files.durable import move_into_place, remove_tree, write_whole
+from itool_pipeline.files.hashes import folder_sha256, known_sha256
+from itool_pipeline.files.locks import Say
+
+_SEALS, _ASIDE = ".sha256", ".damaged"
+
+
+def write_sealed(target: Path, fill: Callable[[Path], object], *, what: str = "", alone: bool = False) -> Path:
+    """`write_whole` for what another run may go on with: `is_sound` then tells whether it is what was written."""
+
+    def fill_and_seal(path: Path) -> None:
+        fill(path)
+        _seal(target, _sha256(path))
+
+    return write_whole(target, fill_and_seal, what=what, alone=alone)
+
+
+def is_sound(path: Path) -> bool:
+    """Whether the file or folder is what was written. Of what an older version wrote nothing is known: True."""
+    try:
+        sealed = _seal_of(path).read_bytes().split()
+    except FileNotFoundError:
+        return True
+    try:
+        return _sha256(path).encode() in sealed
+    except OSError:  # a bad disk, too, has changed what was written
+        return False
+
+
+def put_aside(path: Path, then: str, say: Say) -> None:
+    """Moves what is damaged out of the way, for a look until the work is done, and says so: `then` is what comes next.
+
+    Two processes may do this at once.
+    """
+    aside = path.parent / _ASIDE / path.name
+    aside.parent.mkdir(exist_ok=True)
+    remove_sealed(aside)
+    with suppress(FileNotFoundError):  # the other has moved it
+        move_into_place(path, aside)
+        say(f"{path} is damaged, it is not what was written: moved aside to {_ASIDE}; {then}.")
+
+
+def remove_sealed(path: Path) -> None:
+    """Removes the file or folder, with what is known of it, if it is there."""
+    if path.is_dir():
+        remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)
+    _seal_of(path).unlink(missing_ok=True)
+
+
+def _seal_of(path: Path) -> Path:
+    return path.parent / _SEALS / path.name
+
+
+def _seal(target: Path, sha256: str) -> None:
+    seal = _seal_of(target)
+    # What is there now stays sound until it is replaced.
+    known = seal.read_text(errors="replace").split() if seal.exists() else []
+    lines = "".join(f"{line}\n" for line in dict.fromkeys([*known, sha256]))
+    write_whole(seal, lambda path: path.write_text(lines))
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_dir():
+        return known_sha256(path)
+    return folder_sha256(path, sorted(inner for inner in path.rglob("*") if inner.is_file()))
