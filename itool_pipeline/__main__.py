@@ -7,7 +7,7 @@ python -m itool_pipeline plan demo       what a run would make, and what of time
 python -m itool_pipeline check           every experiment file: is it valid, and is what it needs there?
 python -m itool_pipeline compare sft_entire demo     experiments on the same cases: who is better, how surely?
 python -m itool_pipeline sql "FROM …"    ask the database, read-only
-python -m itool_pipeline verify          the whole storage: is it still what was written? --deep reads every byte
+python -m itool_pipeline verify          the whole storage: is it still what was written? --deep: each byte and row
 python -m itool_pipeline export demo     its last checkpoint as a folder that others load and serve
 python -m itool_pipeline conformance demo     our verdicts against a benchmark's own command line
 """
@@ -33,11 +33,16 @@ from itool_pipeline.steps.preflight import obstacles
 from itool_pipeline.steps.progress import Timed
 from itool_pipeline.stopping import how_to_go_on, stop_when_asked
 from itool_pipeline.store.artifacts import ArtifactStore
+from itool_pipeline.store.database import Database
+from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.paths import storage_paths
+from itool_pipeline.store.row_verification import remedy, verify_rows
 from itool_pipeline.store.sql_shell import run_sql, text_table
 from itool_pipeline.store.verification import REMEDY, verify_store
 from itool_pipeline.variants import make_variant, write_variant
 
+DATABASE_WAIT_SECONDS = 60.0
+"""How long `verify` waits for another process that has the database open."""
 LEADERBOARD = """
 SELECT checkpoint, benchmark, correct, total, printf('%.1f%%', 100 * accuracy) AS accuracy,
        printf('%.1f-%.1f%%', 100 * low, 100 * high) AS interval_95
@@ -186,7 +191,10 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Hold the files of all artifacts, or of the assets named, against their manifests; 1 when any is damaged."""
+    """Hold the files of all artifacts, or of the assets named, against their manifests; 1 when any is damaged.
+
+    `--deep` also holds the database's rows against them, and raises DatabaseLocked when another process keeps it.
+    """
     store = ArtifactStore(storage_paths().artifacts)
     progress = Timed("artifacts verified", lambda line: print(line, file=sys.stderr))
     verified = verify_store(store, [name.strip("/") for name in arguments.assets], progress, deep=arguments.deep)
@@ -198,7 +206,26 @@ def verify(arguments: argparse.Namespace) -> int:
     if verified.damaged:
         print("\nDamaged:", *(f"{path}: {'; '.join(found)}" for path, found in verified.damaged.items()), sep="\n")
         print(REMEDY)
-    return 1 if verified.damaged else 0
+    differing = arguments.deep and _rows_differ([artifact for asset in verified.assets for artifact in asset.whole])
+    return 1 if verified.damaged or differing else 0
+
+
+def _rows_differ(artifacts: Sequence[Artifact]) -> bool:
+    """Print how the rows in the database differ from these artifacts'; whether any do."""
+    from itool_pipeline.steps.asset_tables import rows_of
+
+    tell = partial(print, file=sys.stderr)
+    database = Database(storage_paths().database, wait_seconds=DATABASE_WAIT_SECONDS, say=tell)
+    found = verify_rows(database, artifacts, rows_of, Timed("artifacts' rows compared", tell))
+    if found is None:
+        print("\nThere is no database with today's tables to compare rows with: the next run makes one.")
+        return False
+    unknown = f"; of {found.not_loaded} it knows nothing: the next run that uses one loads its rows"
+    differ = f"those of {found.compared} artifacts compared, {len(found.different)} differ"
+    print(f"\nRows in {database.path}: {differ}{unknown if found.not_loaded else ''}")
+    if found.different:
+        print(*found.lines(), remedy(database.path), sep="\n")
+    return bool(found.different)
 
 
 def conformance(arguments: argparse.Namespace) -> int:
@@ -283,7 +310,7 @@ def _parser() -> argparse.ArgumentParser:
     asker.set_defaults(command=sql)
     verifier = commands.add_parser("verify", help="the artifacts: are they still what was written?")
     verifier.add_argument("assets", nargs="*", help="iteration_1/pairs, or iteration_1 for all in it; default: all")
-    verifier.add_argument("--deep", action="store_true", help="read every file and compare its sha256 too")
+    verifier.add_argument("--deep", action="store_true", help="each file's sha256 and the database's rows too")
     verifier.set_defaults(command=verify)
     exporter = commands.add_parser("export", help="a checkpoint as a folder that others load and serve")
     exporter.add_argument("experiment")

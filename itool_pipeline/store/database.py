@@ -73,6 +73,13 @@ class Database:
             if not self._readable():
                 with self.transaction():
                     pass
+            with self.read_as_it_is() as connection:
+                yield connection
+
+    @contextmanager
+    def read_as_it_is(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A read-only connection to the file that is there, of whatever version; nothing is made or moved."""
+        with _THREADS:
             connection = self._connect(read_only=True)
             try:
                 yield connection

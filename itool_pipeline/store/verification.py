@@ -9,7 +9,7 @@ from pathlib import Path
 from itool_pipeline.core.types import Progress, no_progress
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store.artifacts import ArtifactFolder, ArtifactStore
-from itool_pipeline.store.manifest import MANIFEST, load_artifact, problems_of
+from itool_pipeline.store.manifest import MANIFEST, Artifact, load_artifact, problems_of
 
 REMEDY = (
     "No run uses them: what is needed of them is moved aside and made anew by the next run. Look at the disk, and "
@@ -23,6 +23,7 @@ class AssetVerification:
 
     not_hashed  files of which only the size is compared: all, but in a deep look large ones of older versions
     damaged     folder → its problems
+    whole       artifacts without any
     """
 
     asset: str
@@ -31,6 +32,7 @@ class AssetVerification:
     bytes: int = 0
     not_hashed: int = 0
     damaged: dict[Path, list[str]] = field(default_factory=dict)
+    whole: list[Artifact] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +89,5 @@ def _verify(folder: ArtifactFolder, asset: AssetVerification, deep: bool) -> Non
     asset.not_hashed += sum(not deep or entry.sha256 is None for entry in entries)
     if problems:
         asset.damaged[folder.path] = problems
+    elif artifact:
+        asset.whole.append(artifact)
