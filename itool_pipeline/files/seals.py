@@ -28,13 +28,15 @@ def write_sealed(target: Path, fill: Callable[[Path], object], *, what: str = ""
 
 
 def is_sound(path: Path) -> bool:
-    """Whether the file or folder is what was written. Of what an older version wrote nothing is known: True."""
+    """Whether the file or folder is what was written, if it is there. Of what an older version wrote nothing is known:
+    True.
+    """
     try:
-        sealed = _seal_of(path).read_bytes().split()
+        # The content first: should another process replace it now, its hash is among the lines that are read then.
+        sha256 = _sha256(path)
+        return sha256.encode() in _seal_of(path).read_bytes().split()
     except FileNotFoundError:
         return True
-    try:
-        return _sha256(path).encode() in sealed
     except OSError:  # a bad disk, too, has changed what was written
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from itool_pipeline.engines import dtype_finding
 from itool_pipeline.engines.model_config import ModelError
 from itool_pipeline.engines.settled_compute import NOTE, ComputeNote, compute_note, settled_compute
 from itool_pipeline.files.parts import Parts
+from itool_pipeline_tests.damage import flip_a_byte
 
 AUTO, FP32, BF16 = (ComputeConfig(device="cpu", dtype=dtype) for dtype in ("auto", "float32", "bfloat16"))
 
@@ -94,8 +96,9 @@ def test_only_what_has_the_name_of_a_part_is_one(place: Place) -> None:
     assert place.settled(AUTO, made="step_*") == "bfloat16"
 
 
-def test_a_damaged_note_is_refused(place: Place) -> None:
+@pytest.mark.parametrize("damage", [lambda note: note.write_text('{"dtype": "bfl'), flip_a_byte])
+def test_a_damaged_note_is_refused(place: Place, damage: Callable[[Path], object]) -> None:
     place.settled(AUTO)
-    place.parts.path(NOTE).write_text('{"dtype": "bfl')
+    damage(place.parts.path(NOTE))
     with pytest.raises(ModelError, match=r"compute\.json is damaged: remove the folder"):
         place.settled(AUTO)

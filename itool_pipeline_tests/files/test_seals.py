@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from itool_pipeline.files import durable
+from itool_pipeline.files import durable, seals
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.files.seals import is_sound, put_aside, write_sealed
 from itool_pipeline_tests.damage import flip_a_byte
@@ -84,6 +84,25 @@ def test_a_kill_between_the_hash_and_the_content_leaves_what_was_there_sound(
     assert parts.path("note").read_text() == "old"
     parts.write_text("note", "new")
     assert parts.has("note")
+
+
+def test_a_part_that_is_replaced_while_it_is_looked_at_is_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, sha256 = Parts(tmp_path), seals._sha256
+    parts.write_text("note", "old")
+
+    def slow(path: Path) -> str:
+        found = sha256(path)
+        with monkeypatch.context() as patch:
+            patch.setattr(seals, "_sha256", sha256)
+            Parts(tmp_path).write_text("note", "new")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(seals, "_sha256", slow)
+        assert parts.has("note")
+    assert parts.path("note").read_text() == "new"
 
 
 def test_a_part_of_an_older_version_is_used_and_one_without_a_whole_hash_is_not(tmp_path: Path) -> None:

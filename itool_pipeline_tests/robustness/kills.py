@@ -37,7 +37,7 @@ class _Tally:
         processes = max((one.processes for one in self.losses), default=0)
         of_each = f" of {processes} processes" if processes > 1 else ""
         met = ", ".join(f"{count} in {stage}" for stage, count in sorted(self.stages.items()))
-        return f"at most {steps} optimizer steps or {shards} shards{of_each} lost; {met}"
+        return f"the most that one lost: optimizer steps {steps}, shards {shards}{of_each}; {met}"
 
 
 def kills(executor: str, needs: str = "") -> Callable[[Outcome, int, random.Random], None]:
