@@ -40,48 +40,52 @@ OWN_PARSER = "itool"
 """The name under which an exported model's own parser is registered with vLLM."""
 
 
+_ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
+
+
 def jinja_text(text: str) -> str:
-    """The text as a literal of Jinja, in ASCII."""
-    escaped = text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
-    return f'"{escaped}"'
+    """The text as a literal of Jinja; of llama.cpp's too, which knows no escapes by number."""
+    return f'"{text.translate(_ESCAPED)}"'
 
 
 def _python_escapes() -> str:
-    """Jinja's mapping of every character that a Python string of ours escapes; JSON in UTF-8 has no others."""
+    """Jinja's filters that escape what a Python string of ours escapes; JSON in UTF-8 has no others.
+
+    Not NUL: a template with it would end there for llama.cpp.
+    """
     before, after = render_calls([Call("f", {"a": "|"})]).split("|")
-    written = {c: render_calls([Call("f", {"a": c})])[len(before) : -len(after)] for c in map(chr, range(0xA0))}
-    pairs = (f"{jinja_text(c)}: {jinja_text(text)}" for c, text in written.items() if text != c)
-    return f"{{{', '.join(pairs)}}}"
+    characters = sorted(map(chr, range(1, 0xA0)), key=lambda c: c != "\\")  # the backslash before those it escapes
+    written = {c: render_calls([Call("f", {"a": c})])[len(before) : -len(after)] for c in characters}
+    return "".join(f" | replace({jinja_text(c)}, {jinja_text(text)})" for c, text in written.items() if text != c)
 
 
 LABELS = (
     """\
-{%- macro itool_value(value, escapes) -%}
+{%- macro itool_value(value) -%}
 {%- if value is string -%}
-"{%- for character in value -%}{{- escapes.get(character, character) -}}{%- endfor -%}"
+{{- '"' ~ (value"""
+    + _python_escapes()
+    + """) ~ '"' -}}
 {%- elif value is mapping -%}
 {{- '{' -}}
 {%- for key, inner in value.items() -%}
-{{- ', ' if not loop.first -}}{{- itool_value(key, escapes) -}}{{- ': ' -}}{{- itool_value(inner, escapes) -}}
+{{- ', ' if not loop.first -}}{{- itool_value(key) -}}{{- ': ' -}}{{- itool_value(inner) -}}
 {%- endfor -%}
 {{- '}' -}}
 {%- elif value is iterable -%}
 {{- '[' -}}
 {%- for inner in value -%}
-{{- ', ' if not loop.first -}}{{- itool_value(inner, escapes) -}}
+{{- ', ' if not loop.first -}}{{- itool_value(inner) -}}
 {%- endfor -%}
 {{- ']' -}}
 {%- else -%}
-{{- value -}}
+{{- 'None' if value is none else value -}}
 {%- endif -%}
 {%- endmacro -%}
 {%- macro itool_label(call) -%}
-{%- set escapes = """
-    + _python_escapes()
-    + """ -%}
 {{- call.name -}}{{- '(' -}}
 {%- for name, value in call.arguments.items() -%}
-{{- ', ' if not loop.first -}}{{- name -}}{{- '=' -}}{{- itool_value(value, escapes) -}}
+{{- ', ' if not loop.first -}}{{- name -}}{{- '=' -}}{{- itool_value(value) -}}
 {%- endfor -%}
 {{- ')' -}}
 {%- endmacro -%}

@@ -78,7 +78,7 @@ _READ = """\
 {%- endfor -%}
 {%- set text = itool_calls(itool.calls) if itool.calls else itool_text(message.content) -%}
 {%- if message.role == 'assistant' and text.lstrip().startswith('<think>') -%}
-{%- set text = text.rpartition('</think>')[2].lstrip() -%}
+{%- set text = text.split('</think>')[-1].lstrip() -%}
 {%- endif -%}
 {%- set itool.said = itool.said + [{'role': message.role, 'content': text, 'calls': itool.calls}] -%}
 {%- endif -%}
@@ -236,7 +236,7 @@ def _ending(source: str) -> str:
 
 
 def _prompt(bridge: str, *, cut_out: bool) -> str:
-    made = f"itool_whole.rpartition({jinja_text(_ANSWER)})[0]" if cut_out else f"(itool_whole ~ {jinja_text(bridge)})"
+    made = f"itool_whole.rsplit({jinja_text(_ANSWER)}, 1)[0]" if cut_out else f"(itool_whole ~ {jinja_text(bridge)})"
     return f"{{{{- {made}.rstrip(' ') if itool.prompted else itool_whole -}}}}"
 
 

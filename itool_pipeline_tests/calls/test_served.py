@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from itool_pipeline.calls.served import OWN_PARSER, SERVED, jinja_text
+from itool_pipeline.calls.rendering import render_calls
+from itool_pipeline.calls.served import LABELS, OWN_PARSER, SERVED, ServedSyntax, jinja_text
+from itool_pipeline.calls.types import Call
 
 
 class Manager:
@@ -92,4 +95,20 @@ def test_text_as_a_literal_of_jinja() -> None:
 
     text = 'a "b" \\ \n\t\x07 «é» \u241f \U0001f333 \''
     assert Environment().from_string(f"{{{{ {jinja_text(text)} }}}}").render() == text
-    assert jinja_text(text).isascii()
+
+
+@pytest.mark.parametrize("served", SERVED.values(), ids=SERVED)
+def test_literals_are_what_llama_cpp_reads_too(served: ServedSyntax) -> None:
+    """Its Jinja ends where a literal has another escape, and its strings at a NUL."""
+    for jinja in (LABELS, served.macro, jinja_text("".join(map(chr, range(1, 0x500))))):
+        assert set(re.findall(r"\\(.)", jinja)) <= {"\\", '"', "'", "n", "r", "t"}
+        assert "\0" not in jinja
+
+
+def test_a_label_is_the_call_as_it_is_rendered() -> None:
+    from jinja2 import Environment
+
+    text = "".join(map(chr, range(1, 0x500)))
+    arguments = {"a": text, "b": [r"\n", None, True, 1, 2.0, {"k\n": '"'}], "c": {}}
+    label = Environment().from_string(LABELS + "{{- itool_label(call) -}}")
+    assert f"[{label.render(call={'name': 'f.g', 'arguments': arguments})}]" == render_calls([Call("f.g", arguments)])
