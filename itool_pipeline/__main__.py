@@ -254,7 +254,7 @@ def conformance(arguments: argparse.Namespace) -> int:
 def export(arguments: argparse.Namespace) -> int:
     """Write a checkpoint as a folder to load and to serve; with --check, 1 unless it serves what was scored."""
     from itool_pipeline.data.publish import publish, require_token
-    from itool_pipeline.steps.exported_model import export_to, last_checkpoint
+    from itool_pipeline.steps.exported_model import add_gguf, export_to, last_checkpoint
     from itool_pipeline.steps.round_trip import round_trip
     from itool_pipeline.steps.workspace import Workspace
 
@@ -267,6 +267,8 @@ def export(arguments: argparse.Namespace) -> int:
     for key, value in export_to(ws, checkpoint, out).items():
         print(f"{key}: {value}")
     print(out)
+    if arguments.gguf:
+        print(add_gguf(out))
     failed = 0
     if arguments.check:
         found = round_trip(ws, out, checkpoint, own_parser=arguments.check == "own")
@@ -323,6 +325,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("vllm", "own"),
         help="serve it and compare its calls with those scored; `own`: by the parser that comes with the export",
     )
+    exporter.add_argument("--gguf", action="store_true", help="also as model.gguf, for llama.cpp")
     exporter.add_argument("--push-to", metavar="OWNER/NAME", help="upload it to this repository of the hub")
     exporter.set_defaults(command=export)
     conformer = commands.add_parser("conformance", help="compare our verdicts with a benchmark's own command line")

@@ -30,8 +30,10 @@ from itool_pipeline.steps.workspace import Produced, StepError, Workspace
 from itool_pipeline.store.artifacts import Step
 
 ASSET = "exported_model"
-ACCOUNT, PARSER_PLUGIN = "export.json", "tool_parser.py"
-"""In an exported folder: what it holds, with the sha256 of each file; and the parser for what vLLM's cannot read."""
+ACCOUNT, PARSER_PLUGIN, GGUF = "export.json", "tool_parser.py", "model.gguf"
+"""In an exported folder: what it holds, with the sha256 of each file; the parser for what vLLM's cannot read; and the
+same for llama.cpp, where it is asked for.
+"""
 
 _WEIGHTS = "weights.json"
 _COMPARED = 500
@@ -70,7 +72,7 @@ def export_to(ws: Workspace, checkpoint: str | None, out: Path) -> Mapping[str, 
         )
     if checkpoint is None or checkpoint == last_checkpoint(ws):
         artifact = exported_model(ws).artifact
-        if (out / ACCOUNT).is_file() and (out / ACCOUNT).read_bytes() == (artifact.path / ACCOUNT).read_bytes():
+        if (out / ACCOUNT).is_file() and _account(out, without=GGUF) == _account(artifact.path):
             return artifact.manifest.metadata  # the same export
         write_whole(out, lambda scratch: _link_tree(artifact.path, scratch, artifact.manifest.files), alone=True)
         return artifact.manifest.metadata
@@ -83,6 +85,29 @@ def export_to(ws: Workspace, checkpoint: str | None, out: Path) -> Mapping[str, 
 
     write_whole(out, fill, what="the export", alone=True)
     return made
+
+
+def add_gguf(folder: Path) -> Path:
+    """Write the exported `folder` as GGUF into a file beside its others, and into its account; the file.
+
+    One that the account has stays. Raises ModelError for an export that cannot be written so.
+    """
+    from itool_pipeline.engines.gguf_file import write_gguf
+
+    file, account = folder / GGUF, _account(folder)
+    if not file.exists() or account["files"].get(GGUF) != file_sha256(file):
+        name = f"{account['experiment']}, {account['checkpoint']}"
+        write_whole(file, lambda scratch: write_gguf(folder, name, scratch), alone=True)
+        account["files"][GGUF] = file_sha256(file)
+        Parts(folder).write_json(ACCOUNT, account)
+    return file
+
+
+def _account(folder: Path, without: str = "") -> dict[str, Any]:
+    """What the export says of itself, but of the file `without`."""
+    account: dict[str, Any] = Parts(folder).read_json(ACCOUNT)
+    account["files"].pop(without, None)
+    return account
 
 
 def require_checkpoint(ws: Workspace, checkpoint: str) -> None:

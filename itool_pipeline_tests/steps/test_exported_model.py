@@ -23,7 +23,7 @@ from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.steps import exported_model, models, policy, prepare, warmup
 from itool_pipeline.steps.artifact_files import CASES_FILE, PAIRS_FILE
-from itool_pipeline.steps.exported_model import ACCOUNT, export_to
+from itool_pipeline.steps.exported_model import ACCOUNT, add_gguf, export_to
 from itool_pipeline.steps.plan import ON_REQUEST, plan_on_request
 from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline.store.artifacts import Step, reuse_or_make
@@ -263,6 +263,27 @@ def test_a_folder_is_written_once_and_another_checkpoint_too(ws: Workspace, fold
     assert not (tmp_path / "base" / "adapter").exists()
     with pytest.raises(StepError, match="has no checkpoint iteration_2; it has base, warmup, iteration_1"):
         export_to(ws, "iteration_2", tmp_path / "none")
+
+
+def test_gguf_is_one_more_file_of_the_export(ws: Workspace, folder: Path, tmp_path: Path) -> None:
+    """Oracle: transformers, which reads the merged weights out of it bit for bit."""
+    out = tmp_path / "out"
+    export_to(ws, None, out)
+    file = add_gguf(out)
+    account = json.loads((out / ACCOUNT).read_text())
+    assert account["files"].keys() - json.loads((folder / ACCOUNT).read_text())["files"].keys() == {"model.gguf"}
+    assert account["files"]["model.gguf"] == file_sha256(file)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / file.name).hardlink_to(file)
+    ours = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).state_dict()
+    back = AutoModelForCausalLM.from_pretrained(alone, gguf_file=file.name, dtype=torch.float32).state_dict()
+    assert all(torch.equal(back[key], ours[key]) for key in ours)
+    written = file.stat().st_mtime_ns
+    export_to(ws, None, out)
+    assert add_gguf(out).stat().st_mtime_ns == written
+    file.write_bytes(b"torn")
+    assert file_sha256(add_gguf(out)) == account["files"]["model.gguf"]
 
 
 def test_a_killed_export_merges_no_second_time(
