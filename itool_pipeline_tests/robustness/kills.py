@@ -20,9 +20,12 @@ from itool_pipeline_tests.robustness.outcome import Outcome
 from itool_pipeline_tests.robustness.scene import CHECKPOINT_EVERY, folder, left_behind, scene
 from itool_pipeline_tests.small_experiment import RUN
 
-LOOK_SECONDS = 0.1
-LATEST = 0.6
-"""Of the seconds of an undisturbed run, after which a run is killed at the latest while each keeps something."""
+LOOK_SECONDS = 0.05
+MOST_KEPT = 8
+"""How many things (artifacts, shards, checkpoints, batches of answers) a run may keep at most before it is killed, of
+some 40 that an undisturbed one keeps: moments by the clock alone would all be in the start on a busy machine."""
+MOST_SECONDS = 2.0
+"""And how long it may go on then."""
 
 
 @dataclass
@@ -60,14 +63,13 @@ def _story(outcome: Outcome, tries: int, draw: random.Random, executor: str, tal
     s = scene()
     with folder() as root:
         storage = s.storage(root / "storage", ITOOL_EXECUTOR=executor)
-        watch, losses, latest = Watch(storage.root), list[Lost](), LATEST
+        watch, losses = Watch(storage.root), list[Lost]()
         while True:
-            done, kept = outcome.tries + len(losses) >= tries, watch.kept
-            code = _started(storage, None if done else draw.uniform(0.02, latest) * s.seconds, executor, watch, losses)
+            done = outcome.tries + len(losses) >= tries
+            moment = None if done else (watch.kept + draw.randint(0, MOST_KEPT), draw.uniform(0, MOST_SECONDS))
+            code = _started(storage, moment, executor, watch, losses)
             if code != -signal.SIGKILL:
                 break
-            # On a busy machine one start may take longer than what is killed: all stages are to be met.
-            latest = LATEST if watch.kept > kept else 1.5 * latest
             tally.stages[_stage(storage)] += 1
         tally.losses += losses
         problems = [f"ended with {code}: {storage.output()[-500:]}"] if code else s.differences(storage)
@@ -81,10 +83,19 @@ def _story(outcome: Outcome, tries: int, draw: random.Random, executor: str, tal
             print(f"  the storage is kept in {left}", flush=True)
 
 
-def _started(storage: Storage, seconds: float | None, executor: str, watch: Watch, losses: list[Lost]) -> int:
-    """The run's exit code, -9 if it was killed after so many seconds; `losses` then has one more."""
-    process = storage.start(RUN)
-    deadline = time.monotonic() + (DEADLINE_SECONDS if seconds is None else seconds)
+def _started(
+    storage: Storage, moment: tuple[int, float] | None, executor: str, watch: Watch, losses: list[Lost]
+) -> int:
+    """The run's exit code, -9 if it was killed; `losses` then has one more.
+
+    moment  how many things are kept, and how many seconds later it is killed; None: it is left alone
+    """
+    process, deadline = storage.start(RUN), time.monotonic() + DEADLINE_SECONDS
+    kept, seconds = moment or (0, DEADLINE_SECONDS)
+    while process.poll() is None and watch.kept < kept and time.monotonic() < deadline:
+        watch.look()
+        time.sleep(LOOK_SECONDS)
+    deadline = min(deadline, time.monotonic() + seconds)
     while process.poll() is None and time.monotonic() < deadline:
         watch.look()
         time.sleep(LOOK_SECONDS)
@@ -95,7 +106,7 @@ def _started(storage: Storage, seconds: float | None, executor: str, watch: Watc
         watch.look()
         loss = lost(storage.root, psutil.Process(process.pid))
         send(process.pid, signal.SIGKILL)
-        if seconds is None:
+        if moment is None:
             raise subprocess.TimeoutExpired(process.args, DEADLINE_SECONDS)
         if process.wait() == -signal.SIGKILL:  # and had not ended just then
             losses.append(loss)
