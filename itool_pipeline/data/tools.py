@@ -26,9 +26,13 @@ class ToolDescription(RowModel):
 
 
 def read_tool(given: Any) -> dict[str, Any]:
-    """The tool with all its keys as they stand: prompts show it so. Raises RowError when it is none."""
+    """The tool with its keys as they stand: prompts show it so. Raises RowError when it is none.
+
+    A null beside name, description and parameters says nothing and goes, for servers show no such key. One inside the
+    parameters stays, as it does there.
+    """
     read_row(ToolDescription, given)
-    return dict(given)
+    return {key: value for key, value in given.items() if value is not None or key == "description"}
 
 
 GivenTool: TypeAlias = Annotated[dict[str, Any], BeforeValidator(read_tool)]

@@ -37,7 +37,7 @@ STAGES = ("easy", "medium", "hard")
 
 CODE_VERSIONS = {
     "base_model": "1",
-    "examples": "8",
+    "examples": "9",
     "splits": "7",
     "warmup": "4",
     "replay_buffer": "5",

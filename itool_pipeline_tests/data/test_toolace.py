@@ -96,6 +96,14 @@ def test_tools_in_other_layouts(tmp_path: Path, tool: Any) -> None:
     assert example.response == '[f(city="Rome")]'
 
 
+def test_a_null_beside_the_parameters_is_not_shown(tmp_path: Path) -> None:
+    """As nearly all of the set's tools have it."""
+    text = SYSTEM.format(note="", tools=json.dumps([{**tool, "required": None} for tool in TOOLS]))
+    turns = [{"from": "user", "value": "q"}, {"from": "assistant", "value": "No."}]
+    (example,) = load(write_rows(tmp_path, [{"system": text, "conversations": turns}])).examples
+    assert list(example.tools) == TOOLS
+
+
 def test_what_the_system_text_adds_is_kept(tmp_path: Path) -> None:
     path = write(tmp_path, ["u: q", "a: no"], note="Today is 2024-12-02, Monday..")
     assert load(path).examples[0].messages == (

@@ -50,7 +50,7 @@ class OwnCallsBenchmark(Benchmark[Example]):
     )
     categories = ("single_call", "several_calls", "no_call")
     source_keys = frozenset({"path"})
-    cases_version = "3"
+    cases_version = "4"
     scores_version = "2"
 
     def source(self, experiment: Experiment) -> Mapping[str, Any]:
