@@ -20,7 +20,7 @@ from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.calls.syntaxes import SYNTAXES, in_syntax
 from itool_pipeline.calls.tool_schema import Tool, json_schema, parameter_schemas
 from itool_pipeline.calls.types import Call, ToolCallSyntaxError
-from itool_pipeline.core.prompts import own_messages, response_messages
+from itool_pipeline.core.prompts import instructions, own_messages, response_messages
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.engines.control_tokens import BREAK, ControlTokens
 from itool_pipeline.engines.whole_text import lost_text, spoken_text
@@ -323,7 +323,8 @@ class ChatTemplate:
 
         last  what the last turn has beside role and content
         """
-        turns = [self._turn(handling, Message(role, text)) for role, text in _turns(messages, handling)]
+        first, *others = (Message(role, text) for role, text in _turns(messages, handling))
+        turns = [self._turn(handling, first, self._told(handling)), *(self._turn(handling, turn) for turn in others)]
         turns[-1] |= last or {}
         parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
         functions = [{"type": "function", "function": json_schema(tool)} for tool in tools]
@@ -341,12 +342,22 @@ class ChatTemplate:
             raise ChatTemplateError(f"the chat template refuses the conversation: {error}") from error
         return rendered
 
-    def _turn(self, handling: Handling, message: Message) -> dict[str, Any]:
-        """The turn as the template is given it."""
+    def _told(self, handling: Handling) -> str:
+        """Our instructions, with which the first turn of what is asked begins; none where nothing of ours is said."""
+        return "" if handling.calls else instructions(list_tools=handling.tools == "system", syntax=self.syntax)
+
+    def _turn(self, handling: Handling, message: Message, told: str = "") -> dict[str, Any]:
+        """The turn as the template is given it.
+
+        told  a beginning of the text that is ours and no data: tokens that mark calls are what they are there, as in
+              the model's own template
+        """
         calls = self._calls_of(handling, message)
         if not calls:
+            ours = told if message.content.startswith(told) else ""
             said = message.role == "assistant"
-            return {"role": message.role, "content": self.control.broken(message.content, said=said)}
+            rest = self.control.broken(message.content.removeprefix(ours), said=said)
+            return {"role": message.role, "content": self.control.broken(ours, said=True) + rest}
         functions = [{"name": call.name, "arguments": dict(call.arguments)} for call in calls]
         tool_calls = [{"type": "function", "function": self.control.broken_values(given)} for given in functions]
         return {"role": message.role, "content": "", "tool_calls": tool_calls}

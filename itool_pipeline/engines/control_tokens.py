@@ -23,7 +23,8 @@ class ControlTokens:
     They are its special tokens, and of its other added tokens those that the template writes: some tokenizers have
     line breaks, words or HTML tags among these, which are text.
 
-    own  those that a model writes itself when it makes calls: in what an assistant says they are what they are
+    own  those that a model writes itself when it makes calls: in what an assistant says, and in our instructions, they
+         are what they are
     """
 
     def __init__(self, tokenizer: Any, own: Collection[str] = ()) -> None:
@@ -42,7 +43,7 @@ class ControlTokens:
         return found.group() if found else None
 
     def broken(self, text: str, *, said: bool = False) -> str:
-        """The text with a BREAK in every control token; `said`: by an assistant."""
+        """The text with a BREAK in every control token; `said`: by an assistant, or by us."""
         pattern = self._not_own if said else self._any
         return (
             re.sub(f"(?={pattern.pattern})(.)", rf"\1{BREAK}", text, flags=re.DOTALL) if pattern.search(text) else text

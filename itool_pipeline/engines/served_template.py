@@ -166,9 +166,9 @@ _HANDED = """\
 def served_template(template: ChatTemplate, syntax: ServedSyntax) -> str:
     """Jinja whose prompts, in tokens, are those of `Chat.prompt` for the conversation that a client sends.
 
-    Four things it cannot do: spell a control token that stands in a text, ours included, in ordinary tokens, write a
-    tool with keys that clients cannot send, read calls out of a text, and escape a NUL in an argument. Raises
-    ChatTemplateError for a template that asks for the date in a form that it makes.
+    Four things it cannot do: spell a control token that stands in a text in ordinary tokens, write a tool with keys
+    that clients cannot send, read calls out of a text, and escape a NUL in an argument. Raises ChatTemplateError for a
+    template that asks for the date in a form that it makes.
     """
     handling, in_template = template.handling, template.handling.tools == "template"
     flags = {

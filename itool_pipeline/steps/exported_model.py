@@ -40,7 +40,6 @@ _COMPARED = 500
 """Training examples whose prompts the exported template is held against."""
 
 CONTROL_TOKEN, JOINED = "a text holds a control token", "the tokenizer joins the prompt's end where nothing follows"
-NAMED = "our instructions name a control token"
 OTHER_TEXT = "the texts differ"
 SERVED_KEYS = ("name", "description", "parameters")
 """What a server hands of a tool to the chat template, in this order; vLLM drops other keys and adds those that lack."""
@@ -223,9 +222,6 @@ def _prompts(ws: Workspace, chat: Chat) -> Iterator[tuple[Example, tuple[int, ..
 def _why(chat: Chat, example: Example, wanted: tuple[int, ...], made: tuple[int, ...]) -> str:
     if chat.holds_control_tokens(example):
         return CONTROL_TOKEN
-    first, *_ = chat.template.asked(example)[0]
-    if chat.template.control.found_in(first.content):
-        return NAMED
     return JOINED if chat.text(wanted) == chat.text(made) else OTHER_TEXT
 
 

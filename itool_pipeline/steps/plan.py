@@ -37,14 +37,14 @@ STAGES = ("easy", "medium", "hard")
 
 CODE_VERSIONS = {
     "base_model": "1",
-    "examples": "9",
+    "examples": "10",
     "splits": "7",
     "warmup": "4",
     "replay_buffer": "5",
     "trees": "10",
     "pairs": "5",
     "policy": "7",
-    "cases": "3",
+    "cases": "4",
     "scores": "4",
     "champion": "1",
     "report": "10",

@@ -21,6 +21,7 @@ from itool_pipeline.calls.syntaxes import SYNTAXES, in_syntax
 from itool_pipeline.calls.types import Call
 from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import SampleRequest
+from itool_pipeline.core.prompts import instructions
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.engines.branches import Branch
 from itool_pipeline.engines.chat import Chat
@@ -199,6 +200,18 @@ def test_what_a_user_writes_marks_no_calls(union: Any) -> None:
     assert chat.holds_control_tokens(asked)
     said = Example("e4", "", "", conversation(HERMES_CALLS).messages, (), "", (), "e4")
     assert not chat.holds_control_tokens(said)
+
+
+@pytest.mark.parametrize("name", ["qwen2_5", "glm4moe"])
+def test_our_instructions_name_the_tokens_that_mark_calls(union: Any, name: str) -> None:
+    """As a model's own template does, and once; the same words of a user or of a tool, our own verbatim, stay text."""
+    chat = Chat(with_family(union, name), "system", "hermes")
+    marks = [union.convert_tokens_to_ids(mark) for mark in (OPEN, CLOSE)]
+    for text in ("Hello", HERMES_CALLS.form, instructions(list_tools=True, syntax=HERMES_CALLS)):
+        turns = (Message("system", text), Message("user", text))
+        prompt = chat.prompt(Example("e7", "", "", turns, ({**TOOL, "description": text},), "", (), "e7"))
+        assert [token for token in prompt if token in marks] == marks
+        assert union.decode(prompt).count(OPEN) == 1 + 3 * text.count(OPEN)
 
 
 def test_a_mark_in_an_argument_of_an_earlier_call_is_spelled_out(union: Any) -> None:

@@ -15,9 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from itool_pipeline.calls.served import SERVED
 from itool_pipeline.core.types import Message
-from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.exporting import saved_dtype
-from itool_pipeline.engines.model import load_model, load_tokenizer
+from itool_pipeline.engines.model import load_model
 from itool_pipeline.engines.model_config import ModelError
 from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.files.storage_errors import StorageError
@@ -183,15 +182,6 @@ def test_each_syntax_is_served_by_its_own_parser(ws: Workspace, tmp_path: Path, 
     assert f"--tool-call-parser {calls}\n" in card
     assert [(out / "tool_parser.py").exists(), "tool_parser.py" in card] == [plugin, plugin]
     assert SERVED[calls].lacks in card
-
-
-def test_our_instructions_may_name_a_control_token(ws: Workspace) -> None:
-    """As those for `<tool_call>` do where it is a token that the model's template writes."""
-    tokenizer: Any = load_tokenizer(models.base_dir(ws))
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<tool_call>"]})
-    chat = Chat(tokenizer, calls="hermes")
-    wanted = chat.prompt(EXAMPLES[0])
-    assert exported_model._why(chat, EXAMPLES[0], wanted, wanted[:-1]) == exported_model.NAMED
 
 
 def test_every_file_is_listed_with_its_hash(folder: Path) -> None:
