@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from jinja2 import TemplateError
 
@@ -323,7 +323,7 @@ class ChatTemplate:
 
         last  what the last turn has beside role and content
         """
-        first, *others = (Message(role, text) for role, text in _turns(messages, handling))
+        first, *others = _turns(messages, handling)
         turns = [self._turn(handling, first, self._told(handling)), *(self._turn(handling, turn) for turn in others)]
         turns[-1] |= last or {}
         parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
@@ -346,21 +346,21 @@ class ChatTemplate:
         """Our instructions, with which the first turn of what is asked begins; none where nothing of ours is said."""
         return "" if handling.calls else instructions(list_tools=handling.tools == "system", syntax=self.syntax)
 
-    def _turn(self, handling: Handling, message: Message, told: str = "") -> dict[str, Any]:
-        """The turn as the template is given it.
+    def _turn(self, handling: Handling, turn: _Turn, told: str = "") -> dict[str, Any]:
+        """The turn as the template is given it. One that is joined of several messages is text, as it is when served.
 
         told  a beginning of the text that is ours and no data: tokens that mark calls are what they are there, as in
               the model's own template
         """
-        calls = self._calls_of(handling, message)
+        calls = () if turn.joined else self._calls_of(handling, Message(turn.role, turn.text))
         if not calls:
-            ours = told if message.content.startswith(told) else ""
-            said = message.role == "assistant"
-            rest = self.control.broken(message.content.removeprefix(ours), said=said)
-            return {"role": message.role, "content": self.control.broken(ours, said=True) + rest}
+            ours = told if turn.text.startswith(told) else ""
+            said = turn.role == "assistant"
+            rest = self.control.broken(turn.text.removeprefix(ours), said=said)
+            return {"role": turn.role, "content": self.control.broken(ours, said=True) + rest}
         functions = [{"name": call.name, "arguments": dict(call.arguments)} for call in calls]
         tool_calls = [{"type": "function", "function": self.control.broken_values(given)} for given in functions]
-        return {"role": message.role, "content": "", "tool_calls": tool_calls}
+        return {"role": turn.role, "content": "", "tool_calls": tool_calls}
 
 
 def written_syntax(tokenizer: Any) -> CallSyntax:
@@ -398,12 +398,20 @@ def _handlings(places: Sequence[Place], *, calls: bool) -> Iterator[Handling]:
         yield Handling(tools, in_parts, system, answered)
 
 
-def _turns(messages: Sequence[Message], handling: Handling) -> list[tuple[str, str]]:
-    """Role and text of each turn, as the template is given them.
+class _Turn(NamedTuple):
+    """A turn for the template. `joined`: of several messages of the same speaker."""
 
-    Turns of the same speaker are joined, because many templates insist that user and assistant alternate.
+    role: str
+    text: str
+    joined: bool = False
+
+
+def _turns(messages: Sequence[Message], handling: Handling) -> list[_Turn]:
+    """The turns, as the template is given them.
+
+    Those of the same speaker are joined, because many templates insist that user and assistant alternate.
     """
-    turns: list[tuple[str, str]] = []
+    turns: list[_Turn] = []
     joint = "\n"
     for message in messages:
         role, text = message.role, spoken_text(message)
@@ -411,10 +419,10 @@ def _turns(messages: Sequence[Message], handling: Handling) -> list[tuple[str, s
             role, text = "user", f"Result: {text}"
         elif role == "system" and not handling.system:
             role = "user"
-        if turns and turns[-1][0] == role not in ("system", "tool") and text != RESPONSE:
-            turns[-1] = (role, f"{turns[-1][1]}{joint}{text}")
+        if turns and turns[-1].role == role not in ("system", "tool") and text != RESPONSE:
+            turns[-1] = _Turn(role, f"{turns[-1].text}{joint}{text}", joined=True)
         else:
-            turns.append((role, text))
+            turns.append(_Turn(role, text))
         joint = "\n\n" if message.role == "system" else "\n"
     return turns
 

@@ -248,3 +248,19 @@ def test_words_beside_an_earlier_call_are_not_shown(union: Any) -> None:
     text = union.decode(chat.prompt(Example("e6", "", "", turns, (TOOL,), "", (), "e6")))
     assert "Let me look" not in text
     assert HERMES_CALLS.render_calls([Call("find_paper", FIRST)]) in text
+
+
+@pytest.mark.parametrize("name", ["qwen2_5", "qwen3"])
+def test_words_said_before_an_earlier_call_are_shown(union: Any, name: str) -> None:
+    """In a message of their own they are no part of the call, and the template writes both as one turn."""
+    chat = Chat(with_family(union, name), "auto", "hermes")
+    said = HERMES_CALLS.render_calls([Call("find_paper", FIRST)])
+    turns = (Message("user", "q"), Message("assistant", "Let me look."), Message("assistant", said))
+    prompt = chat.prompt(Example("e8", "", "", (*turns, Message("tool", "1")), (TOOL,), "", (), "e8"))
+    call = {"type": "function", "function": {"name": "find_paper", "arguments": FIRST}}
+    whole = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "Let me look.", "tool_calls": [call]},
+        {"role": "tool", "content": "1"},
+    ]
+    assert list(prompt) == union.encode(rendered(union, whole, add_generation_prompt=True), add_special_tokens=False)

@@ -162,6 +162,13 @@ def test_so_it_is_with_calls_in_json(tokenizer: Any, family: str, place: Any, se
     turns = {"one call": [one], "several calls": [one, two]}
     examples = {
         **{name: called(served.syntax.render_calls(calls)) for name, calls in turns.items()},
+        "words before a call": asked(
+            ("user", "Who?"),
+            ("assistant", "One moment."),
+            ("assistant", served.syntax.render_calls([one])),
+            ("tool", "Ash"),
+            ("user", "Sure?"),
+        ),
         **{name: in_other_syntax(example, served) for name, example in CONVERSATIONS.items() if name not in OF_PYTHON},
     }
     require_same_prompts(tokenizer, family, chat, examples)

@@ -14,19 +14,23 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from itool_pipeline.benchmarks.api_bank.benchmark import ApiBankBenchmark
+from itool_pipeline.benchmarks.api_bank.dialogues import load_api_bank
 from itool_pipeline.benchmarks.bfcl.benchmark import BfclBenchmark
 from itool_pipeline.benchmarks.own_calls.benchmark import OwnCallsBenchmark
+from itool_pipeline.benchmarks.types import Benchmark
 from itool_pipeline.calls.syntaxes import syntax_named
 from itool_pipeline.core.types import Example
 from itool_pipeline.data.bfcl import load_bfcl
 from itool_pipeline.data.rows import Rows
 from itool_pipeline.steps import cases, models, policy, prepare, scoring
-from itool_pipeline.steps.artifact_files import CASES_FILE, PAIRS_FILE, POOL_FILE, TRAIN_FILE
+from itool_pipeline.steps.artifact_files import AGGREGATES_FILE, CASES_FILE, PAIRS_FILE, POOL_FILE, TRAIN_FILE
 from itool_pipeline.steps.examinee import ModelExaminee
 from itool_pipeline.steps.example_files import read_examples
 from itool_pipeline.steps.plan import plan
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.table_files import read_table_rows
+from itool_pipeline_tests.benchmarks.api_bank.test_dialogues import BY_HAND
 from itool_pipeline_tests.engines.family_templates import WRITTEN, control_tokens, family_templates
 from itool_pipeline_tests.steps.by_hand import experiment, workspace
 from itool_pipeline_tests.steps.without_model import searched, warm_up
@@ -132,6 +136,7 @@ def ws(
         evaluation={
             "bfcl": {"categories": ("simple_python", "parallel", "irrelevance"), "max_new_tokens": 64},
             "calls": {"path": written_rows(tmp_path / "held_out.jsonl", "poem", 4)},
+            "api_bank": {"path": str(BY_HAND), "max_prompt_tokens": 4000, "max_new_tokens": 64},
         },
     )
     made.paths.root.mkdir()
@@ -167,28 +172,57 @@ def test_from_examples_to_scores(ws: Workspace, name: str, monkeypatch: pytest.M
     pairs = [row for row in read_table_rows(ws.input("iteration_1/pairs").file(PAIRS_FILE)) if row["kept"]]
     assert pairs
     assert policy.policy(ws, 1).artifact.manifest.metadata["pairs"] == len(pairs)
-    score_gold_answers(ws, monkeypatch)
-
-
-def score_gold_answers(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both benchmarks give a model that says the gold answers all their cases."""
     for benchmark in (BfclBenchmark(), OwnCallsBenchmark()):
         cases.benchmark_cases(ws, benchmark)
-        asked = answered(ws, benchmark.name)
-
-        def each_answer(
-            self: ModelExaminee, prompts: Mapping[str, tuple[int, ...]], asked: dict[str, Example] = asked
-        ) -> Iterator[tuple[str, str]]:
-            for key in prompts:
-                response = self.template.response(asked[key].response)
-                yield key, self.template.text(response)
-
-        monkeypatch.setattr(ModelExaminee, "each_answer", each_answer)
-        made = scoring.score_checkpoint(ws, benchmark, "iteration_1").artifact
-        rows = list(read_table_rows(made.file(CASES_FILE)))
+        rows = scored(ws, benchmark, "iteration_1", gold_answers(ws, benchmark), monkeypatch)
         assert [row["case_id"] for row in rows if not row["correct"]] == []
-        assert len(rows) == len(asked) >= 8
         assert all(row["calls"] is row["should_call"] for row in rows)
+    score_api_bank(ws, monkeypatch)
+
+
+def score_api_bank(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who says the gold answers gets every case right and exact; who says them in Python's syntax calls nothing."""
+    benchmark, syntax = ApiBankBenchmark(), models.call_syntax(ws)
+    cases.benchmark_cases(ws, benchmark)
+    said = gold_answers(ws, benchmark)
+    python = {case.id: case.response for case in load_api_bank(BY_HAND).examples}
+    pool = answered(ws, "api_bank")
+    names = {gold.name for case in pool.values() for gold in case.gold}
+    earlier = [m.content for case in pool.values() for m in case.messages if m.role == "assistant"]
+    assert sum(syntax.has_begun_call(text) for text in earlier) >= 8
+    assert not any(f"{name}(" in text for text in [*earlier, *said.values()] for name in names)
+    right = scored(ws, benchmark, "iteration_1", said, monkeypatch)
+    assert [row["case_id"] for row in right if not row["correct"] or not row["calls"]] == []
+    exact = [row for row in aggregates(ws, "api_bank/iteration_1") if row["rule"] == "exact"]
+    assert {row["part"] for row in exact} == {"overall", "level_1", "level_2"}
+    assert all(row["accuracy"] == 1.0 for row in exact)
+    wrong = scored(ws, benchmark, "base", python, monkeypatch)
+    assert {(row["correct"], row["error_type"], row["calls"]) for row in wrong} == {(False, "no_call", False)}
+
+
+def gold_answers(ws: Workspace, benchmark: Benchmark[Any]) -> dict[str, str]:
+    """Case → its gold answer, as it is once it went through the tokens of a response."""
+    template = models.chat(ws)
+    return {key: template.text(template.response(e.response)) for key, e in answered(ws, benchmark.name).items()}
+
+
+def scored(
+    ws: Workspace, benchmark: Benchmark[Any], checkpoint: str, said: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> list[dict[str, Any]]:
+    """The rows of a model that gives these answers, one for each case."""
+
+    def each_answer(self: ModelExaminee, prompts: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, str]]:
+        yield from ((key, said[key]) for key in prompts)
+
+    monkeypatch.setattr(ModelExaminee, "each_answer", each_answer)
+    made = scoring.score_checkpoint(ws, benchmark, checkpoint).artifact
+    rows = list(read_table_rows(made.file(CASES_FILE)))
+    assert len(rows) == len(said) >= 8
+    return rows
+
+
+def aggregates(ws: Workspace, asset: str) -> list[dict[str, Any]]:
+    return list(read_table_rows(ws.input(asset).file(AGGREGATES_FILE)))
 
 
 def test_a_syntax_that_is_named_is_another_experiment() -> None:
