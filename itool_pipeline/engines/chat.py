@@ -102,6 +102,10 @@ class Chat:
         messages, tools = self._template.asked(example)
         return self._opening(self._prompt_text(example, messages, tools).rstrip(" "))
 
+    def begun(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
+        """Of a prompt what a model goes on from by itself: all of it, or where it thinks that up to its thoughts."""
+        return prompt if self.thoughts is None else self.thoughts.begun(prompt)
+
     def response(self, text: str) -> tuple[int, ...]:
         """Token ids of a complete response, the end-of-turn token included.
 

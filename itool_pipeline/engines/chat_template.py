@@ -157,6 +157,11 @@ class ChatTemplate:
         """What stands between the prompt that the template makes and the response."""
         return self._bridge
 
+    @property
+    def opening(self) -> tuple[str, str]:
+        """What its prompts end in, and what stands there instead where a model is to think; nothing where none does."""
+        return "", ""
+
     def source(self, shows_tools: bool) -> str:
         """The template's own text; some have one for conversations with tools and one for those without."""
         source: str = self._tokenizer.get_chat_template(None, [{}] if shows_tools else None)

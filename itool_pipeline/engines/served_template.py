@@ -18,6 +18,9 @@ from itool_pipeline.engines.chat_template import FIXED_DATE, ChatTemplate, ChatT
 _ANSWER = "\u241fanswer\u241f"
 """Stands where the answer goes while a prompt is cut out of an answered conversation."""
 
+REASONING_PARSERS: Mapping[str, str] = {"</think>": "deepseek_r1"}
+"""vLLM's parser of thoughts (`--reasoning-parser`) by the mark that ends them; it needs tokens for its two tags."""
+
 _DATE_FORM = re.compile(r"strftime_now\(\s*(?:'([^']*)'|\"([^\"]*)\")\s*\)")
 _DATE_ASKED = re.compile(r"strftime_now\(")
 
@@ -164,7 +167,8 @@ _HANDED = """\
 
 
 def served_template(template: ChatTemplate, syntax: ServedSyntax) -> str:
-    """Jinja whose prompts, in tokens, are those of `Chat.prompt` for the conversation that a client sends.
+    """Jinja whose prompts, in tokens, are those of `Chat.prompt` for the conversation that a client sends; where the
+    model thinks, up to its thoughts.
 
     Four things it cannot do: spell a control token that stands in a text in ordinary tokens, write a tool with keys
     that clients cannot send, read calls out of a text, and escape a NUL in an argument. Raises ChatTemplateError for a
@@ -196,7 +200,7 @@ def served_template(template: ChatTemplate, syntax: ServedSyntax) -> str:
         "{%- set itool_whole %}\n",
         _own(template, in_template),
         "{% endset -%}\n",
-        _prompt(template.bridge, cut_out=handling.answered),
+        _prompt(template),
     ]
     return "".join(parts)
 
@@ -235,8 +239,12 @@ def _ending(source: str) -> str:
     return f"{source}{{{{ '' }}}}" if last.isspace() else source
 
 
-def _prompt(bridge: str, *, cut_out: bool) -> str:
-    made = f"itool_whole.rsplit({jinja_text(_ANSWER)}, 1)[0]" if cut_out else f"(itool_whole ~ {jinja_text(bridge)})"
+def _prompt(template: ChatTemplate) -> str:
+    cut_out, (ending, opening) = template.is_cut_out, template.opening
+    joined = f"(itool_whole ~ {jinja_text(template.bridge)})"
+    made = f"itool_whole.rsplit({jinja_text(_ANSWER)}, 1)[0]" if cut_out else joined
+    made = f"{made}.rsplit({jinja_text(ending)}, 1)[0]" if ending else made
+    made = f"({made} ~ {jinja_text(opening)})" if opening else made
     return f"{{{{- {made}.rstrip(' ') if itool.prompted else itool_whole -}}}}"
 
 

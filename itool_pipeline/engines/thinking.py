@@ -72,6 +72,10 @@ class ThinkingTemplate(ChatTemplate):
         super().__init__(tokenizer, tools, syntax, thinking=True)
         self.form = self._probed_form(ChatTemplate(tokenizer, self.tools_shown_by, syntax))
 
+    @property
+    def opening(self) -> tuple[str, str]:
+        return self.form.replaced, self.form.opening
+
     def around_response(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> tuple[str, str]:
         before, after = super().around_response(messages, tools)
         return self._behind_thoughts(before), after
@@ -211,6 +215,18 @@ class ThoughtSpan:
         text = self._tokenizer.decode(list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         thoughts, found, _ = text.partition(self.mark)
         return Thoughts(thoughts.strip(), len(token_ids), bool(found))
+
+    def behind(self, token_ids: Sequence[int]) -> tuple[int, ...]:
+        """Of tokens drawn after `begun`, without a stop, those behind the thoughts; none where these do not end."""
+        for end in range(1, len(token_ids) + 1):
+            if self.read(token_ids[:end]).closed:
+                return tuple(token_ids[end:])
+        return ()
+
+    @property
+    def gap(self) -> str:
+        """The white space between the mark and the answer."""
+        return self._closing.partition(self.mark)[2]
 
     def _without_empty(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
         if prompt[-len(self._empty) :] != self._empty:

@@ -53,6 +53,7 @@ class Serving:
     plugin   the file that brings this parser; None for one of vLLM's own
     dtype    by name, the one that the pipeline scored in
     context  tokens of the longest prompt and its answer together
+    thoughts  vLLM's name of the parser of thoughts; none for a model that does not think
     """
 
     folder: Path
@@ -60,6 +61,7 @@ class Serving:
     plugin: Path | None
     dtype: str
     context: int
+    thoughts: str = ""
 
 
 def server_python() -> Path | None:
@@ -125,11 +127,12 @@ def answers(python: Path, base_url: str, questions: Sequence[Mapping[str, Any]])
 
 def _options(serving: Serving, port: int) -> list[str]:
     plugin = ["--tool-parser-plugin", str(serving.plugin.absolute())] if serving.plugin else []
+    thinking = ["--reasoning-parser", serving.thoughts] if serving.thoughts else []
     return [
         *("--model", str(serving.folder.absolute()), "--served-model-name", _NAME),
         *("--host", "127.0.0.1", "--port", str(port)),
         *("--dtype", serving.dtype, "--max-model-len", str(serving.context), "--enforce-eager"),
-        *("--enable-auto-tool-choice", *plugin, "--tool-call-parser", serving.parser),
+        *("--enable-auto-tool-choice", *plugin, "--tool-call-parser", serving.parser, *thinking),
     ]
 
 

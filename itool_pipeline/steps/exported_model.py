@@ -17,6 +17,7 @@ from itool_pipeline.data.base_model import read_source
 from itool_pipeline.data.openai_messages import openai_messages, openai_tools
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.chat_template import ChatTemplateError
+from itool_pipeline.engines.served_template import REASONING_PARSERS
 from itool_pipeline.files.durable import write_text, write_whole
 from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.files.json_text import to_json
@@ -153,6 +154,7 @@ def fill_export(ws: Workspace, checkpoint: str, out: Path, parts: Parts | None) 
         "preference_pairs": pairs,
         "sft_examples": sum(learnt.values()),
         **compared,
+        **({"thoughts_parser": REASONING_PARSERS.get(chat.thoughts.mark, "")} if chat.thoughts else {}),
     }
     write_card(ws, checkpoint, found, syntax, out)
     write_text(out / ACCOUNT, to_json({**found, "experiment": ws.experiment.name, "files": _hashes(out)}))
@@ -214,7 +216,7 @@ def compare_prompts(ws: Workspace, chat: Chat, syntax: ServedSyntax, out: Path) 
 def _prompts(ws: Workspace, chat: Chat) -> Iterator[tuple[Example, tuple[int, ...]]]:
     for example in islice(each_training_example(ws), _COMPARED):
         try:
-            yield example, chat.prompt(example)
+            yield example, chat.begun(chat.prompt(example))
         except ChatTemplateError:
             continue
 

@@ -170,14 +170,15 @@ def _use(ws: Workspace, found: Mapping[str, Any], syntax: ServedSyntax) -> str:
         if changed
         else ""
     )
+    thoughts = f" --reasoning-parser {found['thoughts_parser']}" if found.get("thoughts_parser") else ""
     return f"""\
 The chat template makes of `messages` and `tools` the prompts of training; held against {found["prompts_compared"]}
 training prompts, {exact} the same token for token.{odd}
 
 Calls are answered as vLLM's parser `{syntax.parser}` reads them:
 
-    vllm serve . --enable-auto-tool-choice --tool-call-parser {syntax.parser}
-{_own_parser(syntax)}
+    vllm serve . --enable-auto-tool-choice --tool-call-parser {syntax.parser}{thoughts}
+{_own_parser(syntax, thoughts)}
 ```python
 from openai import OpenAI
 
@@ -194,13 +195,13 @@ print(answer.choices[0].message.tool_calls or answer.choices[0].message.content)
 ```"""
 
 
-def _own_parser(syntax: ServedSyntax) -> str:
+def _own_parser(syntax: ServedSyntax, thoughts: str) -> str:
     if not syntax.plugin:
         return ""
     return f"""
 That parser {syntax.lacks}. Where that is asked of it, take the parser that comes with the model:
 
-    vllm serve . --enable-auto-tool-choice --tool-parser-plugin tool_parser.py --tool-call-parser {OWN_PARSER}
+    vllm serve . --enable-auto-tool-choice --tool-parser-plugin tool_parser.py --tool-call-parser {OWN_PARSER}{thoughts}
 """
 
 

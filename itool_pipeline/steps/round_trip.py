@@ -17,13 +17,15 @@ from itool_pipeline.core.types import Example
 from itool_pipeline.data.drawing import draw_at_most
 from itool_pipeline.data.openai_messages import openai_messages, openai_tools
 from itool_pipeline.engines.chat import Chat
+from itool_pipeline.engines.served_template import REASONING_PARSERS
 from itool_pipeline.engines.tool_server import VARIABLE, Serving, answers, served, server_python
-from itool_pipeline.steps.artifact_files import CASES_FILE, POOL_FILE
+from itool_pipeline.steps.artifact_files import CASES_FILE, POOL_FILE, THOUGHTS_FILE
 from itool_pipeline.steps.checks import Finding
 from itool_pipeline.steps.example_files import read_examples, read_prompts
 from itool_pipeline.steps.exported_model import ASSET, PARSER_PLUGIN, last_checkpoint, served_syntax
 from itool_pipeline.steps.models import chat
 from itool_pipeline.steps.plan import asked_benchmarks, cases_asset
+from itool_pipeline.steps.thoughts import ROUND
 from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline.store.table_files import read_table_rows
 
@@ -56,11 +58,15 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class ScoredCase:
-    """A scored case: its example, the prompt as it was scored, and the answer that was scored."""
+    """A scored case: its example, the prompt as it was scored, and the answer that was scored.
+
+    Where the model thinks, the prompt ends where its thoughts begin, and these took so many tokens.
+    """
 
     example: Example
     prompt: tuple[int, ...]
     output: str
+    thought_tokens: int = 0
 
 
 def serves(ws: Workspace) -> Finding:
@@ -79,28 +85,34 @@ def round_trip(ws: Workspace, folder: Path, checkpoint: str, *, own_parser: bool
     StepError where the folder brings no parser of its own.
     """
     python = server_python()
-    if ws.experiment.prompt.thinking:
-        return Finding(["the model thinks before it answers, and what is served of that is not compared yet"])
     if python is None:
         return Finding([NO_SERVER])
     template = chat(ws)
-    syntax = served_syntax(ws, template)
+    syntax, span = served_syntax(ws, template), template.thoughts
+    if span is not None and span.mark not in REASONING_PARSERS:
+        return Finding(
+            [f"nothing was served: no parser of vLLM's is known here for thoughts that end with {span.mark}"]
+        )
     if own_parser and not syntax.plugin:
         raise StepError(
             f"an export with calls as {syntax.syntax.name} brings no parser of its own, for vLLM's `{syntax.parser}` "
             "reads them; leave out `own`"
         )
-    benchmark, cases = scored_cases(ws, checkpoint, most)
+    benchmark, cases = scored_cases(ws, checkpoint, most, template)
     asked = getattr(ws.experiment.evaluation, benchmark)
     dtype = ws.input(f"{benchmark}/{checkpoint}").manifest.metadata["dtype"]
     plugin = folder / PARSER_PLUGIN if own_parser else None
     parser = OWN_PARSER if own_parser else syntax.parser
-    longest = max(len(case.prompt) for case in cases)
-    serving = Serving(folder, parser, plugin, dtype, longest + asked.max_new_tokens)
+    thoughts, gap = (REASONING_PARSERS[span.mark], len(span.gap)) if span else ("", 0)
+    lengths = [case.thought_tokens + gap + asked.max_new_tokens for case in cases]
+    longest = max(len(case.prompt) + length for case, length in zip(cases, lengths, strict=True))
+    serving = Serving(folder, parser, plugin, dtype, longest, thoughts)
     ws.say(f"asking a server of {folder}, in {dtype}, parser {parser}: {len(cases)} cases of {benchmark}/{checkpoint}")
     progress, found = ws.progress("cases asked"), list[Compared]()
     with served(python, serving) as url:
-        questions = [_question(case.example, template, syntax, asked.max_new_tokens) for case in cases]
+        questions = [
+            _question(case.example, template, syntax, length) for case, length in zip(cases, lengths, strict=True)
+        ]
         for case, answer in zip(cases, answers(python, url, questions), strict=True):
             found.append(compare(case, answer, template, syntax.syntax))
             progress(len(found), len(cases))
@@ -111,27 +123,42 @@ def round_trip(ws: Workspace, folder: Path, checkpoint: str, *, own_parser: bool
     )
 
 
-def scored_cases(ws: Workspace, checkpoint: str, most: int) -> tuple[str, Sequence[ScoredCase]]:
+def scored_cases(ws: Workspace, checkpoint: str, most: int, template: Chat) -> tuple[str, Sequence[ScoredCase]]:
     """The benchmark, and about `most` of its cases of one turn that the checkpoint was scored on.
 
+    Of a model that thinks those whose thoughts it ended itself: a server lets it think on, where scoring did not.
     Raises StepError where it was scored on none.
     """
     for benchmark in asked_benchmarks(ws.experiment):
         if checkpoint not in ws.experiment.scored_checkpoints():
             break
-        file = ws.input(f"{benchmark.name}/{checkpoint}").file(CASES_FILE)
-        outputs = {row["case_id"]: row["output"] for row in read_table_rows(file, ["case_id", "output"])}
+        scores = ws.input(f"{benchmark.name}/{checkpoint}")
+        rows = read_table_rows(scores.file(CASES_FILE), ["case_id", "output"])
+        outputs = {row["case_id"]: row["output"] for row in rows}
+        thought = dict.fromkeys(outputs, 0)
+        if template.thoughts is not None:
+            thought = _ended_thoughts(scores.file(THOUGHTS_FILE))
+            outputs = {key: output for key, output in outputs.items() if key in thought}
         pool = ws.input(cases_asset(benchmark.name)).file(POOL_FILE)
         examples = [one for one in read_examples(pool, outputs.keys()) if one.language == "python"]
         if examples:
             categories = len({one.category for one in examples})
             drawn = draw_at_most(examples, -(-most // categories), ws.experiment.seed)
             prompts = read_prompts(pool, {one.id for one in drawn})
-            return benchmark.name, [ScoredCase(one, prompts[one.id], outputs[one.id]) for one in drawn]
+            return benchmark.name, [
+                ScoredCase(one, template.begun(prompts[one.id]), outputs[one.id], thought[one.id]) for one in drawn
+            ]
+    ended = " with thoughts that end within prompt.max_thinking_tokens" if template.thoughts is not None else ""
     raise StepError(
-        f"experiment {ws.experiment.name}: {checkpoint} was scored on no case of one turn; add it to "
+        f"experiment {ws.experiment.name}: {checkpoint} was scored on no case of one turn{ended}; add it to "
         "evaluation.checkpoints and ask for a benchmark, so that there are calls to compare with"
     )
+
+
+def _ended_thoughts(file: Path) -> dict[str, int]:
+    """Case → tokens of its thoughts, where the model ended them itself."""
+    rows = read_table_rows(file, ["subject_id", "round", "tokens", "closed"])
+    return {row["subject_id"]: row["tokens"] for row in rows if row["closed"] and row["round"] == ROUND}
 
 
 def _question(example: Example, template: Chat, syntax: ServedSyntax, max_tokens: int) -> dict[str, Any]:
@@ -157,7 +184,7 @@ def compare(case: ScoredCase, answer: Mapping[str, Any], template: Chat, syntax:
     """What the server answered beside what was scored."""
     scored = _text(scored_calls(case.output, case.example, syntax))
     served_calls = _text([[call["name"], _read(call["arguments"])] for call in answer["calls"]])
-    said = None if answer["answer_ids"] is None else template.text(answer["answer_ids"])
+    said = None if answer["answer_ids"] is None else _said(answer["answer_ids"], template)
     if answer["prompt_ids"] is not None and tuple(answer["prompt_ids"]) != case.prompt:
         outcome = PROMPT
     elif scored == served_calls:
@@ -165,6 +192,13 @@ def compare(case: ScoredCase, answer: Mapping[str, Any], template: Chat, syntax:
     else:
         outcome = PARSER if said == case.output else ANSWER
     return Compared(case.example.id, outcome, repr(case.output), f"{said!r}, as calls {served_calls}")
+
+
+def _said(answer_ids: Sequence[int], template: Chat) -> str:
+    """The text of the answer, without the thoughts before it."""
+    if template.thoughts is None:
+        return template.text(answer_ids)
+    return template.text(template.thoughts.behind(answer_ids)).lstrip()
 
 
 def scored_calls(output: str, example: Example, syntax: CallSyntax) -> list[Any]:

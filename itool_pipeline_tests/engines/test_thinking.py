@@ -14,6 +14,7 @@ from itool_pipeline.core.fragments import FragmentRule
 from itool_pipeline.core.policy import SampleRequest
 from itool_pipeline.core.prompts import response_messages
 from itool_pipeline.core.types import Example, Message
+from itool_pipeline.data.openai_messages import openai_messages, openai_tools
 from itool_pipeline.engines.branches import Branch
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.chat_template import ChatTemplateError
@@ -25,6 +26,7 @@ from itool_pipeline.engines.types import Engine, Sampling
 from itool_pipeline_tests.engines.family_templates import family_templates, know_all_families
 from itool_pipeline_tests.engines.plain_core import PlainCore
 from itool_pipeline_tests.engines.test_greedy_answers import PROMPTS, greedy
+from itool_pipeline_tests.engines.test_served_template import served_prompt
 from itool_pipeline_tests.engines.test_vllm_requests import own_engine
 
 FAMILIES = family_templates()
@@ -218,6 +220,20 @@ def test_a_prompt_without_a_place_for_thoughts_is_refused() -> None:
         span.begun(tuple(rendered(tokenizer, turns(ONE_TURN), add_generation_prompt=True)))
 
 
+@pytest.mark.parametrize("asked", [ONE_TURN, SEVERAL], ids=["one turn", "several turns"])
+@pytest.mark.parametrize("family", SPECIAL)
+def test_a_server_asks_where_the_model_thinks(family: str, asked: Example, tags: bool) -> None:
+    """By the exported template; what the model then says in one go falls apart into thoughts and answer."""
+    tokenizer = small_tokenizer(family, tags=tags)
+    chat = Chat(tokenizer, "system", thinking=True)
+    begun = chat.begun(chat.prompt(asked))
+    drawn = tokenizer.encode(f"{THOUGHTS[1]}{SHOWN[family]}{ANSWERS[0]}", add_special_tokens=False)
+    assert served_prompt(tokenizer, chat, openai_messages(asked, chat.syntax), openai_tools(asked.tools)) == begun
+    behind = span_of(chat).behind(drawn)
+    assert chat.text(behind) == span_of(chat).gap + ANSWERS[0]
+    assert span_of(chat).behind(drawn[: -len(behind) - 1]) == ()
+
+
 @pytest.fixture(scope="module")
 def union(tiny_model_dir: Path) -> Any:
     """One tokenizer with the control tokens of all families."""
@@ -250,6 +266,8 @@ def test_every_family_s_thoughts_are_found_or_refused(union: Any, name: str) -> 
         return
     chat = Chat(union, "system", thinking=True)
     assert [span_of(chat).mark] == marks
+    served = served_prompt(union, chat, openai_messages(SEVERAL, chat.syntax), openai_tools(SEVERAL.tools))
+    assert union.decode(served) == union.decode(chat.begun(chat.prompt(SEVERAL)))
     found = union.decode(whole(chat, ONE_TURN, THOUGHTS[1], ANSWERS[0]))
     own = [
         union.apply_chat_template(turns(ONE_TURN, ANSWERS[0], **{key: THOUGHTS[1]}), tokenize=False, thinking=True)
