@@ -136,7 +136,7 @@ from vllm.tool_parsers.pythonic_tool_parser import PythonicToolParser
 class PythonCallsParser(PythonicToolParser):
     """Takes every text between brackets that begins with a call; what is none is then found when it is read."""
 
-    TOOL_CALL_REGEX = regex.compile(r"\\[\\s*[A-Za-z_][\\w.]*\\s*\\(.*\\)\\s*\\]\\s*\\Z", regex.DOTALL)
+    TOOL_CALL_REGEX = regex.compile(r"\\n*\\[\\s*[A-Za-z_][\\w.]*\\s*\\(.*\\)\\s*\\]\\s*\\Z", regex.DOTALL)
 
 
 ToolParserManager.register_module("{OWN_PARSER}", module=PythonCallsParser)
@@ -168,7 +168,7 @@ SERVED: Mapping[str, ServedSyntax] = {
     for served in (
         ServedSyntax(
             *(PYTHON_CALLS, "pythonic", _PYTHON_MACRO, _PYTHONIC_PLUGIN),
-            lacks="knows no function whose name has a period",
+            lacks="knows no function whose name has a period, and reads no calls behind thoughts",
         ),
         ServedSyntax(HERMES_CALLS, "hermes", _json_macro(HERMES_CALLS, "\n")),
         ServedSyntax(

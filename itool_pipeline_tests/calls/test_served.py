@@ -46,7 +46,9 @@ def parser(monkeypatch: pytest.MonkeyPatch) -> Any:
     return manager.registered[OWN_PARSER]
 
 
-@pytest.mark.parametrize("said", ["[f(a=1)]", '[a.b.c(x="y", z=[1])]', "[f(), g.h(a=1)]", "[ f (1) ]\n", "[f(\na=1)]"])
+@pytest.mark.parametrize(
+    "said", ["[f(a=1)]", '[a.b.c(x="y", z=[1])]', "[f(), g.h(a=1)]", "[ f (1) ]\n", "[f(\na=1)]", "\n\n[f(a=1)]"]
+)
 def test_the_own_parser_takes_calls_whatever_their_names(parser: Any, said: str) -> None:
     assert parser.TOOL_CALL_REGEX.match(said)
 
