@@ -5,12 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +14,7 @@ import pytest
 
 from itool_pipeline_tests.defs.test_definitions import USES_MODEL
 from itool_pipeline_tests.drills import DATA, DEADLINE_SECONDS, ROOT, Output, Storage, contents
+from itool_pipeline_tests.ray_nodes import NODES, Cluster, Job, path_to_dagster, wait_until
 from itool_pipeline_tests.small_experiment import RUN, rows, write_experiment
 
 pytest.importorskip("dagster_ray", reason="needs the extra `ray`: pip install -e '.[ray]' 'ray[default]'")
@@ -26,7 +22,6 @@ pytest.importorskip("aiohttp_cors", reason="the head's dashboard needs `ray[defa
 
 pytestmark = pytest.mark.slow
 
-NODES = 2
 SEARCH = "make_iteration_1__trees.iteration_1_search_shards"
 SCORES = ("bfcl__base", "bfcl__iteration_1")
 SPY = """
@@ -57,16 +52,6 @@ duckdb.connect = connect
 
 
 @dataclass(frozen=True)
-class Job:
-    """A step as Ray ran it."""
-
-    step: str
-    node: str
-    status: str
-    message: str
-
-
-@dataclass(frozen=True)
 class Note:
     """What a process of a step has noted."""
 
@@ -91,76 +76,6 @@ class Drill:
     jobs_of_again: list[Job]
     searched_again: set[str]
     notes: list[Note]
-
-
-class Cluster:
-    """Two nodes of two cores and one GPU each, declared and not there. `at`: the address of the head's job server."""
-
-    def __init__(self, folder: Path, **variables: str) -> None:
-        self.folder, self.variables = folder, {"OMP_NUM_THREADS": "1", **variables}
-        self._nodes: list[subprocess.Popen[bytes]] = []
-        self.at = ""
-
-    def start(self) -> None:
-        port, dashboard = free_port(), free_port()
-        self.at = f"http://127.0.0.1:{dashboard}"
-        self._add("--head", f"--port={port}", f"--dashboard-port={dashboard}", f"--temp-dir={self.folder}")
-        wait_until(lambda: len(self.nodes()) == 1)
-        self._add(f"--address=127.0.0.1:{port}")
-        wait_until(lambda: len(self.nodes()) == NODES)
-
-    def stop(self) -> None:
-        for node in reversed(self._nodes):
-            node.terminate()
-            node.wait(DEADLINE_SECONDS)
-
-    def nodes(self) -> set[str]:
-        """The ids of those that are alive; none while the head does not answer."""
-        from ray.util.state import list_nodes
-
-        try:
-            return {node.node_id for node in list_nodes(address=self.at) if node.state == "ALIVE"}
-        except Exception:  # of many classes, until it is there
-            return set()
-
-    def jobs(self, run_id: str) -> list[Job]:
-        """The steps of a run."""
-        from ray.job_submission import JobSubmissionClient
-
-        found = JobSubmissionClient(self.at).list_jobs()
-        return [
-            Job(job.metadata["dagster/op"], job.driver_node_id or "", job.status.value, job.message or "")
-            for job in found
-            if job.metadata and job.metadata.get("dagster/run-id") == run_id
-        ]
-
-    def _add(self, *arguments: str) -> None:
-        small = ("--num-cpus=2", "--num-gpus=1", "--object-store-memory=100000000", "--disable-usage-stats", "--block")
-        ray = (sys.executable, "-c", "import sys; from ray.scripts.scripts import main; sys.exit(main())", "start")
-        with (self.folder / "output.txt").open("ab") as output:
-            node = subprocess.Popen(
-                [*ray, *arguments, *small],
-                cwd=ROOT,
-                env={**os.environ, **self.variables},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self._nodes.append(node)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def read_notes(path: Path) -> list[Note]:
@@ -225,9 +140,7 @@ def drill(folder: Path, downloads_dir: Path, in_process: Storage) -> Drill:
     spy, notes = folder / "spy", folder / "notes"
     spy.mkdir()
     (spy / "sitecustomize.py").write_text(SPY)
-    # Steps are started as `dagster api …`, whichever that is on a node.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    nodes_see = {"PYTHONPATH": f"{spy}{os.pathsep}{ROOT}", "PATH": path, "NOTES": str(notes)}
+    nodes_see = {"PYTHONPATH": f"{spy}{os.pathsep}{ROOT}", "PATH": path_to_dagster(), "NOTES": str(notes)}
     # Sockets' paths may not be long.
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as short:
         cluster = Cluster(Path(short), DAGSTER_HOME=str(folder / "ray"), **nodes_see)
@@ -235,8 +148,7 @@ def drill(folder: Path, downloads_dir: Path, in_process: Storage) -> Drill:
         storage = Storage(folder / "ray", downloads_dir, **own)
         two_at_once(storage)
         storage.take([*DATA, "bfcl_cases"], in_process)
-        try:
-            cluster.start()
+        with cluster:
             storage.variables["RAY_ADDRESS"] = cluster.at
             process = storage.start(RUN)
             killed = kill_a_search(storage, notes)
@@ -245,8 +157,6 @@ def drill(folder: Path, downloads_dir: Path, in_process: Storage) -> Drill:
             again = storage.run(*RUN)
             jobs_of_again = cluster.jobs(latest_run(storage))
             nodes = cluster.nodes()
-        finally:
-            cluster.stop()
     return Drill(
         storage, nodes, killed, first, again, jobs_of_first, jobs_of_again, searched(storage), read_notes(notes)
     )

@@ -20,7 +20,7 @@ corrupted = databases.between_steps(databases.corrupt, refused=True)
 DRILLS = (
     Drill("kills_in_process", "SIGKILL at random moments, all steps in one process", 50, kills("in_process")),
     Drill("kills_multiprocess", "SIGKILL of the run alone, each step a process", 50, kills("multiprocess")),
-    Drill("kills_ray", "SIGKILL of the run alone, steps on Ray", 50, kills("ray", "dagster_ray")),
+    Drill("kills_ray", "SIGKILL of the run alone, steps on Ray", 50, kills("ray", "dagster_ray", "aiohttp_cors")),
     Drill("kills_at_the_start", "SIGKILL in the first seconds of a run", 10, before_its_lock),
     Drill("disk_full", "no room at a random moment", 30, disks.broken(ROOM, disks.fill)),
     Drill("no_inodes", "no room for another name at a random moment", 5, disks.broken(FEW_NAMES, disks.use_up_inodes)),

@@ -7,14 +7,18 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
-from itool_pipeline_tests.drills import DEADLINE_SECONDS, Storage
+from itool_pipeline_tests.drills import DEADLINE_SECONDS, ROOT, Storage
+from itool_pipeline_tests.ray_nodes import Cluster, path_to_dagster
 from itool_pipeline_tests.robustness.lost import Lost, Watch, lost
 from itool_pipeline_tests.robustness.outcome import Outcome
 from itool_pipeline_tests.robustness.scene import CHECKPOINT_EVERY, folder, left_behind, scene
@@ -43,12 +47,12 @@ class _Tally:
         return f"the most that one lost: optimizer steps {steps}, shards {shards}{of_each}; {met}"
 
 
-def kills(executor: str, needs: str = "") -> Callable[[Outcome, int, random.Random], None]:
-    """A drill with the steps where `executor` computes them. `needs`: a package without which it is skipped."""
+def kills(executor: str, *needs: str) -> Callable[[Outcome, int, random.Random], None]:
+    """A drill with the steps where `executor` computes them. `needs`: packages without which it is skipped."""
 
     def perform(outcome: Outcome, tries: int, draw: random.Random) -> None:
-        if needs and importlib.util.find_spec(needs) is None:
-            outcome.skipped = f"{needs} is not installed"
+        if absent := [name for name in needs if importlib.util.find_spec(name) is None]:
+            outcome.skipped = f"{' and '.join(absent)} not installed"
             return
         tally = _Tally()
         while outcome.tries < tries:
@@ -61,8 +65,7 @@ def kills(executor: str, needs: str = "") -> Callable[[Outcome, int, random.Rand
 def _story(outcome: Outcome, tries: int, draw: random.Random, executor: str, tally: _Tally) -> None:
     """One storage, from the first start to the end of the experiment; each kill in it is a try."""
     s = scene()
-    with folder() as root:
-        storage = s.storage(root / "storage", ITOOL_EXECUTOR=executor)
+    with folder() as root, _place_for(executor, s.storage(root / "storage", ITOOL_EXECUTOR=executor)) as storage:
         watch, losses = Watch(storage.root), list[Lost]()
         while True:
             done = outcome.tries + len(losses) >= tries
@@ -81,6 +84,20 @@ def _story(outcome: Outcome, tries: int, draw: random.Random, executor: str, tal
         if problems:
             left = root.rename(root.with_name(f"{root.name}.kept"))
             print(f"  the storage is kept in {left}", flush=True)
+
+
+@contextmanager
+def _place_for(executor: str, storage: Storage) -> Iterator[Storage]:
+    """The storage, with a cluster that works for it where the executor needs one."""
+    if executor != "ray":
+        yield storage
+        return
+    seen = {"PYTHONPATH": str(ROOT), "PATH": path_to_dagster(), "DAGSTER_HOME": str(storage.root)}
+    # Sockets' paths may not be long.
+    short = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True)
+    with short, Cluster(Path(short.name), **seen) as cluster:
+        storage.variables["RAY_ADDRESS"] = cluster.at
+        yield storage
 
 
 def _started(
