@@ -99,7 +99,7 @@ def add_gguf(folder: Path) -> Path:
         name = f"{account['experiment']}, {account['checkpoint']}"
         write_whole(file, lambda scratch: write_gguf(folder, name, scratch), alone=True)
         account["files"][GGUF] = file_sha256(file)
-        Parts(folder).write_json(ACCOUNT, account)
+        write_text(folder / ACCOUNT, to_json(account))
     return file
 
 

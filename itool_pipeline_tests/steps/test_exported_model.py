@@ -263,6 +263,8 @@ def test_gguf_is_one_more_file_of_the_export(ws: Workspace, folder: Path, tmp_pa
     account = json.loads((out / ACCOUNT).read_text())
     assert account["files"].keys() - json.loads((folder / ACCOUNT).read_text())["files"].keys() == {"model.gguf"}
     assert account["files"]["model.gguf"] == file_sha256(file)
+    files = {inner.relative_to(out).as_posix() for inner in out.rglob("*") if inner.is_file()}
+    assert files == {*account["files"], ACCOUNT}, "nothing else is left in what may be published"
     alone = tmp_path / "alone"
     alone.mkdir()
     (alone / file.name).hardlink_to(file)
