@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 import dagster as dg
 import psutil
@@ -55,8 +56,7 @@ def end_lost_runs(instance: dg.DagsterInstance, say: Say) -> list[str]:
     ended = []
     for record in instance.get_run_records(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
         run, path = record.dagster_run, storage_paths().run_lock(record.dagster_run.run_id)
-        # Without a lock file the run is about to begin or to end, or is none of ours, or was killed before it had one.
-        if is_held(path) if path.exists() else not _is_gone(instance, record):
+        if not _is_lost(instance, record, path):
             continue
         if not _counts_as_started(instance, run.run_id):  # it has ended since it was listed
             continue
@@ -73,13 +73,27 @@ def _counts_as_started(instance: dg.DagsterInstance, run_id: str) -> bool:
     return run is not None and run.status is dg.DagsterRunStatus.STARTED
 
 
-def _is_gone(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
-    """Whether the process of a run without a lock file is known to be gone."""
-    run = record.dagster_run
-    signed_by, process = json.loads(run.tags.get(PROCESS_TAG, "[null, null]"))
-    if signed_by == run.run_id:
-        return ProcessIdentity(**process).is_alive() is False
-    return _gone_before_it_signed(instance, record)
+def _is_lost(instance: dg.DagsterInstance, record: dg.RunRecord, lock: Path) -> bool:
+    """Whether the process of the run is known to be gone."""
+    if is_held(lock):
+        return False
+    process = _signed(record.dagster_run)
+    alive = None if process is None else process.is_alive()
+    if alive is not None:
+        return not alive  # who lives is about to take its lock, or to say how it ended
+    if lock.exists():
+        return True
+    # Without a lock file and a tag the run is about to begin, or is none of ours, or was killed before it signed.
+    return process is None and _gone_before_it_signed(instance, record)
+
+
+def _signed(run: dg.DagsterRun) -> ProcessIdentity | None:
+    """The process that its tag names; None where that is another run's, or in a form that is not known here."""
+    try:
+        signed_by, process = json.loads(run.tags[PROCESS_TAG])
+        return ProcessIdentity(**process) if signed_by == run.run_id else None
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 def _gone_before_it_signed(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:

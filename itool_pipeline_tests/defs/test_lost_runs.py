@@ -115,6 +115,29 @@ def test_a_run_whose_process_may_live_is_left_alone(instance: dg.DagsterInstance
         assert status_after_a_look(instance, run) == dg.DagsterRunStatus.STARTED
 
 
+def test_a_run_that_has_made_its_lock_file_and_does_not_hold_it_yet_is_left_alone(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    own, gone = (
+        working_run_of(instance, replace(ProcessIdentity.own(), pid=pid)) for pid in (os.getpid(), gone_process())
+    )
+    for run in (own, gone):
+        leave_lock_file(tmp_path, run)
+    assert status_after_a_look(instance, own) == dg.DagsterRunStatus.STARTED
+    assert status_after_a_look(instance, gone) == dg.DagsterRunStatus.FAILURE
+
+
+@pytest.mark.parametrize("tag", ["a text", "null", "[]", '["{run}"]', '["{run}", {{"number": 1}}]', '["{run}", 7]'])
+def test_a_tag_of_another_form_is_no_obstacle(instance: dg.DagsterInstance, tmp_path: Path, tag: str) -> None:
+    """Of another version, or a person's: the run is then told by its lock alone, and so are all others."""
+    unknown, lost_one = started(instance), create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
+    instance.add_run_tags(unknown.run_id, {PROCESS_TAG: tag.format(run=unknown.run_id)})
+    leave_lock_file(tmp_path, lost_one)
+    assert end_lost_runs(instance, lambda _: None) == [lost_one.run_id]
+    leave_lock_file(tmp_path, unknown)
+    assert end_lost_runs(instance, lambda _: None) == [unknown.run_id]
+
+
 def test_a_run_that_ends_while_it_is_looked_at_keeps_its_end(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
