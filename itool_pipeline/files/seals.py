@@ -28,8 +28,8 @@ def write_sealed(target: Path, fill: Callable[[Path], object], *, what: str = ""
 
 
 def is_sound(path: Path) -> bool:
-    """Whether the file or folder is what was written, if it is there. Of what an older version wrote nothing is known:
-    True.
+    """Whether the file or folder is what was written. True, too, where nothing is known of it, as an older version
+    wrote it, and where it is not there.
     """
     try:
         # The content first: should another process replace it now, its hash is among the lines that are read then.
@@ -69,10 +69,17 @@ def _seal_of(path: Path) -> Path:
 
 def _seal(target: Path, sha256: str) -> None:
     seal = _seal_of(target)
-    # What is there now stays sound until it is replaced.
-    known = seal.read_text(errors="replace").split() if seal.exists() else []
+    # What is there now stays sound until it is replaced; of what an older version wrote it is said only now.
+    known = seal.read_text(errors="replace").split() if seal.exists() else _sha256_if_there(target)
     lines = "".join(f"{line}\n" for line in dict.fromkeys([*known, sha256]))
     write_whole(seal, lambda path: path.write_text(lines))
+
+
+def _sha256_if_there(path: Path) -> list[str]:
+    try:
+        return [_sha256(path)]
+    except OSError:  # not there, or not to be read any more
+        return []
 
 
 def _sha256(path: Path) -> str:

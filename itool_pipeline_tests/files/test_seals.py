@@ -64,11 +64,15 @@ def test_a_folder_is_sealed_with_all_that_is_in_it(tmp_path: Path, change: str) 
     assert is_sound(write_sealed(folder, fill_folder))
 
 
+@pytest.mark.parametrize("version", ["this", "an older"])
 def test_a_kill_between_the_hash_and_the_content_leaves_what_was_there_sound(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     parts, move = Parts(tmp_path), durable.move_into_place
-    parts.write_text("note", "old")
+    if version == "this":
+        parts.write_text("note", "old")
+    else:
+        parts.path("note").write_text("old")
 
     def killed(source: Path, target: Path) -> None:
         if target.name == "note" and target.parent == tmp_path:
