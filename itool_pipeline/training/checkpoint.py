@@ -61,9 +61,10 @@ def put_damaged_aside(parts: Path, candidates: Path | None, say: Say) -> None:
             put_aside(checkpoint, "the training goes on without it", say)
     for adapter in sorted(candidates.glob("step_*")) if candidates is not None else ():
         if not is_sound(adapter):
-            put_aside(adapter, "the training begins again", say)
+            # First the checkpoints: after a kill in between nothing would tell that this adapter is to be made again.
             for checkpoint in parts.glob("step_*"):
                 remove_sealed(checkpoint)
+            put_aside(adapter, "the training begins again", say)
 
 
 def load_checkpoint(

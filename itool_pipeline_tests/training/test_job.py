@@ -16,7 +16,8 @@ import pytest
 from itool_pipeline.config import ComputeConfig, DpoLoss, LoraConfig, OptimizerConfig, SimpoLoss
 from itool_pipeline.engines import dtype_finding
 from itool_pipeline.engines.model_config import ModelError
-from itool_pipeline.training import log_probs, runner
+from itool_pipeline.files.seals import is_sound, write_sealed
+from itool_pipeline.training import checkpoint, log_probs, runner
 from itool_pipeline.training.__main__ import main
 from itool_pipeline.training.data_file import write_preference_data, write_sft_data
 from itool_pipeline.training.items import PreferenceRow, SftItem, TokenPair, TrainingData
@@ -139,16 +140,35 @@ def test_a_job_uses_no_damaged_checkpoint_and_ends_with_the_same_bytes(
     killed = jobs["killed"]
     with pytest.raises(Killed):
         run_training_job(killed, kill)
-    (checkpoint,), (adapter, *_) = killed.parts.glob("step_*"), sorted((tmp_path / "killed/candidates").glob("step_*"))
-    flip_a_byte(adapter / "adapter_model.safetensors" if damaged == "candidate" else checkpoint / damaged)
+    (last,), (adapter, *_) = killed.parts.glob("step_*"), sorted((tmp_path / "killed/candidates").glob("step_*"))
+    flip_a_byte(adapter / "adapter_model.safetensors" if damaged == "candidate" else last / damaged)
     done: list[int] = []
     run_training_job(killed, lambda step, total: done.append(step), said.append)
     assert done[0] == 1, "the training has begun again"
     (line,) = said
-    assert str(adapter if damaged == "candidate" else checkpoint) in line
+    assert str(adapter if damaged == "candidate" else last) in line
     for made in sorted((tmp_path / "calm").rglob("adapter_model.safetensors")):
         assert (tmp_path / "killed" / made.relative_to(tmp_path / "calm")).read_bytes() == made.read_bytes()
     assert jobs["killed"].result.read_text() == jobs["calm"].result.read_text()
+
+
+def test_a_kill_beside_a_damaged_adapter_leaves_no_checkpoint_to_go_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nothing would be left that tells of the adapter, and the training would end without it."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    parts, candidates = tmp_path / "parts", tmp_path / "candidates"
+    for folder in (parts, candidates):
+        write_sealed(folder / "step_00000002", lambda path: path.write_text("as it was"))
+    flip_a_byte(candidates / "step_00000002")
+    monkeypatch.setattr(checkpoint, "put_aside", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.put_damaged_aside(parts, candidates, lambda line: None)
+    assert list(parts.glob("step_*")) == []
+    assert not is_sound(candidates / "step_00000002"), "the next run finds it again"
 
 
 def test_gradient_checkpointing_is_asked_for_by_the_job_and_changes_no_byte(
