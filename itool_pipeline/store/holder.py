@@ -7,6 +7,8 @@ from pathlib import Path
 
 import duckdb
 
+from itool_pipeline.files.storage_errors import is_disk_full
+
 _OF_DAMAGE = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
 
 
@@ -38,8 +40,11 @@ def unreadable_message(path: Path, error: Exception) -> str:
 
 
 def is_damage(error: duckdb.Error) -> bool:
-    """Whether DuckDB met something in the file that it did not write, which it may do at any page."""
-    return isinstance(error, _OF_DAMAGE) or "Corrupt database file" in str(error)
+    """Whether DuckDB met something in the file that it did not write, which it may do at any page.
+
+    A disk that is full in the midst of a checkpoint is as fatal to it, and is no damage.
+    """
+    return not is_disk_full(error) and (isinstance(error, _OF_DAMAGE) or "Corrupt database file" in str(error))
 
 
 def damaged_message(path: Path, error: Exception) -> str:

@@ -204,6 +204,14 @@ def test_damage_is_told_in_words_wherever_it_is_met(database: Database) -> None:
     assert all("ove it away and run again" in message for message in told)
 
 
+def test_a_full_disk_in_the_midst_of_a_checkpoint_is_no_damage(database: Database) -> None:
+    said = "Failed to create checkpoint because of error: Could not write file: No space left on device"
+    with pytest.raises(StorageError, match="The disk is full: a load of rows"), database.transaction():
+        raise duckdb.FatalException(said)
+    with pytest.raises(StorageError, match=r"is damaged: FATAL\. Move it away and run again"), database.transaction():
+        raise duckdb.FatalException("FATAL")
+
+
 def test_an_older_file_is_kept_beside_a_new_one(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     load(database, "buffer", A, buffer("e1"))
     monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
