@@ -27,6 +27,7 @@ class ServedSyntax:
     macro   Jinja that defines the macro `itool_calls(calls)`: a list of objects with `name` and `arguments`, as text
     plugin  Python that registers OWN_PARSER with vLLM (`--tool-parser-plugin`); empty where that parser reads all
     lacks   what that parser cannot do and the plugin can, in words that follow its name
+    reads_behind_thoughts  whether that parser reads calls behind thoughts, where line breaks stand before them
     """
 
     syntax: CallSyntax
@@ -34,6 +35,7 @@ class ServedSyntax:
     macro: str
     plugin: str = ""
     lacks: str = ""
+    reads_behind_thoughts: bool = True
 
 
 OWN_PARSER = "itool"
@@ -122,7 +124,7 @@ def _json_macro(syntax: CallSyntax, between: str) -> str:
 
 
 _PYTHONIC_PLUGIN = f'''\
-"""vLLM's own parser of calls as a Python list, for functions whose names have periods too:
+"""vLLM's own parser of calls as a Python list, for functions whose names have periods and behind thoughts too:
 
     vllm serve . --enable-auto-tool-choice --tool-parser-plugin tool_parser.py --tool-call-parser {OWN_PARSER}
 """
@@ -169,6 +171,7 @@ SERVED: Mapping[str, ServedSyntax] = {
         ServedSyntax(
             *(PYTHON_CALLS, "pythonic", _PYTHON_MACRO, _PYTHONIC_PLUGIN),
             lacks="knows no function whose name has a period, and reads no calls behind thoughts",
+            reads_behind_thoughts=False,
         ),
         ServedSyntax(HERMES_CALLS, "hermes", _json_macro(HERMES_CALLS, "\n")),
         ServedSyntax(

@@ -175,10 +175,7 @@ def _use(ws: Workspace, found: Mapping[str, Any], syntax: ServedSyntax) -> str:
 The chat template makes of `messages` and `tools` the prompts of training; held against {found["prompts_compared"]}
 training prompts, {exact} the same token for token.{odd}
 
-Calls are answered as vLLM's parser `{syntax.parser}` reads them:
-
-    vllm serve . --enable-auto-tool-choice --tool-call-parser {syntax.parser}{thoughts}
-{_own_parser(syntax, thoughts)}
+{_commands(syntax, thoughts)}
 ```python
 from openai import OpenAI
 
@@ -195,14 +192,20 @@ print(answer.choices[0].message.tool_calls or answer.choices[0].message.content)
 ```"""
 
 
-def _own_parser(syntax: ServedSyntax, thoughts: str) -> str:
+def _commands(syntax: ServedSyntax, thoughts: str) -> str:
+    """How to serve it by vLLM. `thoughts`: the options for a model that thinks."""
+    serve = "    vllm serve . --enable-auto-tool-choice"
+    own = f"{serve} --tool-parser-plugin tool_parser.py --tool-call-parser {OWN_PARSER}{thoughts}\n"
+    if thoughts and not syntax.reads_behind_thoughts:
+        return f"vLLM's parser `{syntax.parser}` {syntax.lacks}; take the one that comes with the model:\n\n{own}"
+    theirs = (
+        f"Calls are answered as vLLM's parser `{syntax.parser}` reads them:\n\n"
+        f"{serve} --tool-call-parser {syntax.parser}{thoughts}\n"
+    )
     if not syntax.plugin:
-        return ""
-    return f"""
-That parser {syntax.lacks}. Where that is asked of it, take the parser that comes with the model:
-
-    vllm serve . --enable-auto-tool-choice --tool-parser-plugin tool_parser.py --tool-call-parser {OWN_PARSER}{thoughts}
-"""
+        return theirs
+    other = f"That parser {syntax.lacks}. Where that is asked of it, take the parser that comes with the model:"
+    return f"{theirs}\n{other}\n\n{own}"
 
 
 def _version() -> str:

@@ -79,7 +79,8 @@ def serves(ws: Workspace) -> Finding:
 def round_trip(ws: Workspace, folder: Path, checkpoint: str, *, own_parser: bool, most: int = CASES) -> Finding:
     """Serve the folder, ask it the cases that the checkpoint was scored on, and compare.
 
-    own_parser  read calls by the parser that the folder brings, not by vLLM's own of that syntax
+    own_parser  read calls by the parser that the folder brings, not by vLLM's own of that syntax; so they are also read
+                where the model thinks and vLLM's reads none behind thoughts
 
     Where no server is installed, that is the problem that is found. Raises ServerError when one does not start, and
     StepError where the folder brings no parser of its own.
@@ -101,6 +102,7 @@ def round_trip(ws: Workspace, folder: Path, checkpoint: str, *, own_parser: bool
     benchmark, cases = scored_cases(ws, checkpoint, most, template)
     asked = getattr(ws.experiment.evaluation, benchmark)
     dtype = ws.input(f"{benchmark}/{checkpoint}").manifest.metadata["dtype"]
+    own_parser = own_parser or (span is not None and not syntax.reads_behind_thoughts)
     plugin = folder / PARSER_PLUGIN if own_parser else None
     parser = OWN_PARSER if own_parser else syntax.parser
     thoughts, gap = (REASONING_PARSERS[span.mark], len(span.gap)) if span else ("", 0)

@@ -20,7 +20,7 @@ from itool_pipeline.engines.model import load_model
 from itool_pipeline.engines.model_config import ModelError
 from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.files.storage_errors import StorageError
-from itool_pipeline.steps import exported_model, models, policy, prepare, warmup
+from itool_pipeline.steps import exported_model, model_card, models, policy, prepare, warmup
 from itool_pipeline.steps.artifact_files import CASES_FILE, PAIRS_FILE
 from itool_pipeline.steps.exported_model import ACCOUNT, add_gguf, export_to
 from itool_pipeline.steps.plan import ON_REQUEST, plan_on_request
@@ -182,6 +182,17 @@ def test_each_syntax_is_served_by_its_own_parser(ws: Workspace, tmp_path: Path, 
     assert f"--tool-call-parser {calls}\n" in card
     assert [(out / "tool_parser.py").exists(), "tool_parser.py" in card] == [plugin, plugin]
     assert SERVED[calls].lacks in card
+
+
+@pytest.mark.parametrize(("thoughts", "parsers"), [("", ["pythonic", "itool"]), ("deepseek_r1", ["itool"])])
+def test_the_card_names_no_parser_that_reads_no_call_of_the_model(
+    ws: Workspace, thoughts: str, parsers: list[str]
+) -> None:
+    figures = ("prompts_that_differ", "prompts_compared", "prompts_with_tools_that_servers_change")
+    card = model_card._use(ws, {**dict.fromkeys(figures, 0), "thoughts_parser": thoughts}, SERVED["python"])
+    commands = [line for line in card.splitlines() if "vllm serve" in line]
+    assert [command.partition("--tool-call-parser ")[2].split()[0] for command in commands] == parsers
+    assert all(("--reasoning-parser deepseek_r1" in command) == bool(thoughts) for command in commands)
 
 
 def test_every_file_is_listed_with_its_hash(folder: Path) -> None:

@@ -161,7 +161,9 @@ def test_thoughts_are_parted_from_what_is_compared(
     assert counts == {SAME: 2, PARSER: 1, ANSWER: 1, PROMPT: 1}
     assert [problem.partition(":")[0] for problem in found.problems] == ["parser", "answer", "prompt"]
     assert "scored '[f.g(a=1)]', served '[f.g(a=1)]', as calls []" in found.problems[0]
-    assert [serving.thoughts for serving in servings] == ["deepseek_r1"]
+    assert [(serving.thoughts, serving.parser) for serving in servings] == [("deepseek_r1", "itool")], (
+        "vLLM's `pythonic` reads no call behind thoughts"
+    )
 
 
 def test_thoughts_that_never_end_leave_nothing_to_compare(
