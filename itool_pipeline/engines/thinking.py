@@ -9,6 +9,7 @@ is given: nothing that is cut into fragments, trained on or judged holds any of 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -218,10 +219,10 @@ class ThoughtSpan:
 
     def behind(self, token_ids: Sequence[int]) -> tuple[int, ...]:
         """Of tokens drawn after `begun`, without a stop, those behind the thoughts; none where these do not end."""
-        for end in range(1, len(token_ids) + 1):
-            if self.read(token_ids[:end]).closed:
-                return tuple(token_ids[end:])
-        return ()
+        # Each look decodes all tokens up to there, and thoughts are long: some ten looks, not one for each token.
+        ends = range(1, len(token_ids) + 1)
+        closed = bisect_left(ends, True, key=lambda end: self.read(token_ids[:end]).closed)
+        return tuple(token_ids[closed + 1 :])
 
     @property
     def gap(self) -> str:
