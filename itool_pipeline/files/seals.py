@@ -6,11 +6,12 @@ the name, and is on the disk before the content is.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from itool_pipeline.files.durable import move_into_place, remove_tree, write_whole
+from itool_pipeline.files.durable import move_into_place, remove_tree, sync_tree, write_whole
 from itool_pipeline.files.hashes import folder_sha256, known_sha256
 from itool_pipeline.files.locks import Say
 
@@ -37,8 +38,10 @@ def is_sound(path: Path) -> bool:
         return sha256.encode() in _seal_of(path).read_bytes().split()
     except FileNotFoundError:
         return True
-    except OSError:  # a bad disk, too, has changed what was written
-        return False
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return False  # a bad disk, too, has changed what was written
 
 
 def put_aside(path: Path, then: str, say: Say) -> None:
@@ -68,11 +71,16 @@ def _seal_of(path: Path) -> Path:
 
 
 def _seal(target: Path, sha256: str) -> None:
+    """Adds a line, so that of two processes neither takes away what the other has written."""
     seal = _seal_of(target)
+    seal.parent.mkdir(exist_ok=True)
     # What is there now stays sound until it is replaced; of what an older version wrote it is said only now.
-    known = seal.read_text(errors="replace").split() if seal.exists() else _sha256_if_there(target)
-    lines = "".join(f"{line}\n" for line in dict.fromkeys([*known, sha256]))
-    write_whole(seal, lambda path: path.write_text(lines))
+    known = seal.read_text(errors="replace").split() if seal.exists() else []
+    lines = [line for line in (*([] if known else _sha256_if_there(target)), sha256) if line not in known]
+    if lines:
+        with seal.open("a") as file:
+            file.write("\n" + "\n".join(lines) + "\n")  # the line before may have been torn by a kill
+        sync_tree(seal.parent)
 
 
 def _sha256_if_there(path: Path) -> list[str]:

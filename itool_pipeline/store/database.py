@@ -69,7 +69,7 @@ class Database:
 
         Raises DatabaseLocked and StorageError as `transaction` does.
         """
-        with _THREADS, self._explaining_damage():
+        with _THREADS:
             if not self._readable():
                 with self.transaction():
                     pass
@@ -78,8 +78,11 @@ class Database:
 
     @contextmanager
     def read_as_it_is(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A read-only connection to the file that is there, of whatever version; nothing is made or moved."""
-        with _THREADS:
+        """A read-only connection to the file that is there, of whatever version; nothing is made or moved.
+
+        Raises DatabaseLocked and StorageError as `transaction` does.
+        """
+        with _THREADS, self._explaining_damage():
             connection = self._connect(read_only=True)
             try:
                 yield connection
@@ -175,11 +178,8 @@ class Database:
         """Whether the file is there with today's tables and views."""
         if not self.path.exists():
             return False
-        connection = self._connect(read_only=True)
-        try:
+        with self.read_as_it_is() as connection:
             return state_of(connection, self.path) is State.CURRENT
-        finally:
-            connection.close()
 
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         """Tries until the file is free or `wait_seconds` are over."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
 from itool_pipeline.core.types import Progress, no_progress
-from itool_pipeline.files.storage_errors import StorageError
+from itool_pipeline.files.storage_errors import explaining_full_disk
 from itool_pipeline.store.database import Database
-from itool_pipeline.store.holder import unreadable_message
 from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.rows import Rows
 from itool_pipeline.store.schema import State, state_of
@@ -61,11 +59,12 @@ def verify_rows(
 
     None when there is no database of today's tables: the next run makes one. Nothing is changed; a connection lasts
     for one artifact, and `progress` is called with (artifacts done, total). Raises DatabaseLocked when another process
-    does not let go of the file, and StorageError when it cannot be read, or rows do not fit.
+    does not let go of the file, and StorageError when it cannot be read, the disk is full or rows do not fit.
     """
     compared, not_loaded, different = 0, 0, dict[str, Mapping[str, tuple[int, int]]]()
     wanted = list(artifacts)
-    with _explained(database), tempfile.TemporaryDirectory(prefix="itool_rows.") as folder:
+    # Beside the database, where there is room for rows: the system's folder for temporary files may be in memory.
+    with tempfile.TemporaryDirectory(prefix=".rows.", dir=database.path.parent) as folder:
         loaded = Database(Path(folder) / "loaded.duckdb")
         for done, artifact in enumerate(wanted, 1):
             known = _is_known(database, artifact)
@@ -78,15 +77,6 @@ def verify_rows(
                     different[f"{artifact.asset} {artifact.fingerprint}"] = found
             progress(done, len(wanted))
     return RowVerification(compared, not_loaded, different)
-
-
-@contextmanager
-def _explained(database: Database) -> Iterator[None]:
-    """What DuckDB says of pages that it cannot read, with what to do."""
-    try:
-        yield
-    except duckdb.Error as error:
-        raise StorageError(unreadable_message(database.path, error)) from error
 
 
 def _is_known(database: Database, artifact: Artifact) -> bool | None:
@@ -106,7 +96,7 @@ def _differences(
 ) -> dict[str, tuple[int, int]]:
     """Table → rows that are missing there, rows that are too many; of the tables where there are any."""
     loaded.replace_many(rows, artifact.fingerprint)
-    with database.read_as_it_is() as connection:
+    with explaining_full_disk("a comparison of rows", loaded.path), database.read_as_it_is() as connection:
         connection.execute(f"SET temp_directory = '{_quoted(loaded.path.parent)}'")
         connection.execute(f"ATTACH '{_quoted(loaded.path)}' AS loaded (READ_ONLY)")
         stored = connection.execute("SELECT current_database()").fetchone()

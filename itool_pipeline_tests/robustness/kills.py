@@ -11,11 +11,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import psutil
 
 from itool_pipeline_tests.drills import DEADLINE_SECONDS, ROOT, Storage
 from itool_pipeline_tests.ray_nodes import Cluster, path_to_dagster
@@ -116,13 +114,14 @@ def _started(
     while process.poll() is None and time.monotonic() < deadline:
         watch.look()
         time.sleep(LOOK_SECONDS)
-    # In one process nothing else is there; else the processes of steps are left to find it out.
-    send = os.killpg if executor == "in_process" else os.kill
     if process.poll() is None:
-        send(process.pid, signal.SIGSTOP)
+        os.killpg(process.pid, signal.SIGSTOP)
         watch.look()
-        loss = lost(storage.root, psutil.Process(process.pid))
-        send(process.pid, signal.SIGKILL)
+        loss = lost(storage.root)
+        # In one process nothing else is there; else the processes of steps are left to find it out.
+        (os.killpg if executor == "in_process" else os.kill)(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGCONT)
         if moment is None:
             raise subprocess.TimeoutExpired(process.args, DEADLINE_SECONDS)
         if process.wait() == -signal.SIGKILL:  # and had not ended just then

@@ -42,33 +42,44 @@ class Lost:
                 *([f"a kill lost {self.shards} shards of {self.processes} processes"] if shards else [])]  # fmt: skip
 
 
-def lost(root: Path, killed: psutil.Process) -> Lost:
-    """By a kill of the process, which works in the storage at `root` and stands still now; its children are counted."""
+def lost(root: Path) -> Lost:
+    """By a kill of all that works in the storage at `root` now. Where it stands still, that is exact; steps on Ray go
+    on meanwhile, and after the kill, so that what is counted is the most that can be lost.
+    """
     steps = 0
     unfinished = [path for path in _folders(root) if path.name == PARTS]
     for parts in unfinished:
         checkpoints = [int(path.name.removeprefix("step_")) for path in parts.glob("step_*")]
         steps = max(steps, _last(parts / ".told.jsonl", "train") - max(checkpoints, default=0))
-    searching = list(_searches(killed))
+    searching = list(_searches(root))
     trees = sum(_last(told, "search") for parts in unfinished for told in parts.glob(f"{OF_A_SHARE}*.jsonl"))
-    shards = [path for parts in unfinished for path in parts.glob("trees_*.parquet")]
-    kept = sum(pq.read_metadata(path).num_rows for path in shards)
+    kept = sum(_rows(path) for parts in unfinished for path in parts.glob("trees_*.parquet"))
     # A shard is one tree in the drills' experiment, and trees are searched one after the other.
     return Lost(steps, max(trees - kept, len(searching)), len(searching))
 
 
-def _searches(killed: psutil.Process) -> Iterator[str]:
-    """The open file of each op that searches, in the process or a child of it."""
-    for process in (killed, *killed.children(recursive=True)):
-        with suppress(psutil.Error):  # a child may end meanwhile
-            yield from (file.path for file in process.open_files() if Path(file.path).name.startswith(OF_A_SHARE))
+def _searches(root: Path) -> Iterator[str]:
+    """The open file of each op that searches."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it may end meanwhile
+            files = [Path(file.path) for file in process.open_files()]
+            yield from (str(path) for path in files if path.name.startswith(OF_A_SHARE) and path.is_relative_to(root))
+
+
+def _rows(shard: Path) -> int:
+    """None of one that has just gone, into the artifact."""
+    with suppress(FileNotFoundError):
+        count: int = pq.read_metadata(shard).num_rows
+        return count
+    return 0
 
 
 def _last(told: Path, kind: str) -> int:
     """The last step of that kind which the file names, if it is there. A last line that is torn names none."""
-    if not told.exists():
+    try:
+        lines = [json.loads(line) for line in told.read_bytes().rpartition(b"\n")[0].splitlines()]
+    except FileNotFoundError:
         return 0
-    lines = [json.loads(line) for line in told.read_bytes().rpartition(b"\n")[0].splitlines()]
     return max((line["step"] for line in lines if line.get("kind") == kind), default=0)
 
 

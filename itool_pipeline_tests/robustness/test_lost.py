@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,10 +21,10 @@ HOLDER = "import sys; held = [open(name, 'a') for name in sys.argv[1:]]; print('
 def test_steps_since_the_last_checkpoint_are_lost(tmp_path: Path) -> None:
     parts = tmp_path / TRAINING
     _tell(parts / ".told.jsonl", "train", 7)
-    assert lost(tmp_path, psutil.Process()) == Lost(7, 0, 0)
+    assert lost(tmp_path) == Lost(7, 0, 0)
     for step in (2, 4):
         (parts / f"step_{step:08d}").mkdir()
-    found = lost(tmp_path, psutil.Process())
+    found = lost(tmp_path)
     assert found == Lost(3, 0, 0)
     assert found.problems(3) == []
     assert found.problems(2) == ["a kill lost 3 optimizer steps"]
@@ -35,11 +34,11 @@ def test_shards_that_are_searched_and_not_kept_are_lost(tmp_path: Path) -> None:
     parts = tmp_path / SEARCH
     _tell(parts / ".toldshare_00000.jsonl", "search", 2)
     _tell(parts / ".toldshare_00001.jsonl", "search", 1)
-    assert lost(tmp_path, psutil.Process()).problems(2) == ["a kill lost 3 shards of 0 processes"]
+    assert lost(tmp_path).problems(2) == ["a kill lost 3 shards of 0 processes"]
     _write_trees(parts / "trees_00000.parquet", 2)
-    assert lost(tmp_path, psutil.Process()) == Lost(0, 1, 0)
+    assert lost(tmp_path) == Lost(0, 1, 0)
     _write_trees(parts / "trees_00001.parquet", 1)
-    assert lost(tmp_path, psutil.Process()) == Lost(0, 0, 0)
+    assert lost(tmp_path) == Lost(0, 0, 0)
 
 
 def test_the_shard_under_way_is_lost_too(tmp_path: Path) -> None:
@@ -49,8 +48,8 @@ def test_the_shard_under_way_is_lost_too(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        assert lost(tmp_path, psutil.Process(holder.pid)) == Lost(0, 1, 1)
-        assert lost(tmp_path, psutil.Process()) == Lost(0, 1, 1), "a child's is counted"
+        assert lost(tmp_path) == Lost(0, 1, 1)
+        assert lost(tmp_path / "other") == Lost(0, 0, 0), "another storage's is not"
         holder.kill()
 
 
