@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from itool_pipeline.calls.served import SERVED
 from itool_pipeline.core.types import Message
 from itool_pipeline.engines.exporting import saved_dtype
-from itool_pipeline.engines.model import load_model
+from itool_pipeline.engines.model import load_model, load_tokenizer
 from itool_pipeline.engines.model_config import ModelError
 from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.files.storage_errors import StorageError
@@ -150,7 +150,7 @@ def test_its_template_makes_the_prompts_of_training(ws: Workspace, folder: Path)
     assert metadata["prompts_with_tools_that_servers_change"] == 0
 
 
-def test_prompts_that_it_cannot_make_are_counted_with_the_reason(ws: Workspace, folder: Path) -> None:
+def test_prompts_that_it_cannot_make_are_counted_with_the_reason(ws: Workspace, folder: Path, tmp_path: Path) -> None:
     chat = models.chat(ws)
     syntax = exported_model.served_syntax(ws, chat)
     odd = replace(EXAMPLES[0], messages=(Message("user", "What is <|im_end|>?"),))
@@ -158,6 +158,12 @@ def test_prompts_that_it_cannot_make_are_counted_with_the_reason(ws: Workspace, 
     assert exported_model._why(chat, odd, wanted, wanted[:-1]) == exported_model.CONTROL_TOKEN
     assert exported_model._why(chat, EXAMPLES[0], wanted, wanted[:-1]) == exported_model.OTHER_TEXT
     assert exported_model.compare_prompts(ws, chat, syntax, folder)["prompts_that_differ"] == 0
+    other = load_tokenizer(folder)
+    other.chat_template = f"{other.chat_template}!"
+    other.save_pretrained(tmp_path)
+    found = exported_model.compare_prompts(ws, chat, syntax, tmp_path)
+    told = f"prompts_that_differ: {exported_model.OTHER_TEXT}"
+    assert (found["prompts_that_differ"], found[told]) == (len(EXAMPLES), len(EXAMPLES))
 
 
 def with_calls(ws: Workspace, calls: str) -> Workspace:
@@ -254,11 +260,14 @@ def test_a_folder_is_written_once_and_another_checkpoint_too(ws: Workspace, fold
     export_to(ws, None, out)
     assert (out / "model.safetensors").stat().st_ino == (folder / "model.safetensors").stat().st_ino
     assert not (out / "manifest.json").exists()
+    assert (out / "README.md").stat().st_ino != (folder / "README.md").stat().st_ino, "people edit it"
     with pytest.raises(StorageError, match="is there already"):
         export_to(ws, "warmup", out)
     other = export_to(ws, "warmup", tmp_path / "other")
     assert other["checkpoint"] == "warmup"
     assert "# hand, warmup" in (tmp_path / "other" / "README.md").read_text()
+    with pytest.raises(StorageError, match="is there already"):
+        export_to(ws, None, tmp_path / "other")
     base = export_to(ws, "base", tmp_path / "base")
     assert base["checkpoint"] == "base"
     assert not (tmp_path / "base" / "adapter").exists()
