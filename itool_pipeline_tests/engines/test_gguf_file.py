@@ -132,6 +132,20 @@ def test_transformers_reads_the_same_weights(
         assert torch.equal(back(ids).logits, ours(ids).logits)
 
 
+def test_it_says_its_dtype_and_the_size_of_a_head_and_has_norms_in_fp32(tmp_path: Path) -> None:
+    """As llama.cpp wants them: it would multiply no norm in another dtype."""
+    reader = gguf.GGUFReader(alone(saved(tmp_path / "qwen3", "qwen3", torch.bfloat16, head_dim=32)) / GGUF)
+    kinds = {tensor.name: tensor.tensor_type for tensor in reader.tensors}
+    norms = {name for name in kinds if "norm" in name}
+    assert len(norms) == 1 + 4 * 2, "two layers"
+    assert {kinds[name] for name in norms} == {gguf.GGMLQuantizationType.F32}
+    assert {kinds[name] for name in kinds.keys() - norms} == {gguf.GGMLQuantizationType.BF16}
+    stated = {key: reader.fields[key].contents() for key in reader.fields}
+    assert stated["general.file_type"] == gguf.LlamaFileType.MOSTLY_BF16
+    sizes = ("attention.key_length", "attention.value_length", "rope.dimension_count")
+    assert [stated[f"qwen3.{size}"] for size in sizes] == [32] * 3
+
+
 def test_a_model_in_several_files_is_one_file(tmp_path: Path) -> None:
     folder = saved(tmp_path / "llama", "llama")
     model = AutoModelForCausalLM.from_pretrained(folder)
@@ -191,6 +205,7 @@ def test_settings_say_what_ends_an_answer_and_that_it_is_greedy(llama: Path) -> 
     tokens, kinds = found["tokenizer.ggml.tokens"], found["tokenizer.ggml.token_type"]
     assert [kinds[row] for row in (2, 300, 340, 341)] == [CONTROL, NORMAL, USER_DEFINED, UNUSED]
     assert (tokens[2], tokens[340]) == ("<|im_end|>", "<tool_call>")
+    assert not found["tokenizer.ggml.add_eos_token"]
     assert len(tokens) == len(kinds) == SIZES["vocab_size"]
 
 

@@ -10,7 +10,17 @@ from itool_pipeline.engines.gguf_vocabulary import pre_tokenizer, tokens
 from itool_pipeline.engines.model_config import ModelError
 
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+BARE_BYTES = {**BYTES, "use_regex": False}
 DIGITS = {"type": "Digits", "individual_digits": True}
+LLAMA_3: dict[str, Any] = {
+    **{"type": "Split", "behavior": "Isolated", "invert": False},
+    "pattern": {
+        "Regex": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+        r"\s*[\r\n]+|\s+(?!\S)|\s+"
+    },
+}
+"""As in the published tokenizer.json; Qwen 2's and 3's has one digit where this has up to three."""
+QWEN = {**LLAMA_3, "pattern": {"Regex": LLAMA_3["pattern"]["Regex"].replace(r"\p{N}{1,3}", r"\p{N}")}}
 
 
 def tokenizer(**changes: Any) -> dict[str, Any]:
@@ -37,9 +47,13 @@ def in_turn(*parts: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_names_of_published_tokenizers() -> None:
-    """By hand: GPT-2's, and SmolLM2's, whose digits are words of their own."""
+    """By hand: GPT-2's; SmolLM2's, whose digits are words of their own; Llama 3's; Qwen 2's and 3's."""
     assert pre_tokenizer(tokenizer()) == "gpt-2"
     assert pre_tokenizer(tokenizer(pre_tokenizer=in_turn(DIGITS, BYTES))) == "smollm"
+    without_merges = {**tokenizer()["model"], "ignore_merges": True}
+    assert pre_tokenizer(tokenizer(pre_tokenizer=in_turn(LLAMA_3, BARE_BYTES), model=without_merges)) == "llama-bpe"
+    nfc = {"type": "NFC"}
+    assert pre_tokenizer(tokenizer(pre_tokenizer=in_turn(QWEN, BARE_BYTES), normalizer=nfc)) == "qwen2"
 
 
 @pytest.mark.parametrize(
@@ -49,7 +63,13 @@ def test_names_of_published_tokenizers() -> None:
         ({"pre_tokenizer": in_turn(BYTES, DIGITS)}, "cuts text in a way that has no name here"),
         ({"pre_tokenizer": {**BYTES, "add_prefix_space": True}}, "cuts text in a way that has no name here"),
         ({"pre_tokenizer": in_turn({**DIGITS, "individual_digits": False}, BYTES)}, "has no name here"),
+        ({"pre_tokenizer": in_turn({**LLAMA_3, "invert": True}, BARE_BYTES)}, "has no name here"),
+        ({"pre_tokenizer": in_turn({**LLAMA_3, "behavior": "Removed"}, BARE_BYTES)}, "has no name here"),
         ({"normalizer": {"type": "NFC"}}, r"normalises text \(NFC\)"),
+        (
+            {"pre_tokenizer": in_turn(QWEN, BARE_BYTES), "normalizer": {"type": "NFKC"}},
+            r"normalises text \(NFKC\)",
+        ),
         ({"model": {"type": "BPE", "ignore_merges": True}}, "cuts text as gpt-2, and differs from that in ignore_merg"),
         ({"model": {"type": "Unigram"}}, r"is no byte-level BPE \(Unigram\)"),
         ({"decoder": {"type": "Sequence"}}, "is no byte-level BPE"),
