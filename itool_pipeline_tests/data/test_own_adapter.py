@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from itool_pipeline.data import own_adapter
 from itool_pipeline.data.model_folder import ADAPTER_CONFIG
 from itool_pipeline.data.own_adapter import (
     ADAPTER_WEIGHTS,
@@ -39,6 +40,8 @@ def test_a_plain_lora_is_found_and_copied_without_names_of_another_machine(tmp_p
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "another kind": ({"peft_type": "IA3"}, "of the kind IA3"),
     "DoRA": ({"use_dora": True}, "more than plain LoRA: DoRA"),
+    "QALoRA": ({"use_qalora": True}, "more than plain LoRA: QALoRA"),
+    "LoRA of blocks": ({"use_bdlora": {"nblocks": 2}}, "more than plain LoRA: block-diagonal LoRA"),
     "whole layers": ({"modules_to_save": ["lm_head"]}, r"whole layers \(lm_head\)"),
     "biases": ({"bias": "all"}, "biases"),
     "embeddings": ({"trainable_token_indices": [1]}, "token embeddings"),
@@ -68,6 +71,21 @@ def test_a_config_that_cannot_be_read_is_named(tmp_path: Path, content: str) -> 
         find_adapter(str(folder))
 
 
+@pytest.mark.parametrize(("name", "revision"), [("owner/name@1234", "1234"), ("owner/name", "main")])
+def test_of_a_repository_the_revision_that_is_named_is_fetched(
+    name: str, revision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, folder = list[tuple[Any, ...]](), adapter(tmp_path / "fetched")
+
+    def fetched(*what: Any) -> Path:
+        asked.append(what)
+        return folder
+
+    monkeypatch.setattr(own_adapter, "download_model", fetched)
+    assert find_adapter(name) == folder
+    assert asked == [("owner/name", revision, (ADAPTER_CONFIG, ADAPTER_WEIGHTS))]
+
+
 def test_a_name_is_a_folder_or_a_repository(tmp_path: Path) -> None:
     assert local_adapter("owner/name@1234") is None
     for name in ("no/such/folder", "/no/such", "./none"):
@@ -85,4 +103,5 @@ def test_another_content_is_another_adapter(tmp_path: Path) -> None:
     assert adapter_content(str(folder)) == before
     (folder / ADAPTER_WEIGHTS).write_bytes(b"other weights")
     assert adapter_content(str(folder)) != before
+    assert adapter_content(str(adapter(tmp_path / "other", lora_alpha=8))) != before
     assert adapter_content("owner/name@1234") == "owner/name@1234"
