@@ -22,6 +22,11 @@ from itool_pipeline_tests.steps.by_hand import experiment, put, workspace
 BOUNDS = ChampionConfig()
 CASES = 40
 """The first half are of category a, the second of category b."""
+ASSETS = {
+    **{"base": "base_model", "warmup": "warmup/hard"},
+    **{"iteration_1": "iteration_1/policy", "iteration_2": "iteration_2/policy"},
+}
+"""Which asset each checkpoint is."""
 
 
 def verdicts(right: Sequence[int]) -> dict[str, tuple[str, bool]]:
@@ -46,6 +51,7 @@ def won_by(ws: Workspace) -> tuple[str, list[str]]:
     artifact = champion(ws).artifact
     told = json.loads(artifact.file(CHAMPION_FILE).read_text())
     assert artifact.manifest.metadata["champion"] == told["checkpoint"]
+    assert told["asset"] == ASSETS[told["checkpoint"]]
     assert told["fingerprint"] == ws.planned[told["asset"]].fingerprint
     return told["checkpoint"], [row["title"] for row in told["challenges"]]
 
@@ -118,8 +124,10 @@ def test_the_test_is_mcnemars(gained: int, lost: int, p: float) -> None:
 
 
 def test_other_cases_are_not_compared() -> None:
+    first, *_ = own = verdicts(())
+    others = {f"other {key}" if key == first else key: verdict for key, verdict in own.items()}
     with pytest.raises(StepError, match="not scored on the same cases"):
-        challenge(verdicts(()), {"other": ("a", True)}, BOUNDS)
+        challenge(own, others, BOUNDS)
 
 
 def test_the_first_reason_is_the_one_told() -> None:

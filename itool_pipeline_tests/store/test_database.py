@@ -13,6 +13,7 @@ import pytest
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store import schema
 from itool_pipeline.store.database import Database
+from itool_pipeline.store.holder import is_damage
 from itool_pipeline.store.sql_shell import run_sql, text_table
 from itool_pipeline_tests.store.by_hand import A, B, artifact, ask, load, rows
 
@@ -187,6 +188,23 @@ def _told(database: Database) -> list[str]:
     except StorageError as error:
         return [str(error)]
     return []
+
+
+@pytest.mark.parametrize(
+    ("error", "damaged"),
+    [
+        (duckdb.FatalException("FATAL Error: Failed to deserialize"), True),
+        (duckdb.InternalException("INTERNAL Error: Attempted to access index 3 within vector of size 0"), True),
+        (duckdb.SerializationException("Serialization Error: expected end of object"), True),
+        (duckdb.IOException("IO Error: Corrupt database file: computed checksum 1 does not match 2"), True),
+        (duckdb.IOException("IO Error: Could not set lock on file"), False),
+        (duckdb.ConstraintException("Constraint Error: NOT NULL constraint failed"), False),
+        (duckdb.OutOfMemoryException("Out of Memory Error: could not allocate block"), False),
+    ],
+)
+def test_what_is_damage(error: duckdb.Error, damaged: bool) -> None:
+    """Of another error the file must not be moved away: it is whole."""
+    assert is_damage(error) == damaged
 
 
 def test_damage_is_told_in_words_wherever_it_is_met(database: Database) -> None:
