@@ -1,7 +1,8 @@
-"""What an export brings for servers. The macro is tested where it makes prompts: `engines/test_served_template.py`."""
+"""What an export brings for servers. The macro makes prompts in `engines/test_served_template.py`."""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from types import ModuleType
@@ -105,6 +106,20 @@ def test_literals_are_what_llama_cpp_reads_too(served: ServedSyntax) -> None:
     for jinja in (LABELS, served.macro, jinja_text("".join(map(chr, range(1, 0x500))))):
         assert set(re.findall(r"\\(.)", jinja)) <= {"\\", '"', "'", "n", "r", "t"}
         assert "\0" not in jinja
+
+
+@pytest.mark.parametrize("served", SERVED.values(), ids=SERVED)
+def test_the_macro_writes_calls_as_the_syntax_does(served: ServedSyntax) -> None:
+    """With JSON as transformers' filter writes it."""
+    from jinja2 import Environment
+
+    marks = "".join(served.syntax.tokens)
+    calls = [Call("f", {"a": marks, "b": [1, None, {"ü": marks}]}), Call("g.h", {}), Call("f", {"c": "; \n"})]
+    environment = Environment()
+    environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
+    written = environment.from_string(f"{LABELS}{served.macro}{{{{- itool_calls(calls) -}}}}")
+    given = [{"name": call.name, "arguments": call.arguments} for call in calls]
+    assert written.render(calls=given) == served.syntax.render_calls(calls)
 
 
 def test_a_label_is_the_call_as_it_is_rendered() -> None:

@@ -50,7 +50,7 @@ def thinking_model(model_dir: Path, out: Path) -> Path:
 
 
 SCORED = {
-    "same": ("[f(a=1)]", "[f(a=1)]", [("f", {"a": 1})]),
+    "same": ("[f(a=1, b=2)]", "[f(a=1, b=2)]", [("f", {"b": 2, "a": 1})]),
     "words": ("No function can.", "No function can.", []),
     "unread": ("[f(a=", "[f(a=", []),
     "parser": ("[f.g(a=1)]", "[f.g(a=1)]", []),
@@ -107,7 +107,10 @@ def servings(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> list[Serving]:
 
 
 def serve(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> list[Serving]:
-    """What was served; a server that gives the answers of SCORED, behind thoughts where the model has them."""
+    """What was served; a server that gives the answers of SCORED, behind thoughts where the model has them.
+
+    It answers where it is asked for as many tokens as scoring gave, and no more than it has room for.
+    """
     started: list[Serving] = []
     chat = models.chat(ws)
     tokenizer = load_tokenizer(models.base_dir(ws))
@@ -120,11 +123,14 @@ def serve(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> list[Serving]:
     def answers(python: Path, url: str, questions: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         for asked in questions:
             _, said, calls = SCORED[asked["id"]]
+            thinks = THOUGHTS[asked["id"]][1] + len(chat.thoughts.gap) if chat.thoughts is not None else 0
             prompt = chat.begun(chat.prompt(case(asked["id"])))
             thought: list[int] = []
             if chat.thoughts is not None:
                 text = f"{THOUGHTS[asked['id']][0]}\n</think>{chat.thoughts.gap}"
                 thought = tokenizer.encode(text, add_special_tokens=False)
+            assert asked["max_tokens"] == thinks + BfclConfig().max_new_tokens
+            assert len(prompt) + asked["max_tokens"] <= started[-1].context
             yield {
                 "id": asked["id"],
                 "content": "",
