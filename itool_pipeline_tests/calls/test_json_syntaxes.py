@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from itool_pipeline.calls import json_calls
 from itool_pipeline.calls.hermes import CLOSE, HERMES_CALLS, OPEN
 from itool_pipeline.calls.llama3_json import LLAMA3_JSON_CALLS, TAG
+from itool_pipeline.calls.python_text import MAX_NESTING
 from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.calls.types import BegunCall, Call, ToolCallSyntaxError
 from itool_pipeline.core.fragments import FragmentRule
@@ -185,6 +186,33 @@ def test_what_is_broken_is_broken_for_good(syntax: CallSyntax, broken: str) -> N
     assert syntax.has_begun_call(whole)
 
 
+def begun_call(syntax: CallSyntax, text: str) -> str:
+    """A call that begins so, with the syntax's own key and mark."""
+    begun = text.replace("KEY", "arguments" if syntax is HERMES_CALLS else "parameters")
+    return f"{OPEN}\n{begun}" if syntax is HERMES_CALLS else begun
+
+
+@pytest.mark.parametrize("syntax", JSON_SYNTAXES, ids=lambda s: s.name)
+def test_of_a_key_that_stands_twice_the_first_is_certain_and_the_second_an_error(syntax: CallSyntax) -> None:
+    for text, arguments in (
+        ('{"name": "f", "KEY": {"a": 1, "a": 2}}', {"a": 1}),
+        ('{"name": "f", "name": "g", "KEY": {}}', {}),
+    ):
+        begun, error = syntax.finished_calls(begun_call(syntax, text))
+        assert listed(begun) == [("f", arguments, False)]
+        assert error is not None
+        assert not error.ended
+
+
+@pytest.mark.parametrize("syntax", JSON_SYNTAXES, ids=lambda s: s.name)
+def test_what_is_nested_too_deep_is_broken_before_it_ends(syntax: CallSyntax) -> None:
+    before = begun_call(syntax, '{"name": "f", "KEY": {"a": ')
+    for levels, ended in ((MAX_NESTING, True), (MAX_NESTING + 1, False)):
+        _, error = syntax.finished_calls(before + "[" * levels)
+        assert error is not None
+        assert error.ended == ended
+
+
 def test_hermes_reads_calls_among_words_as_its_official_decoder_does() -> None:
     text = f"Let me see.\n{one(HERMES_CALLS, 'f', '{}')}\nDone."
     assert HERMES_CALLS.read_response(text) == (Call("f", {}),)
@@ -258,6 +286,12 @@ def test_fragments_of_calls_are_their_arguments(syntax: CallSyntax, calls: tuple
     assert text == syntax.render_calls(calls)
     ends = [end for end, (_, cut) in zip(accumulate(len(p) for p, _ in pieces), pieces, strict=True) if cut]
     assert list(FragmentRule(terminators, syntax).ends(text)) == ends
+
+
+def test_llama_ends_no_fragment_behind_what_has_broken() -> None:
+    certain = '{"name": "f", "parameters": {"a": 1,'
+    rule = FragmentRule(syntax=LLAMA3_JSON_CALLS)
+    assert list(rule.ends(f'{certain} "b" 2}}}}, and so. (It is.)')) == [len(certain)]
 
 
 TEXT = st.text('{}[]":,.) \n\\;ab1<tool_call>/|', max_size=50)
