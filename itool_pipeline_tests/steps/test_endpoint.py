@@ -110,13 +110,15 @@ def test_a_run_that_ends_early_keeps_every_answer(tmp_path: Path, downloads_dir:
 
 
 def test_the_bound_holds_over_runs(tmp_path: Path, downloads_dir: Path, server: Server) -> None:
-    bound = {"max_total_tokens": 3000, "concurrency": 4}
-    for _ in range(2):
+    asked = list[int]()
+    for concurrency in (4, 1, 1):
+        bound = {"max_total_tokens": 3000, "concurrency": concurrency}
         with pytest.raises(ModelError, match=r"max_total_tokens: .* bound of 3000 tokens: \d+ tokens are spent"):
             scored(asking(tmp_path, downloads_dir, server, bfcl={**ASKED, "cases_per_category": 200}, **bound))
-    assert 5 < len(server.asked) <= 3000 // 110
-    spent = 110 * len(server.asked)
-    assert spent <= 3000
+        asked.append(len(server.asked))
+    together, one_by_one, again = asked
+    assert 0 < together < one_by_one <= 3000 // 110
+    assert again == one_by_one, "the next request did not fit before, and does not now"
 
 
 def test_our_own_prompt_is_answered_by_text(tmp_path: Path, downloads_dir: Path, server: Server) -> None:
