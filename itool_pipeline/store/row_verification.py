@@ -63,8 +63,7 @@ def verify_rows(
     """
     compared, not_loaded, different = 0, 0, dict[str, Mapping[str, tuple[int, int]]]()
     wanted = list(artifacts)
-    # Beside the database, where there is room for rows: the system's folder for temporary files may be in memory.
-    with tempfile.TemporaryDirectory(prefix=".rows.", dir=database.path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix="itool_rows.") as folder:
         loaded = Database(Path(folder) / "loaded.duckdb")
         for done, artifact in enumerate(wanted, 1):
             known = _is_known(database, artifact)
