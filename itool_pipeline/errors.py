@@ -17,6 +17,8 @@ _REFUSED = {
     "disk I/O error": errno.EIO,
 }
 """What libraries say that hide the error of the system, as SQLite does, in which Dagster keeps its runs."""
+_SQLITE_CANNOT_OPEN = "unable to open database file"
+"""What SQLite says of all that keeps it from the file or from its journal, a disk without inodes among them."""
 _MAY_NOT = (errno.EACCES, errno.EPERM, errno.EROFS)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REMEDIES = {
@@ -58,6 +60,12 @@ def words_for(error: BaseException) -> str | None:
     for said, number in _REFUSED.items():
         if said in str(error):
             return f"{os.strerror(number)} ({_first_line(error)}). {_REMEDIES[number]}, then run again."
+    if _SQLITE_CANNOT_OPEN in str(error):
+        return (
+            f"A database in which Dagster keeps its runs cannot be opened or written ({_first_line(error)}). Look "
+            "whether the disk of DAGSTER_HOME has space and inodes (`df -i`) left, whether the user of this process "
+            "may write there, and how many files it may open (`ulimit -n`); then run again."
+        )
     return None
 
 

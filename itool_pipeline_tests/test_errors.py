@@ -97,6 +97,7 @@ def test_the_command_line_prints_the_sentence_and_ends_with_2(
         ("(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT]", "No space left on device .*Free some"),
         ("(sqlite3.OperationalError) attempt to write a readonly database", "Read-only file system .*Let the user"),
         ("(sqlite3.OperationalError) disk I/O error", "Input/output error .*look at it"),
+        ("(sqlite3.OperationalError) unable to open database file\n[SQL: PRAGMA]", "A database .* inodes .*run again"),
     ],
 )
 def test_what_a_library_says_of_the_disk_is_a_persons_to_mend(said: str, words: str) -> None:
