@@ -23,7 +23,7 @@ from itool_pipeline.engines.dtype_choice import (
     model_work,
 )
 from itool_pipeline.engines.model_config import read_model_config
-from itool_pipeline.files.durable import write_text
+from itool_pipeline.files.durable import write_json
 from itool_pipeline.files.json_text import to_json
 from itool_pipeline.files.locks import Say, file_lock
 
@@ -176,7 +176,7 @@ def _measured(
     rates = measure(works)
     if keep is not None:
         found = DtypeFinding(machine=machine, float32=rates["float32"], bfloat16=rates["bfloat16"])
-        write_text(keep, to_json(found))
+        write_json(keep, found)
     choice = faster_dtype(rates, works)
     told = ", ".join(f"{name} {wide / 1e9:.3g} and {narrow / 1e9:.3g}" for name, (wide, narrow) in rates.items())
     say(

@@ -7,7 +7,9 @@ import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from itool_pipeline.files.json_text import to_json
 from itool_pipeline.files.storage_errors import StorageError, explaining_full_disk
 
 SCRATCH = ".tmp"
@@ -44,9 +46,9 @@ def write_whole(target: Path, fill: Callable[[Path], object], *, what: str = "",
     return target
 
 
-def write_text(target: Path, text: str) -> Path:
-    """`write_whole` of a file with this text, in UTF-8."""
-    return write_whole(target, lambda path: path.write_bytes(text.encode("utf-8")))
+def write_json(target: Path, value: Any, *, indent: int | None = None) -> Path:
+    """`write_whole` of a file that holds the value as `to_json` has it, in UTF-8."""
+    return write_whole(target, lambda path: path.write_bytes(to_json(value, indent=indent).encode("utf-8")))
 
 
 def sync_file(path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from itool_pipeline.files.durable import move_into_place, remove_tree, sync_tree, write_whole
+from itool_pipeline.files.durable import move_into_place, remove_tree, sync_file, write_whole
 from itool_pipeline.files.hashes import folder_sha256, known_sha256
 from itool_pipeline.files.locks import Say
 
@@ -80,7 +80,8 @@ def _seal(target: Path, sha256: str) -> None:
     if lines:
         with seal.open("a") as file:
             file.write("\n" + "\n".join(lines) + "\n")  # the line before may have been torn by a kill
-        sync_tree(seal.parent)
+        for written in (seal, seal.parent):
+            sync_file(written)
 
 
 def _sha256_if_there(path: Path) -> list[str]:

@@ -18,9 +18,8 @@ from itool_pipeline.data.openai_messages import openai_messages, openai_tools
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.chat_template import ChatTemplateError
 from itool_pipeline.engines.served_template import REASONING_PARSERS
-from itool_pipeline.files.durable import write_text, write_whole
-from itool_pipeline.files.hashes import file_sha256
-from itool_pipeline.files.json_text import to_json
+from itool_pipeline.files.durable import write_json, write_whole
+from itool_pipeline.files.hashes import file_sha256, known_sha256
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.example_access import each_training_example
 from itool_pipeline.steps.model_card import write_card
@@ -99,7 +98,7 @@ def add_gguf(folder: Path) -> Path:
         name = f"{account['experiment']}, {account['checkpoint']}"
         write_whole(file, lambda scratch: write_gguf(folder, name, scratch), alone=True)
         account["files"][GGUF] = file_sha256(file)
-        write_text(folder / ACCOUNT, to_json(account))
+        write_json(folder / ACCOUNT, account)
     return file
 
 
@@ -157,7 +156,7 @@ def fill_export(ws: Workspace, checkpoint: str, out: Path, parts: Parts | None) 
         **({"thoughts_parser": REASONING_PARSERS.get(chat.thoughts.mark, "")} if chat.thoughts else {}),
     }
     write_card(ws, checkpoint, found, syntax, out)
-    write_text(out / ACCOUNT, to_json({**found, "experiment": ws.experiment.name, "files": _hashes(out)}))
+    write_json(out / ACCOUNT, {**found, "experiment": ws.experiment.name, "files": _hashes(out)})
     return found
 
 
@@ -230,14 +229,14 @@ def _why(chat: Chat, example: Example, wanted: tuple[int, ...], made: tuple[int,
 def _hashes(out: Path) -> dict[str, str]:
     files = sorted(file for file in out.rglob("*") if file.is_file())
     inner = {file.relative_to(out).as_posix(): file for file in files}
-    return {name: file_sha256(file) for name, file in inner.items() if not name.startswith("parts/")}
+    return {name: known_sha256(file) for name, file in inner.items() if not name.startswith("parts/")}
 
 
 def _weight_hashes(out: Path) -> dict[str, str]:
     files = [
         file for pattern in ("*.safetensors", "*.safetensors.index.json", "config.json") for file in out.glob(pattern)
     ]
-    return {file.name: file_sha256(file) for file in sorted(files)}
+    return {file.name: known_sha256(file) for file in sorted(files)}
 
 
 def _link_tree(source: Path, target: Path, files: Mapping[str, Any]) -> None:

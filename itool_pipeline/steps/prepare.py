@@ -20,8 +20,7 @@ from itool_pipeline.data.rows import Quarantined
 from itool_pipeline.data.sources import load_data
 from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.chat_template import ChatTemplateError
-from itool_pipeline.files.durable import write_text
-from itool_pipeline.files.json_text import to_json
+from itool_pipeline.files.durable import write_json
 from itool_pipeline.steps.account import account_of, lost
 from itool_pipeline.steps.artifact_files import ACCOUNT_FILE, QUARANTINE_FILE, SPLITS_FILE, TRAIN_FILE
 from itool_pipeline.steps.display import table
@@ -93,7 +92,7 @@ def examples(ws: Workspace) -> Produced:
         rows = (_training_row(template, syntax, example, prompts, responses) for example in loaded.train)
         write_training_examples(step.work / TRAIN_FILE, rows)
         write_quarantine(step.work / QUARANTINE_FILE, loaded.quarantined)
-        write_text(step.work / ACCOUNT_FILE, to_json(became))
+        write_json(step.work / ACCOUNT_FILE, became)
         written = list(read_table_rows(step.work / TRAIN_FILE, ["category", "tokenised_alone"]))
         categories = Counter(row["category"] for row in written)
         return {

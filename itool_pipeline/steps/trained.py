@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from itool_pipeline.data.own_adapter import adapter_config, adapter_content, copy_adapter
-from itool_pipeline.files.durable import remove_tree, write_text
-from itool_pipeline.files.json_text import to_json
+from itool_pipeline.files.durable import remove_tree, write_json
 from itool_pipeline.steps.artifact_files import CHECKPOINT_FILE
 from itool_pipeline.steps.candidates import Answered, most_right
 from itool_pipeline.steps.computing import computed_in
@@ -111,4 +110,4 @@ def _write(ws: Workspace, step: Step, before: str, trained: Trained | None) -> N
             "validation": [[v.step, v.loss] for v in result.validation] if result else [],
         },
     }
-    write_text(step.work / CHECKPOINT_FILE, to_json(row))
+    write_json(step.work / CHECKPOINT_FILE, row)

@@ -28,8 +28,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from itool_pipeline.files.durable import SCRATCH, move_into_place, remove_tree, sync_file, sync_tree, write_text
-from itool_pipeline.files.json_text import plain, to_json
+from itool_pipeline.files.durable import SCRATCH, move_into_place, remove_tree, sync_file, sync_tree, write_json
+from itool_pipeline.files.json_text import plain
 from itool_pipeline.files.locks import Say
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.files.storage_errors import explaining_full_disk
@@ -108,7 +108,7 @@ class Step:
         )
         sync_tree(self.work)
         self._require_lock()  # reading and syncing may have taken minutes
-        write_text(self.work / MANIFEST, to_json(manifest, indent=2))
+        write_json(self.work / MANIFEST, manifest, indent=2)
         return self.put_into_place(manifest)
 
     def _require_lock(self) -> None:

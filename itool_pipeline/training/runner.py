@@ -9,8 +9,7 @@ from typing import Any
 from itool_pipeline.core.types import Metrics, Progress, no_metrics, no_progress
 from itool_pipeline.engines.model import load_model, resolve_device
 from itool_pipeline.engines.settled_compute import settled_compute
-from itool_pipeline.files.durable import write_text
-from itool_pipeline.files.json_text import to_json
+from itool_pipeline.files.durable import write_json
 from itool_pipeline.files.locks import Say
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.training.checkpoint import put_damaged_aside
@@ -62,7 +61,7 @@ def run_training_job(
     else:
         result = train_adapter(start_model(job), read_sft_data(job.data), SFT, *how)
     if main:
-        write_text(job.result, to_json(asdict(result)))
+        write_json(job.result, asdict(result))
     return result
 
 

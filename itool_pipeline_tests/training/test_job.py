@@ -260,12 +260,12 @@ def test_a_job_goes_on_in_the_dtype_that_it_was_begun_in(
 
 
 def test_the_result_is_written_last(sft_job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(target: Path, text: str) -> Path:
+    def stop(target: Path, value: object) -> Path:
         assert target == sft_job.result
         assert (sft_job.out / "adapter_model.safetensors").is_file()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "write_text", stop)
+    monkeypatch.setattr(runner, "write_json", stop)
     with pytest.raises(KeyboardInterrupt):
         run_training_job(sft_job)
     assert not sft_job.result.exists()
