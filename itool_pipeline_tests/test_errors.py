@@ -13,6 +13,7 @@ import pytest
 
 import itool_pipeline
 from itool_pipeline import __main__ as command_line
+from itool_pipeline.commands import check
 from itool_pipeline.defs.errors import explained
 from itool_pipeline.engines.model_config import ModelError
 from itool_pipeline.errors import ActionableError, words_for
@@ -85,7 +86,7 @@ def test_the_command_line_prints_the_sentence_and_ends_with_2(
     def fail(*_: object) -> int:
         raise error("no such model: correct model.name")
 
-    monkeypatch.setattr(command_line, "check", fail)
+    monkeypatch.setattr(check, "check", fail)
     monkeypatch.setattr("sys.argv", ["itool_pipeline", "check"])
     assert command_line.main() == 2
     assert capsys.readouterr().err == "no such model: correct model.name\n"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from itool_pipeline import __main__ as command_line
 from itool_pipeline import frames
+from itool_pipeline.commands.scores import print_scores
 from itool_pipeline.experiment_files import load_experiment
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store.database import Database
@@ -109,7 +109,7 @@ def test_a_question_with_parameters() -> None:
 def test_the_command_line_asks_for_an_experiment_of_any_name(
     experiment: str, rows: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command_line._print_scores(experiment, ["bfcl"])
+    print_scores(experiment, ["bfcl"])
     said = capsys.readouterr().out
     assert said.count("\nbase ") == rows == said.count("75.0%")
     assert ("simple_python" in said) == (rows > 0)
@@ -118,7 +118,7 @@ def test_the_command_line_asks_for_an_experiment_of_any_name(
 
 
 def test_without_a_benchmark_there_is_nothing_to_print(capsys: pytest.CaptureFixture[str]) -> None:
-    command_line._print_scores("demo", [])
+    print_scores("demo", [])
     assert capsys.readouterr().out == "\nNothing was scored: the experiment asks for no benchmark (evaluation).\n"
 
 

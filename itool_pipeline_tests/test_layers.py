@@ -40,9 +40,10 @@ BELOW: dict[str, frozenset[str]] = {
     "steps": FLOOR | OUTSIDE | {"experiment_files", "store", "tracking"},
     "defs": FLOOR | OUTSIDE | {"experiment_files", "store", "steps", "comparison", "tracking"},
     "definitions": frozenset({"defs"}),
-    "__main__": FLOOR
+    "commands": FLOOR
     | OUTSIDE
-    | {"experiment_files", "variants", "stopping", "store", "steps", "defs", "definitions", "comparison"},
+    | {"experiment_files", "variants", "store", "steps", "defs", "definitions", "comparison"},
+    "__main__": ERRORS | {"commands", "stopping"},
 }
 """What each layer may import besides itself. Of the outside world, data lies lowest, and training uses engines."""
 
@@ -88,7 +89,7 @@ PURE = frozenset(
 """All that the pure layers may import from outside: no file, clock, network or other process is read."""
 
 ONLY_IN: dict[str, frozenset[str]] = {
-    "dagster": frozenset({"defs", "definitions", "__main__"}),
+    "dagster": frozenset({"defs", "definitions", "commands"}),
     "dagster_ray": frozenset({"defs"}),
     "dagster_k8s": frozenset({"defs"}),
     "duckdb": frozenset({"store"}),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from itool_pipeline import __main__ as command_line
+from itool_pipeline.commands import run as run_command
 from itool_pipeline.config import Experiment
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
 from itool_pipeline.steps.plan import plan
@@ -146,10 +147,10 @@ def asked(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, list[E
     run: list[Experiment] = []
 
     def instead(parsed: argparse.Namespace) -> int:
-        run.append(command_line._asked_experiment(parsed))
+        run.append(run_command._asked_experiment(parsed))
         return 0
 
-    monkeypatch.setattr(command_line, "run", instead)
+    monkeypatch.setattr(run_command, "run", instead)
     monkeypatch.setattr(sys, "argv", ["itool_pipeline", *arguments])
     return command_line.main(), run
 

@@ -77,7 +77,8 @@ def test_an_executor_that_is_not_installed_is_said_in_words(
 def test_the_command_line_says_it_without_a_trace() -> None:
     command = "import os, sys; os.environ['ITOOL_EXECUTOR'] = 'slurm'; sys.argv = ['itool_pipeline', 'run', 'demo']"
     program = (
-        f"{command}; from itool_pipeline import __main__ as line; line.obstacles = lambda *_: []; sys.exit(line.main())"
+        f"{command}; from itool_pipeline.commands import run; run.obstacles = lambda *_: []; "
+        "from itool_pipeline.__main__ import main; sys.exit(main())"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from itool_pipeline import __main__ as command_line
+from itool_pipeline.commands import verify as verify_command
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.steps.asset_tables import rows_of
 from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
@@ -53,7 +54,7 @@ def verify(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> Verify:
     """The command, deep."""
     monkeypatch.setenv("ITOOL_STORAGE", str(store.root.parent))
     monkeypatch.setattr("sys.argv", ["itool_pipeline", "verify", "--deep"])
-    monkeypatch.setattr(command_line, "DATABASE_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(verify_command, "DATABASE_WAIT_SECONDS", 0.1)
     return command_line.main
 
 
