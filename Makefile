@@ -8,8 +8,10 @@ export DAGSTER_HOME := $(CURDIR)/storage
 demo: .venv/ready
 	$(BIN)/python -m itool_pipeline run demo
 
+# Two processes of a thread each: most of the tests wait for processes of their own. What needs more threads asks for them.
+PROCESSES ?= 2
 test: .venv/ready lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
 ui: .venv/ready
 	$(BIN)/dagster dev --workspace workspace.yaml

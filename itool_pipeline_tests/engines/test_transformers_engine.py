@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -272,6 +272,16 @@ def rounds_without_rest() -> bool:
     )
 
 
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """As many threads for torch's products as the parameter says."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
 def test_an_answer_does_not_depend_by_a_bit_on_what_is_beside_it(loaded: LoadedModel) -> None:
     """Alone, among others, in another order, after others, in small passes: the same numbers."""
     if not rounds_without_rest():
