@@ -7,6 +7,7 @@ are materialized by themselves. Nothing else decides it, and its own options are
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -128,6 +129,12 @@ _EXECUTORS: dict[str, Callable[[], dg.ExecutorDefinition]] = {
 }
 
 
+PRELOADED = ("itool_pipeline.definitions", "dagster._core.storage.sqlite_storage", "dagster._core.workspace.context")
+"""Imported once for all steps of a run. Nothing of it imports torch: what has looked for a GPU cannot be forked."""
+_FORKS: dict[str, Any] = {"start_method": {"forkserver": {"preload_modules": list(PRELOADED)}}}
+"""How the processes of steps begin on Linux where the run's options do not say. Elsewhere Dagster's default holds."""
+
+
 def _create(definition: dg.ExecutorDefinition, context: dg.InitExecutorContext) -> dg.Executor:
     """Dagster's own executor; of one on a cluster, each step asks for what it needs and is given our variables.
 
@@ -136,7 +143,9 @@ def _create(definition: dg.ExecutorDefinition, context: dg.InitExecutorContext) 
     make: Any = definition.executor_creation_fn
     name, config = definition.name, dict(context.executor_config)
     if name not in _ON_A_CLUSTER:
-        here: dg.Executor = make(context)
+        if name == "multiprocess" and sys.platform == "linux":
+            config = {**_FORKS, **config}
+        here: dg.Executor = make(context._replace(executor_config=config))
         return here
     config |= {"ray": _passing_on(config["ray"])} if name == "ray" else _passing_on(config)
     try:

@@ -24,7 +24,7 @@ from dagster._core.executor.step_delegating import StepDelegatingExecutor, StepH
 
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.definitions import defs
-from itool_pipeline.defs.executors import ExecutorError, chosen_executor
+from itool_pipeline.defs.executors import PRELOADED, ExecutorError, chosen_executor
 from itool_pipeline.defs.step_compute import ask_for_compute, cluster_tags
 from itool_pipeline_tests.defs import tiny_definitions
 from itool_pipeline_tests.defs.test_definitions import USES_MODEL
@@ -62,6 +62,15 @@ def test_an_unknown_executor_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("ITOOL_EXECUTOR", "slurm")
     with pytest.raises(ExecutorError, match=r"ITOOL_EXECUTOR is slurm, .* one of in_process, multiprocess, ray, k8s"):
         chosen_executor()
+
+
+def test_what_steps_are_forked_from_has_looked_for_no_gpu() -> None:
+    """What has, cannot be forked; and torch with what is built on it may look as it is imported."""
+    program = "; ".join([*(f"import {name}" for name in PRELOADED), "import sys", "print(*sys.modules)"])
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    imported = {name.partition(".")[0] for name in done.stdout.split()}
+    assert imported >= {"dagster", "itool_pipeline", "sqlalchemy"}
+    assert not imported & {"torch", "transformers", "peft", "bitsandbytes"}
 
 
 @pytest.mark.parametrize(("name", "package"), [("ray", "dagster_ray"), ("k8s", "dagster_k8s")])
