@@ -9,6 +9,7 @@ from pydantic import Field
 
 from itool_pipeline.defs.errors import explained
 from itool_pipeline.defs.records import own_records
+from itool_pipeline.defs.step_processes import outlive_the_run
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.tracking.trackers import require_tracker
 
@@ -32,6 +33,7 @@ def workspace(context: dg.OpExecutionContext | dg.AssetExecutionContext, options
         key = dg.AssetKey(asset.split("/"))
         context.log_event(dg.AssetObservation(key, partition=context.partition_key, metadata=dict(figures)))
 
+    outlive_the_run()
     with explained():
         ws = Workspace.of(
             context.partition_key,
