@@ -33,6 +33,7 @@ DRILLS = (
     Drill("database_deleted", "deleted between two steps", 1, databases.between_steps(databases.delete)),
     Drill("same_partition", "two runs of one partition at once", 3, together.same_partition),
     Drill("shared_warmup", "two experiments that share a warm-up at once", 3, together.shared_warmup),
+    Drill("beside_dev", "a run killed beside `dagster dev`, another in its queue", 5, together.beside_dev),
     Drill("tokens", "a token in the environment is in no file", 1, secrets.tokens),
     Drill("rows", "mutated rows of every layout", MANY, inputs.rows),
     Drill("configs", "damaged config files", MANY, inputs.configs),
