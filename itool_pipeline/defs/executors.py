@@ -129,7 +129,7 @@ _EXECUTORS: dict[str, Callable[[], dg.ExecutorDefinition]] = {
 }
 
 
-PRELOADED = ("itool_pipeline.definitions", "dagster._core.storage.sqlite_storage", "dagster._core.workspace.context")
+PRELOADED = ("itool_pipeline.definitions", "dagster._core.storage.sqlite_storage")
 """Imported once for all steps of a run. Nothing of it imports torch: what has looked for a GPU cannot be forked."""
 _FORKS: dict[str, Any] = {"start_method": {"forkserver": {"preload_modules": list(PRELOADED)}}}
 """How the processes of steps begin on Linux where the run's options do not say. Elsewhere Dagster's default holds."""

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -67,10 +68,11 @@ def test_it_would_wait_for_ever_otherwise(tmp_path: Path) -> None:
     assert not ends("spawn", "does not", tmp_path / "note")
 
 
-def test_elsewhere_nothing_is_begun() -> None:
+def test_where_no_run_started_the_process_nothing_is_begun() -> None:
+    threads = threading.enumerate()
     outlive_the_run.cache_clear()
     outlive_the_run()
-    assert multiprocessing.parent_process() is None
+    assert threading.enumerate() == threads
 
 
 def test_every_event_reaches_a_run_that_lives(tmp_path: Path) -> None:
