@@ -17,8 +17,9 @@ from typing import Any
 
 import duckdb
 
+from itool_pipeline.files.durable import write_whole
 from itool_pipeline.files.json_text import to_json
-from itool_pipeline.files.locks import Say
+from itool_pipeline.files.locks import Say, file_lock
 from itool_pipeline.files.storage_errors import StorageError, explaining_full_disk
 from itool_pipeline.store.holder import damaged_message, is_damage, locked_message, unreadable_message, why_locked
 from itool_pipeline.store.manifest import Artifact
@@ -153,26 +154,34 @@ class Database:
     @contextmanager
     def _writable(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A writing connection to a file with today's tables and views."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._begin()
         connection = self._connect(read_only=False)
         try:
             state = state_of(connection, self.path)
             if state is State.OLD_TABLES:
                 aside = move_aside(connection, self.path)
                 connection.close()
+                self._begin()
                 connection = self._connect(read_only=False)
-                state = State.EMPTY
                 self._say(
                     f"{self.path} has the tables of an older version: moved to {aside.name}. Materialize again to load "
                     "the rows into a new file; finished artifacts are reused."
                 )
-            if state is State.EMPTY:
+            elif state is State.EMPTY:
                 create(connection)
             elif state is State.OLD_VIEWS:
                 write_views(connection)
             yield connection
         finally:
             connection.close()
+
+    def _begin(self) -> None:
+        """Makes the file where there is none, whole: one that a full disk cut short could never be opened again."""
+        if self.path.exists():
+            return
+        with file_lock(self.path.with_name(f".{self.path.name}.lock"), f"the new {self.path.name}", self._say):
+            if not self.path.exists():
+                write_whole(self.path, _write_empty, alone=True)
 
     def _readable(self) -> bool:
         """Whether the file is there with today's tables and views."""
@@ -200,6 +209,12 @@ class Database:
                     next_word = waited + REMIND_SECONDS
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
+
+
+def _write_empty(path: Path) -> None:
+    with duckdb.connect(str(path)) as connection:
+        create(connection)
+        connection.execute("CHECKPOINT")  # all of it into the one file
 
 
 def _refuse_two_assets(connection: duckdb.DuckDBPyConnection, artifact: Artifact) -> None:

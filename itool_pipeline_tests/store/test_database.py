@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +232,34 @@ def test_a_full_disk_in_the_midst_of_a_checkpoint_is_no_damage(database: Databas
         raise duckdb.FatalException("FATAL")
 
 
+def test_what_is_cut_short_as_it_begins_is_not_there(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file that a full disk cut short DuckDB says for ever that it is no database."""
+
+    def cut_short(connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute("CREATE TABLE meta (key VARCHAR)")
+        raise duckdb.IOException("Could not write file: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("itool_pipeline.store.database.create", cut_short)
+        with pytest.raises(StorageError, match="The disk is full"), database.transaction():
+            pass
+    assert not list(database.path.parent.rglob("*.duckdb*/*"))
+    assert not database.path.exists()
+    assert load(database, "buffer", A, buffer("e1")) == 1
+
+
+def test_what_another_process_begins_meanwhile_stays(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def locked_later(*_: object) -> Iterator[None]:
+        monkeypatch.undo()
+        load(Database(database.path), "buffer", B, buffer("e2"))
+        yield
+
+    monkeypatch.setattr("itool_pipeline.store.database.file_lock", locked_later)
+    load(database, "buffer", A, buffer("e1"))
+    assert ids(database) == [(A, "e1"), (B, "e2")]
+
+
 def test_an_older_file_is_kept_beside_a_new_one(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     load(database, "buffer", A, buffer("e1"))
     monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
@@ -239,7 +269,7 @@ def test_an_older_file_is_kept_beside_a_new_one(database: Database, monkeypatch:
     assert len(said) == 1
     assert load(newer, "buffer", A, buffer("e2")) == 1
     assert ids(newer) == [(A, "e2")]
-    assert sorted(p.name for p in database.path.parent.iterdir()) == ["itool.duckdb", "itool.old-1.duckdb"]
+    assert sorted(p.name for p in database.path.parent.glob("itool*")) == ["itool.duckdb", "itool.old-1.duckdb"]
     with duckdb.connect(str(database.path.with_name("itool.old-1.duckdb"))) as old:
         assert old.execute("SELECT artifact, example_id FROM buffer").fetchall() == [(A, "e1")]
 
