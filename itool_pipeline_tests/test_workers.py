@@ -40,10 +40,11 @@ def connect(database=":memory:", *arguments, **options):
 
 
 note("began")
+os.register_at_fork(after_in_child=lambda: note("began"))
 duckdb.connect = connect
 """
-"""Python imports a module `sitecustomize` in every process before anything else. What opens a database goes by the one
-function that it puts itself before, as a test of the sources sees to."""
+"""Python imports a module `sitecustomize` before anything else in every process that is not forked. What opens a
+database goes by the one function that it puts itself before, as a test of the sources sees to."""
 
 
 @dataclass(frozen=True)

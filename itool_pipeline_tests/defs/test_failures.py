@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from itool_pipeline import __main__ as command_line
+from itool_pipeline.commands import run as run_command
 from itool_pipeline.defs import checks as asset_checks
 from itool_pipeline.defs import executors
 from itool_pipeline.steps import checks, prepare
@@ -67,7 +68,7 @@ class Trial:
         """The last words of a run that must fail. What is looked for before a run is found in its steps as well."""
         with pytest.MonkeyPatch.context() as patch:
             if not looked_before:
-                patch.setattr(command_line, "obstacles", lambda *_: [])
+                patch.setattr(run_command, "obstacles", lambda *_: [])
             code, _, said = self.command("run", NAME)
         assert code == 1, said
         mark = "nothing was begun" if looked_before else "The run failed after"
