@@ -111,6 +111,8 @@ def test_what_cannot_be_recorded_ends_the_run_in_words_and_the_executor_hears_it
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     splits, heard = prepare.splits(ws), list[BaseException]()
+    with Database(ws.paths.database).transaction():
+        pass  # it is there before somebody else opens it
 
     def refused(*_: Any, **__: Any) -> Any:
         raise duckdb.IOException("Could not set lock on file: Conflicting lock is held in /bin/duckdb (PID 77)")
