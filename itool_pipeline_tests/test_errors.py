@@ -25,7 +25,7 @@ HANDLED = {
     "itool_pipeline.data.rows.RowError": "its reader puts the row into quarantine, with the reason",
     "itool_pipeline.steps.workspace.UndeclaredInput": "a mistake of ours: the trace shows which step reads",
     "itool_pipeline.comparison.differences.DifferentCases": "the table says of the two why they are not compared",
-    "itool_pipeline.files.tickets._Stop": "whoever held the lock that is lost is stopped by it, and raises LockLost",
+    "itool_pipeline.files.ticket_lock._Stop": "whoever held the lock that is lost is stopped, and raises LockLost",
     "itool_pipeline.files.config_yaml.UnreadableYaml": "whoever reads a file or an option names it, in a ConfigError",
     "itool_pipeline.calls.arithmetic.CodeRefused": "the checker makes it the verdict on an output",
     "itool_pipeline.engines.endpoint.client._Unusable": "the request is made again, and at last told in a ModelError",

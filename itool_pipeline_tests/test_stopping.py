@@ -18,7 +18,7 @@ import yaml
 
 from itool_pipeline.defs.run_loop import mend_run_loop
 from itool_pipeline.experiment_files import load_experiment
-from itool_pipeline.files.tickets import ticket_lock
+from itool_pipeline.files.ticket_lock import ticket_lock
 from itool_pipeline.steps.plan import plan
 
 ROOT = Path(__file__).parents[1]

@@ -21,7 +21,7 @@ from itool_pipeline.errors import ActionableError
 from itool_pipeline.files.durable import remove_tree, write_whole
 from itool_pipeline.files.hashes import file_sha256, known_sha256
 from itool_pipeline.files.storage_errors import explaining_full_disk, is_disk_full
-from itool_pipeline.files.tickets import ticket_lock
+from itool_pipeline.files.ticket_lock import ticket_lock
 
 log = logging.getLogger(__name__)
 

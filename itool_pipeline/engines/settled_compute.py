@@ -15,7 +15,7 @@ from itool_pipeline.engines.model_config import ModelError
 from itool_pipeline.files.locks import Say
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.files.seals import is_sound
-from itool_pipeline.files.tickets import ticket_lock
+from itool_pipeline.files.ticket_lock import ticket_lock
 
 NOTE = "compute.json"
 """Beside the parts: the ComputeNote of all that is in them."""

@@ -4,7 +4,7 @@
   whole one nothing is reused.
 - `<fingerprint>.partial/` is being made. It survives kills; `parts/` in it holds the finished parts, each with its
   sha256 beside it: one that is damaged is made again.
-- `<fingerprint>.tickets/` is the lock of whoever makes it, on whichever machine (see `files/tickets.py`).
+- `<fingerprint>.tickets/` is the lock of whoever makes it, on whichever machine (see `files/ticket_lock.py`).
 - `<fingerprint>.damaged/` was finished and then lost or changed files: kept for a look, never used.
 - `<fingerprint>.superseded/` is to be replaced by `force`: kept until what replaces it is finished.
 
@@ -33,7 +33,7 @@ from itool_pipeline.files.json_text import plain
 from itool_pipeline.files.locks import Say
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.files.storage_errors import explaining_full_disk
-from itool_pipeline.files.tickets import Held, ticket_lock
+from itool_pipeline.files.ticket_lock import Held, ticket_lock
 from itool_pipeline.store.manifest import (
     MANIFEST,
     PARTS,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from itool_pipeline.files.tickets import Timing, ticket_lock
+from itool_pipeline.files.ticket_lock import Timing, ticket_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENT = Timing(poll=0.01, beat=0.05, patience=300.0)
@@ -21,8 +21,8 @@ SHORT = Timing(poll=0.01, beat=0.05, patience=1.0)
 PRELUDE = """
 import os, sys, time
 from pathlib import Path
-from itool_pipeline.files import process_identity, tickets
-from itool_pipeline.files.tickets import LockLost, Timing, ticket_lock
+from itool_pipeline.files import process_identity
+from itool_pipeline.files.ticket_lock import LockLost, Timing, ticket_lock
 folder, machine = Path(sys.argv[1]), sys.argv[2]
 if machine:
     process_identity.place = lambda: machine
@@ -143,8 +143,8 @@ def test_a_holder_of_this_machine_that_stands_still_is_waited_for(
                 go_on(holder)
                 os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
 
-        monkeypatch.setattr("itool_pipeline.files.tickets.time.monotonic", lambda: now[0])
-        monkeypatch.setattr("itool_pipeline.files.tickets.time.sleep", pass_time)
+        monkeypatch.setattr("itool_pipeline.files.ticket_lock.time.monotonic", lambda: now[0])
+        monkeypatch.setattr("itool_pipeline.files.ticket_lock.time.sleep", pass_time)
         with ticket_lock(folder, "it", lambda line: None, timing=SHORT):
             assert holder.wait() == 0
 

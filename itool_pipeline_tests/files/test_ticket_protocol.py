@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from itool_pipeline.files.process_identity import ProcessIdentity
-from itool_pipeline.files.tickets import OVER, Ticket, Turn
+from itool_pipeline.files.ticket_line import OVER, Ticket, Turn
 
 FRESH, MISSING, OPEN = "as it is", "missing", "open"
 """What is shown of a ticket: network file systems show names that others have made, and contents, after a while."""

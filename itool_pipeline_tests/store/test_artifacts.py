@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from itool_pipeline.files.storage_errors import StorageError
-from itool_pipeline.files.tickets import LOST, LockLost, TicketFolder
+from itool_pipeline.files.ticket_folder import TicketFolder
+from itool_pipeline.files.ticket_line import LOST
+from itool_pipeline.files.ticket_lock import LockLost
 from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
 from itool_pipeline.store.manifest import Artifact, Origin
 from itool_pipeline_tests.store.by_hand import A, B, names_in

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from itool_pipeline.files import tickets
+from itool_pipeline.files import ticket_lock
 from itool_pipeline.store.artifacts import ArtifactStore, Step, reuse_or_make
 from itool_pipeline.store.database import Database, DatabaseLocked
 from itool_pipeline.store.manifest import Origin
@@ -142,9 +142,9 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
 
 
 COMES_BACK = f"""
-from itool_pipeline.files import process_identity, tickets
+from itool_pipeline.files import process_identity, ticket_lock
 process_identity.place = lambda: "far away"
-tickets.TIMING = tickets.Timing(poll=0.01, beat=float(os.environ["BEAT"]), patience=300.0)
+ticket_lock.TIMING = ticket_lock.Timing(poll=0.01, beat=float(os.environ["BEAT"]), patience=300.0)
 def make(step):
     step.parts.write_text("shard_0", "zero")
     ready()
@@ -154,7 +154,7 @@ def make(step):
     return {{}}
 try:
     reuse_or_make(store, "trees", "{A}", make, origin=Origin())
-except tickets.LockLost as error:
+except ticket_lock.LockLost as error:
     print(error)
 """
 
@@ -165,7 +165,7 @@ def test_a_machine_that_was_suspended_and_comes_back_damages_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beat: float, when: str
 ) -> None:
     monkeypatch.setenv("BEAT", str(beat))
-    monkeypatch.setattr(tickets, "TIMING", tickets.Timing(poll=0.01, beat=0.05, patience=1.0))
+    monkeypatch.setattr(ticket_lock, "TIMING", ticket_lock.Timing(poll=0.01, beat=0.05, patience=1.0))
     store = ArtifactStore(tmp_path)
     said: list[str] = []
 

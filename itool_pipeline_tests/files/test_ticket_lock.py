@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from itool_pipeline.files import tickets
+from itool_pipeline.files import ticket_folder
 from itool_pipeline.files.process_identity import ProcessIdentity
 from itool_pipeline.files.storage_errors import StorageError
-from itool_pipeline.files.tickets import LOST, OVER, Held, LockLost, Ticket, TicketFolder, Timing, ticket_lock
+from itool_pipeline.files.ticket_folder import TicketFolder
+from itool_pipeline.files.ticket_line import LOST, OVER, Ticket
+from itool_pipeline.files.ticket_lock import TIMING, Held, LockLost, Timing, ticket_lock
 
 ELSEWHERE = ProcessIdentity("node-7", "another boot", os.getpid(), "1")
 SHORT = Timing(poll=0.01, beat=0.01, patience=90.0)
@@ -57,8 +59,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("itool_pipeline.files.tickets.time.monotonic", lambda: clock.now)
-    monkeypatch.setattr("itool_pipeline.files.tickets.time.sleep", clock.sleep)
+    monkeypatch.setattr("itool_pipeline.files.ticket_lock.time.monotonic", lambda: clock.now)
+    monkeypatch.setattr("itool_pipeline.files.ticket_lock.time.sleep", clock.sleep)
     return clock
 
 
@@ -183,7 +185,7 @@ def test_a_kill_while_a_ticket_is_written_holds_nobody_up_for_ever(line: TicketF
 def test_who_writes_late_does_not_open_what_was_closed(line: TicketFolder) -> None:
     line.path(1).touch()
     line.close(1, LOST)
-    record = tickets._RECORD_BYTES
+    record = ticket_folder._RECORD_BYTES
     assert line.take(2, Ticket(ELSEWHERE))
     with line.path(1).open("r+b") as file:
         file.write(line.path(2).read_bytes()[:record])
@@ -216,7 +218,7 @@ def test_who_was_taken_for_dead_while_it_waited_goes_to_the_end_of_the_line(line
         assert held.turn.number == 3
 
 
-def hold(folder: Path, inside: Callable[[Held], object], timing: Timing = tickets.TIMING) -> None:
+def hold(folder: Path, inside: Callable[[Held], object], timing: Timing = TIMING) -> None:
     with ticket_lock(folder, "trees", give_up, timing=timing) as held:
         inside(held)
 
@@ -275,7 +277,7 @@ def test_a_full_disk_is_explained(folder: Path, monkeypatch: pytest.MonkeyPatch)
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("itool_pipeline.files.tickets.os.pwrite", full)
+    monkeypatch.setattr("itool_pipeline.files.ticket_folder.os.pwrite", full)
     with pytest.raises(StorageError, match="disk is full: the ticket for trees"), ticket_lock(folder, "trees", give_up):
         raise AssertionError("without a ticket")
 

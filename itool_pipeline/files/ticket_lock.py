@@ -1,28 +1,6 @@
 """A lock for processes on several machines that share a folder, without the file system's own locks.
 
-They stand in a line. Each takes the next number as a file in the lock's folder, `00000007`, and holds the lock when
-every lower ticket is out of the way: closed, or shared as its own is.
-
-1. **Take**: create the file of the next number exclusively; where it is there already, the number after that.
-2. **Look**: open each lower number by its name until it is out of the way. One that is closed stays so, and one that
-   shares can only be closed, so each needs to be passed once. A ticket whose owner is dead is closed with `lost`. A
-   number without a ticket is taken, closed at once, and passed.
-3. **Give back**: close the own ticket with `over`.
-
-Why at most one holds (alone, or together with those that share): of two holders, the higher has passed the lower one's
-ticket. It was there and closed, by its owner, who held no more, or because its owner was dead; or it was not there,
-and then it was taken by the higher, and the lower could not have taken it.
-
-Why tickets stay, and why one that is missing is made: say that they were removed when given back, and that missing ones
-were just passed. A, with the highest number 7, gives back. B has listed the folder before and takes 8, finds no 7 and
-holds. C lists the folder now, finds it empty, takes 1, has nothing to look at and holds too. So a ticket stays, some
-500 bytes for each time that the lock was held.
-
-What is asked of the file system: of several that create one name exclusively, one succeeds, as on local disks, NFS 3
-and 4, SMB, Lustre and CephFS; not of links, renames or the clocks. What a client shows may be old. An old list of
-names only says where to begin to try; a name that seems missing is tried, which the server decides; a ticket that is
-closed and seems open is waited for a little longer. Nothing that was closed is ever open again: who writes that a
-ticket is closed writes behind what its owner writes.
+Who waits stands in a line (`ticket_line`), by tickets in the lock's folder (`ticket_folder`).
 
 Who is dead: of a process of this machine (and container) the system tells at once and surely. Of another, its heart: a
 thread renews the ticket's time of change every few seconds, from taking to giving back, and who waits counts how long
@@ -36,29 +14,22 @@ whole under their names, of a content that does not depend on who wrote them.
 from __future__ import annotations
 
 import ctypes
-import json
 import logging
 import os
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from itool_pipeline.files.locks import REMIND_SECONDS, Say
 from itool_pipeline.files.process_identity import ProcessIdentity
 from itool_pipeline.files.storage_errors import StorageError, explaining_full_disk
+from itool_pipeline.files.ticket_folder import TicketFolder
+from itool_pipeline.files.ticket_line import OVER, Ticket, Turn
 
 logger = logging.getLogger(__name__)
-
-OVER, LOST = "over", "lost"
-"""How a ticket is closed: by its owner, or by another that took its owner for dead."""
-_NAME = re.compile(r"\d{8}")
-_RECORD_BYTES = 512
-"""Of the owner's part of a ticket, filled up with spaces. Behind it stands how it was closed."""
 
 
 class LockLost(StorageError):
@@ -79,131 +50,6 @@ class Timing:
 
 
 TIMING = Timing()
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """What another's ticket says. Nothing yet while it is being written: then it counts as one that does not share."""
-
-    owner: ProcessIdentity | None = None
-    shared: bool = False
-    closed: str = ""
-    changed_ns: int = 0
-
-
-class Tickets(Protocol):
-    """The tickets of one lock, by number, from 1."""
-
-    def highest(self) -> int:
-        """The highest number there is, or any lower one, when an old list of them is shown."""
-
-    def take(self, number: int, ticket: Ticket) -> bool:
-        """Make the ticket; False when there is one of this number."""
-
-    def read(self, number: int) -> Ticket | None:
-        """The ticket, perhaps as it was a while ago."""
-
-    def close(self, number: int, how: str) -> None:
-        """For good."""
-
-
-@dataclass(frozen=True, slots=True)
-class TicketFolder:
-    """Tickets as files."""
-
-    folder: Path
-
-    def path(self, number: int) -> Path:
-        return self.folder / f"{number:08d}"
-
-    def highest(self) -> int:
-        return max((int(path.name) for path in self.folder.iterdir() if _NAME.fullmatch(path.name)), default=0)
-
-    def take(self, number: int, ticket: Ticket) -> bool:
-        owner = asdict(ticket.owner) if ticket.owner else None
-        record = json.dumps({"owner": owner, "shared": ticket.shared}).ljust(_RECORD_BYTES - 1)
-        try:
-            descriptor = os.open(self.path(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        except FileExistsError:
-            return False
-        try:
-            os.pwrite(descriptor, f"{record}\n".encode(), 0)
-        finally:
-            os.close(descriptor)
-        if ticket.closed:
-            self.close(number, ticket.closed)
-        return True
-
-    def read(self, number: int) -> Ticket | None:
-        # Opening a file is what makes a network file system ask the server how it is now.
-        try:
-            with self.path(number).open("rb") as file:
-                content, changed = file.read(), os.fstat(file.fileno()).st_mtime_ns
-        except FileNotFoundError:
-            return None
-        closed = content[_RECORD_BYTES:].decode(errors="replace").strip()
-        try:
-            record = json.loads(content[:_RECORD_BYTES])
-            owner = ProcessIdentity(**record["owner"]) if record["owner"] else None
-            return Ticket(owner, record["shared"], closed if closed in (OVER, LOST) else "", changed)
-        except (ValueError, KeyError, TypeError):  # not written yet, or never
-            return Ticket(closed=closed if closed in (OVER, LOST) else "", changed_ns=changed)
-
-    def close(self, number: int, how: str) -> None:
-        descriptor = os.open(self.path(number), os.O_WRONLY)
-        try:
-            os.pwrite(descriptor, f"{how}\n".encode(), _RECORD_BYTES)
-        finally:
-            os.close(descriptor)
-
-    def renew(self, number: int) -> None:
-        """Set its time of change: the owner is alive."""
-        os.utime(self.path(number))
-
-
-IsDead = Callable[[int, Ticket], bool]
-
-
-@dataclass(slots=True)
-class Turn:
-    """One's place in the line. Each method is one step, between which others may do anything."""
-
-    tickets: Tickets
-    own: Ticket
-    number: int
-    """to try, then taken"""
-    ahead: list[int] = field(default_factory=list)
-    """lower numbers that are not out of the way"""
-
-    @staticmethod
-    def next(tickets: Tickets, own: Ticket) -> Turn:
-        return Turn(tickets, own, tickets.highest() + 1)
-
-    def take(self) -> bool:
-        """Whether the number is taken now; else the next one is to be tried."""
-        if self.tickets.take(self.number, self.own):
-            self.ahead = list(range(1, self.number))
-            return True
-        self.number += 1
-        return False
-
-    def look(self, number: int, is_dead: IsDead) -> Ticket | None:
-        """The lower ticket that is still in the way; None when it is not, now and for good."""
-        ticket = self.tickets.read(number)
-        if ticket is None:
-            if not self.tickets.take(number, Ticket(closed=OVER)):
-                return Ticket()  # it is there, and seemed missing
-        elif not ticket.closed and not (ticket.shared and self.own.shared):
-            if not is_dead(number, ticket):
-                return ticket
-            self.tickets.close(number, LOST)
-        self.ahead.remove(number)
-        return None
-
-    def is_closed(self) -> bool:
-        """Whether another has closed this ticket, or it was removed with the folder and the number taken anew."""
-        ticket = self.tickets.read(self.number)
-        return ticket is None or bool(ticket.closed) or ticket.owner != self.own.owner
 
 
 @dataclass(frozen=True, slots=True)
