@@ -17,7 +17,9 @@ from itool_pipeline.core.policy import Fragment
 from itool_pipeline.core.prompts import CANDIDATE, OPTIONS, grade_messages
 from itool_pipeline.core.reward import GradePrompt
 from itool_pipeline.core.types import Example, Message
-from itool_pipeline.engines.chat_template import ChatTemplate, ChatTemplateError, Place, probed, written_syntax
+from itool_pipeline.engines.chat_template import ChatTemplate, written_syntax
+from itool_pipeline.engines.template_probe import probed
+from itool_pipeline.engines.template_rendering import ChatTemplateError, Place
 from itool_pipeline.engines.thinking import ThinkingTemplate, ThoughtSpan
 
 _ANSWER = "Option "

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 from itool_pipeline.calls.served import LABELS, ServedSyntax, jinja_text
 from itool_pipeline.core.prompts import instructions
-from itool_pipeline.engines.chat_template import FIXED_DATE, ChatTemplate, ChatTemplateError
+from itool_pipeline.engines.chat_template import ChatTemplate
+from itool_pipeline.engines.template_rendering import FIXED_DATE, ChatTemplateError
 
 _ANSWER = "\u241fanswer\u241f"
 """Stands where the answer goes while a prompt is cut out of an answered conversation."""
@@ -144,7 +145,7 @@ _TURNS = """\
 {%- set itool.joint = '\\n\\n' if turn.role == 'system' else '\\n' -%}
 {%- endfor -%}
 """
-"""The turns that the model's template is handed: those of one speaker joined, as `_turns` of `chat_template` does."""
+"""The turns that the model's template is handed: those of one speaker joined, as `template_rendering._turns` does."""
 
 _HANDED = """\
 {%- for turn in itool.turns -%}

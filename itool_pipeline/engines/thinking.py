@@ -18,7 +18,9 @@ from itool_pipeline.calls.python_calls import PYTHON_CALLS
 from itool_pipeline.calls.syntax import CallSyntax
 from itool_pipeline.calls.tool_schema import Tool
 from itool_pipeline.core.types import Message
-from itool_pipeline.engines.chat_template import LAST, RESPONSE, ChatTemplate, ChatTemplateError, probed
+from itool_pipeline.engines.chat_template import ChatTemplate
+from itool_pipeline.engines.template_probe import LAST, probed
+from itool_pipeline.engines.template_rendering import RESPONSE, ChatTemplateError
 
 _THOUGHTS = "\u241fthoughts\u241f"
 """Stands where thoughts go; never part of a real conversation."""
@@ -106,7 +108,7 @@ class ThinkingTemplate(ChatTemplate):
     def _probed_form(self, without: ChatTemplate) -> ThoughtForm:
         """The form, by the first of three signs of it. `without` is the same template in its mode without thoughts."""
         messages, tools = self._probe()
-        answered = _ending(self._around(self._handling, messages, tools)[0])
+        answered = _ending(self.rendering.around(messages, tools)[0])
         opened, opened_without = (_ending(template.opened_text(messages, tools)) for template in (self, without))
         form = (
             self._by_an_answer_with_thoughts(answered)
@@ -155,7 +157,7 @@ class ThinkingTemplate(ChatTemplate):
         """What stands between question and answer where the answer has these thoughts under the key."""
         messages, tools = self._probe()
         turns = [*messages, Message("assistant", RESPONSE)]
-        text = self._render(self._handling, turns, tools, answered=True, last={key: thoughts})
+        text = self.rendering.text(turns, tools, answered=True, last={key: thoughts})
         return _ending(text).partition(RESPONSE)[0]
 
     def _probe(self) -> tuple[tuple[Message, ...], Sequence[Tool]]:

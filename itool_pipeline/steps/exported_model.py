@@ -16,8 +16,8 @@ from itool_pipeline.core.types import Example
 from itool_pipeline.data.base_model import read_source
 from itool_pipeline.data.openai_messages import openai_messages, openai_tools
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.engines.chat_template import ChatTemplateError
 from itool_pipeline.engines.served_template import REASONING_PARSERS
+from itool_pipeline.engines.template_rendering import ChatTemplateError
 from itool_pipeline.files.durable import write_json, write_whole
 from itool_pipeline.files.hashes import file_sha256, known_sha256
 from itool_pipeline.files.parts import Parts

@@ -19,7 +19,7 @@ from itool_pipeline.data.base_model import describe_endpoint, prepare_base_model
 from itool_pipeline.data.rows import Quarantined
 from itool_pipeline.data.sources import load_data
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.engines.chat_template import ChatTemplateError
+from itool_pipeline.engines.template_rendering import ChatTemplateError
 from itool_pipeline.files.durable import write_json
 from itool_pipeline.steps.account import account_of, lost
 from itool_pipeline.steps.artifact_files import ACCOUNT_FILE, QUARANTINE_FILE, SPLITS_FILE, TRAIN_FILE

@@ -25,8 +25,8 @@ from itool_pipeline.core.prompts import instructions
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.engines.branches import Branch
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.engines.chat_template import ChatTemplateError
 from itool_pipeline.engines.model import load_tokenizer
+from itool_pipeline.engines.template_rendering import ChatTemplateError
 from itool_pipeline_tests.engines.family_templates import WRITTEN, control_tokens, family_templates
 
 FAMILIES = family_templates()

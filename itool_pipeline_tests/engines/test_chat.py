@@ -12,8 +12,8 @@ from itool_pipeline.config import ComputeConfig
 from itool_pipeline.core.prompts import CANDIDATE, grade_messages, response_messages
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.engines.chat_template import ChatTemplateError
 from itool_pipeline.engines.model import load_model, load_tokenizer
+from itool_pipeline.engines.template_rendering import ChatTemplateError
 
 TOOL = {"name": "get_weather", "description": "Weather of a city.", "parameters": {"properties": {"city": {}}}}
 

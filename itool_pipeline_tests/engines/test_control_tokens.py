@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerFast
 
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.engines.chat_template import ChatTemplateError
 from itool_pipeline.engines.model import load_tokenizer
+from itool_pipeline.engines.template_rendering import ChatTemplateError
 from itool_pipeline_tests.engines.family_templates import family_templates
 
 CONTROL = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "</s>", "<tool_call>", "</tool_call>", "<think>", "</think>"]

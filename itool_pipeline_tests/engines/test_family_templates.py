@@ -11,8 +11,8 @@ from transformers.utils import chat_template_utils
 
 from itool_pipeline.core.types import Example, Message
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.engines.chat_template import ChatTemplateError
 from itool_pipeline.engines.model import load_tokenizer
+from itool_pipeline.engines.template_rendering import ChatTemplateError
 from itool_pipeline_tests.engines.family_templates import HOPELESS, family_templates, know_all_families
 
 FAMILIES = family_templates()

@@ -21,9 +21,9 @@ from itool_pipeline.data.containers import FileRow
 from itool_pipeline.data.conversations.chat_jsonl import chat_rows
 from itool_pipeline.data.openai_messages import openai_answer, openai_calls, openai_messages, openai_tools
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.engines.chat_template import ChatTemplateError
 from itool_pipeline.engines.model import load_tokenizer
 from itool_pipeline.engines.served_template import served_template
+from itool_pipeline.engines.template_rendering import ChatTemplateError
 from itool_pipeline_tests.engines.family_templates import family_templates, know_all_families
 
 PYTHON = SERVED["python"]

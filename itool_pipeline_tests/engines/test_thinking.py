@@ -17,9 +17,9 @@ from itool_pipeline.core.types import Example, Message
 from itool_pipeline.data.openai_messages import openai_messages, openai_tools
 from itool_pipeline.engines.branches import Branch
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.engines.chat_template import ChatTemplateError
 from itool_pipeline.engines.drawing import Drawing
 from itool_pipeline.engines.model import LoadedModel, load_tokenizer
+from itool_pipeline.engines.template_rendering import ChatTemplateError
 from itool_pipeline.engines.thinking import ThinkingTemplate, Thoughts, ThoughtSpan
 from itool_pipeline.engines.transformers_engine import TransformersEngine
 from itool_pipeline.engines.types import Engine, Sampling

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from itool_pipeline.data import base_model
-from itool_pipeline.engines.chat_template import ChatTemplateError
+from itool_pipeline.engines.template_rendering import ChatTemplateError
 from itool_pipeline.steps import prepare
 from itool_pipeline.steps.example_access import source_account
 from itool_pipeline.steps.workspace import StepError

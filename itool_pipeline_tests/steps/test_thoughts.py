@@ -19,8 +19,8 @@ import torch
 
 from itool_pipeline.core.judge import Judge
 from itool_pipeline.core.types import Example, Message
-from itool_pipeline.engines.chat_template import ChatTemplateError
 from itool_pipeline.engines.model import LoadedModel, load_model, load_tokenizer
+from itool_pipeline.engines.template_rendering import ChatTemplateError
 from itool_pipeline.engines.thinking import Thoughts
 from itool_pipeline.engines.types import Engine
 from itool_pipeline.files.parts import Parts
