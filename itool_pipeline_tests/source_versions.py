@@ -59,6 +59,8 @@ LEFT_OUT = frozenset(
         "errors",
         "experiment_files",
         "files",
+        "steps.asset_graph",
+        "steps.config_sections",
         "steps.display",
         "steps.live",
         "steps.plan",

@@ -13,7 +13,7 @@ from itool_pipeline.commands.parsers import Commands, add_set
 from itool_pipeline.commands.scores import print_scores
 from itool_pipeline.config import Experiment
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
-from itool_pipeline.steps.plan import asked_benchmarks
+from itool_pipeline.steps.asset_graph import asked_benchmarks
 from itool_pipeline.steps.preflight import obstacles
 from itool_pipeline.store.paths import storage_paths
 from itool_pipeline.variants import make_variant, write_variant

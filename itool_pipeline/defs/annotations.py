@@ -19,9 +19,9 @@ from dagster._core.definitions.metadata.source_code import AnchorBasedFilePathMa
 
 from itool_pipeline.comparison import whole
 from itool_pipeline.steps import champion, pairs, policy, prepare, replay_buffer, report, trees, warmup
+from itool_pipeline.steps.asset_graph import step_kind
 from itool_pipeline.steps.asset_tables import tables_of
 from itool_pipeline.steps.cases import benchmark_cases
-from itool_pipeline.steps.plan import step_kind
 from itool_pipeline.steps.scoring import score_checkpoint
 from itool_pipeline.store.table_types import Column, Table
 

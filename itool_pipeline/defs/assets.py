@@ -18,8 +18,9 @@ from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.resources import GPU_POOL, RunOptions, workspace
 from itool_pipeline.defs.sources import sources_of
 from itool_pipeline.steps import pairs, policy, prepare, replay_buffer, warmup
+from itool_pipeline.steps.asset_graph import ON_REQUEST, STAGES, cases_asset, checkpoints, inputs_of
 from itool_pipeline.steps.cases import benchmark_cases
-from itool_pipeline.steps.plan import ON_REQUEST, STAGES, cases_asset, checkpoints, code_version, inputs_of
+from itool_pipeline.steps.plan import code_version
 from itool_pipeline.steps.scoring import score_checkpoint
 from itool_pipeline.steps.workspace import Produced, Workspace
 

@@ -11,7 +11,8 @@ from itool_pipeline.defs.comparison import comparison
 from itool_pipeline.defs.executors import in_the_run
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
-from itool_pipeline.steps.plan import ALL, ON_REQUEST, cases_asset, local_content, scores_of
+from itool_pipeline.steps.asset_graph import ALL, ON_REQUEST, cases_asset, scores_of
+from itool_pipeline.steps.config_sections import local_content
 
 SHORT_LOG: dict[str, Any] = {"loggers": {"console": {"config": {}}}}
 """What the terminal shows ends with why the run failed; Dagster's own log with its traces."""

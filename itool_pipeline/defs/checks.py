@@ -16,9 +16,9 @@ from itool_pipeline.defs.metadata import shown_value
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.resources import RunOptions, workspace
 from itool_pipeline.steps import checks
+from itool_pipeline.steps.asset_graph import ALL, WHOLE, cases_asset, scores_of, started_from
 from itool_pipeline.steps.checks import Finding
 from itool_pipeline.steps.exported_model import ASSET
-from itool_pipeline.steps.plan import ALL, WHOLE, cases_asset, scores_of, started_from
 from itool_pipeline.steps.round_trip import serves
 from itool_pipeline.steps.workspace import Workspace
 

@@ -15,7 +15,7 @@ from dagster._core.storage.tags import AUTOMATION_CONDITION_TAG
 
 from itool_pipeline.defs.assets import asset_key
 from itool_pipeline.defs.sources import LOCAL_FILES
-from itool_pipeline.steps.plan import ALL, ON_REQUEST, cases_asset
+from itool_pipeline.steps.asset_graph import ALL, ON_REQUEST, cases_asset
 
 _LAST = ("splits", *map(cases_asset, ALL))
 DATA = ("examples", *_LAST)

@@ -14,7 +14,8 @@ from itool_pipeline.defs.metadata import data_version, shown
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.resources import GPU_POOL, RunOptions, workspace
 from itool_pipeline.steps import champion, exported_model, report, trees
-from itool_pipeline.steps.plan import code_version, inputs_of
+from itool_pipeline.steps.asset_graph import inputs_of
+from itool_pipeline.steps.plan import code_version
 from itool_pipeline.steps.workspace import Produced, Workspace
 
 

@@ -18,7 +18,8 @@ from itool_pipeline.config import Experiment
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.experiment_files import ConfigError, load_experiment
 from itool_pipeline.files.json_text import to_json
-from itool_pipeline.steps.plan import local_content, step_kind
+from itool_pipeline.steps.asset_graph import step_kind
+from itool_pipeline.steps.config_sections import local_content
 
 EXPERIMENT_FILE = dg.AssetKey(["sources", "experiment_file"])
 LOCAL_FILES = dg.AssetKey(["sources", "local_files"])

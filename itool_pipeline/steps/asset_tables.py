@@ -26,7 +26,7 @@ from itool_pipeline.steps.artifact_files import (
     shard_files,
     trees_file,
 )
-from itool_pipeline.steps.plan import ALL, step_kind
+from itool_pipeline.steps.asset_graph import ALL, step_kind
 from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.rows import Rows, count_rows
 from itool_pipeline.store.table_types import Table

@@ -10,10 +10,10 @@ from itool_pipeline.benchmarks.types import Benchmark, Drawn, Pool
 from itool_pipeline.config import EndpointModel
 from itool_pipeline.engines.endpoint.messages import estimated_tokens
 from itool_pipeline.steps.artifact_files import POOL_FILE, QUARANTINE_FILE
+from itool_pipeline.steps.asset_graph import cases_asset
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_files import read_examples, write_cases, write_counted_cases
 from itool_pipeline.steps.models import call_syntax, chat
-from itool_pipeline.steps.plan import cases_asset
 from itool_pipeline.steps.prepare import prompt_ids, write_quarantine
 from itool_pipeline.steps.workspace import Produced, StepError, Workspace
 from itool_pipeline.steps.writing import asked

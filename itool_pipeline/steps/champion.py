@@ -15,8 +15,8 @@ from itool_pipeline.config import ChampionConfig
 from itool_pipeline.files.json_text import to_json
 from itool_pipeline.statistics import mcnemar_exact
 from itool_pipeline.steps.artifact_files import CASES_FILE, CHAMPION_FILE
+from itool_pipeline.steps.asset_graph import asked_benchmarks, checkpoints
 from itool_pipeline.steps.display import table
-from itool_pipeline.steps.plan import asked_benchmarks, checkpoints
 from itool_pipeline.steps.workspace import Produced, StepError, Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.table_files import read_table_rows

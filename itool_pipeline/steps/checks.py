@@ -25,11 +25,11 @@ from itool_pipeline.steps.artifact_files import (
     nodes_file,
     shard_files,
 )
+from itool_pipeline.steps.asset_graph import BY_NAME
 from itool_pipeline.steps.cases import drawn_cases, read_pool
 from itool_pipeline.steps.champion import challenge, read_verdicts
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_access import each_training_example, source_account, split_rows
-from itool_pipeline.steps.plan import BY_NAME
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.table_files import read_table_rows
 

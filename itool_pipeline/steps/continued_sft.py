@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from itool_pipeline.steps.asset_graph import policy_before
 from itool_pipeline.steps.fine_tuning import fine_tune
 from itool_pipeline.steps.gold_answers import gold_answers
-from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.trained import unchanged
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.artifacts import Step

@@ -16,9 +16,9 @@ from itool_pipeline.engines.types import Engine
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.answer_batches import answers_in_batches
 from itool_pipeline.steps.artifact_files import POOL_FILE
+from itool_pipeline.steps.asset_graph import cases_asset, checkpoints
 from itool_pipeline.steps.example_files import read_prompts
 from itool_pipeline.steps.models import call_syntax, chat, context_tokens, inference_engine, require_context
-from itool_pipeline.steps.plan import cases_asset, checkpoints
 from itool_pipeline.steps.thoughts import ROUND, Thought, each_thought, thought_row
 from itool_pipeline.steps.workspace import Workspace
 

@@ -21,10 +21,10 @@ from itool_pipeline.engines.template_rendering import ChatTemplateError
 from itool_pipeline.files.durable import write_json, write_whole
 from itool_pipeline.files.hashes import file_sha256, known_sha256
 from itool_pipeline.files.parts import Parts
+from itool_pipeline.steps.asset_graph import checkpoints
 from itool_pipeline.steps.example_access import each_training_example
 from itool_pipeline.steps.model_card import write_card
 from itool_pipeline.steps.models import adapter_dir, chat_in, weights_dir
-from itool_pipeline.steps.plan import checkpoints
 from itool_pipeline.steps.trl_data import PAIRS_FOLDER, SFT_FOLDER, write_pairs, write_sft
 from itool_pipeline.steps.workspace import Produced, StepError, Workspace
 from itool_pipeline.store.artifacts import Step

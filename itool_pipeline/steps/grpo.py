@@ -11,13 +11,13 @@ from typing import Any
 from itool_pipeline.config import Grpo
 from itool_pipeline.core.reward import ResponseState, outcome_of
 from itool_pipeline.engines.factory import release_engines
+from itool_pipeline.steps.asset_graph import policy_before
 from itool_pipeline.steps.computing import settled
 from itool_pipeline.steps.display import loss_plot
 from itool_pipeline.steps.held_back import held_back
 from itool_pipeline.steps.judging import search_judge
 from itool_pipeline.steps.live import live
 from itool_pipeline.steps.models import ADAPTER, chat, weights_dir
-from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.thoughts import each_problem_thought_out
 from itool_pipeline.steps.trained import Trained, finish, unchanged
 from itool_pipeline.steps.training_run import first_adapter, training_seed

@@ -15,8 +15,8 @@ from itool_pipeline.data.base_model import read_source
 from itool_pipeline.files.config_yaml import write_yaml
 from itool_pipeline.statistics import mcnemar_exact, paired_bootstrap, wilson_interval
 from itool_pipeline.steps.artifact_files import CASES_FILE
+from itool_pipeline.steps.asset_graph import asked_benchmarks
 from itool_pipeline.steps.display import MARKDOWN, table
-from itool_pipeline.steps.plan import asked_benchmarks
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.table_files import read_table_rows
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from itool_pipeline.config import ContinuedSft, Grpo, PreferenceLoss, RejectionSampling
 from itool_pipeline.steps.artifact_files import PAIRS_FILE
+from itool_pipeline.steps.asset_graph import policy_before
 from itool_pipeline.steps.continued_sft import by_gold_answers
 from itool_pipeline.steps.example_access import each_response_tokens, split_rows
 from itool_pipeline.steps.grpo import by_grpo
 from itool_pipeline.steps.held_back import parted
-from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.rejection_sampling import by_right_answers
 from itool_pipeline.steps.thoughts import behind_thoughts
 from itool_pipeline.steps.trained import finish, unchanged

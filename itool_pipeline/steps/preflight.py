@@ -17,8 +17,8 @@ from itool_pipeline.engines.endpoint.client import require_key
 from itool_pipeline.engines.vllm_maker import require_vllm
 from itool_pipeline.errors import words_for
 from itool_pipeline.files.storage_errors import StorageError
+from itool_pipeline.steps.asset_graph import asked_benchmarks
 from itool_pipeline.steps.models import chat_in, require_usable
-from itool_pipeline.steps.plan import asked_benchmarks
 from itool_pipeline.store.paths import StoragePaths
 from itool_pipeline.tracking.trackers import require_tracker
 from itool_pipeline.training.trl_extra import require_trl

@@ -16,8 +16,8 @@ from typing import Protocol
 
 from itool_pipeline.config import Experiment
 from itool_pipeline.files.durable import SCRATCH
+from itool_pipeline.steps.asset_graph import ON_REQUEST, Shape, assets_of
 from itool_pipeline.steps.asset_tables import rows_of
-from itool_pipeline.steps.plan import ON_REQUEST, Shape, assets_of
 from itool_pipeline.store.database import Database
 from itool_pipeline.store.manifest import Artifact
 

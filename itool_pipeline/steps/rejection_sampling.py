@@ -7,10 +7,10 @@ from typing import Any
 
 from itool_pipeline.config import RejectionSampling
 from itool_pipeline.steps.artifact_files import ANSWERS_FILE
+from itool_pipeline.steps.asset_graph import policy_before
 from itool_pipeline.steps.example_access import each_response_tokens
 from itool_pipeline.steps.fine_tuning import fine_tune
 from itool_pipeline.steps.held_back import parted
-from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.thoughts import behind_thoughts
 from itool_pipeline.steps.trained import unchanged
 from itool_pipeline.steps.workspace import Workspace

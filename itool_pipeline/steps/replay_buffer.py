@@ -16,13 +16,13 @@ from itool_pipeline.core.response_sampling import draw_mistakes
 from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.types import Example, Expectation
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, THOUGHTS_FILE
+from itool_pipeline.steps.asset_graph import policy_before
 from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import histogram, table
 from itool_pipeline.steps.example_access import buffered_rows, each_problem, each_response_tokens, training_examples
 from itool_pipeline.steps.example_files import ResponseTokens
 from itool_pipeline.steps.judging import mistake_type, search_judge
 from itool_pipeline.steps.models import search_engine
-from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.progress import Timed
 from itool_pipeline.steps.thoughts import Behind, think_about
 from itool_pipeline.steps.workspace import Produced, Workspace

@@ -14,9 +14,9 @@ from itool_pipeline.benchmarks.types import Benchmark
 from itool_pipeline.config import Experiment
 from itool_pipeline.core.preference_pairs import PairVerdict
 from itool_pipeline.steps.artifact_files import COMPARISONS_FILE
+from itool_pipeline.steps.asset_graph import asked_benchmarks
 from itool_pipeline.steps.comparisons import compare_checkpoints
 from itool_pipeline.steps.display import IMAGE, MARKDOWN, bar_plot, table
-from itool_pipeline.steps.plan import asked_benchmarks
 from itool_pipeline.steps.records import rows_aside
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step

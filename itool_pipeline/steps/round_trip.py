@@ -20,11 +20,11 @@ from itool_pipeline.engines.chat import Chat
 from itool_pipeline.engines.served_template import REASONING_PARSERS
 from itool_pipeline.engines.tool_server import VARIABLE, Serving, answers, served, server_python
 from itool_pipeline.steps.artifact_files import CASES_FILE, POOL_FILE, THOUGHTS_FILE
+from itool_pipeline.steps.asset_graph import asked_benchmarks, cases_asset
 from itool_pipeline.steps.checks import Finding
 from itool_pipeline.steps.example_files import read_examples, read_prompts
 from itool_pipeline.steps.exported_model import ASSET, PARSER_PLUGIN, last_checkpoint, served_syntax
 from itool_pipeline.steps.models import chat
-from itool_pipeline.steps.plan import asked_benchmarks, cases_asset
 from itool_pipeline.steps.thoughts import ROUND
 from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline.store.table_files import read_table_rows

@@ -14,12 +14,12 @@ from itool_pipeline.core.types import Example, Expectation
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.statistics import summarise
 from itool_pipeline.steps.artifact_files import AGGREGATES_FILE, CASES_FILE, SCORES_FILE, THOUGHTS_FILE
+from itool_pipeline.steps.asset_graph import checkpoints
 from itool_pipeline.steps.cases import drawn_cases, read_pool
 from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.endpoint_examinee import EndpointExaminee
 from itool_pipeline.steps.examinee import ModelExaminee
-from itool_pipeline.steps.plan import checkpoints
 from itool_pipeline.steps.thoughts import write_thoughts
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step

@@ -19,6 +19,7 @@ from itool_pipeline.core.seeds import derive_seed
 from itool_pipeline.core.tree import SearchTree
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, nodes_file, trees_file
+from itool_pipeline.steps.asset_graph import policy_before
 from itool_pipeline.steps.computing import computed_in, settled
 from itool_pipeline.steps.display import table
 from itool_pipeline.steps.example_access import each_response_tokens, tool_lengths
@@ -26,7 +27,6 @@ from itool_pipeline.steps.judging import search_judge
 from itool_pipeline.steps.live import Live, live
 from itool_pipeline.steps.models import chat, context_tokens, fragment_rule, require_context, search_engine
 from itool_pipeline.steps.node_figures import NodeFigures
-from itool_pipeline.steps.plan import policy_before
 from itool_pipeline.steps.thoughts import each_problem_thought_out
 from itool_pipeline.steps.tree_rows import NodeRow, node_rows, read_tree_files, tree_figures, tree_row
 from itool_pipeline.steps.workspace import Produced, Workspace

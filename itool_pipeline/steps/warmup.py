@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from itool_pipeline.data.own_adapter import find_adapter
+from itool_pipeline.steps.asset_graph import STAGES, passes_on, takes_adapter
 from itool_pipeline.steps.fine_tuning import fine_tune
 from itool_pipeline.steps.gold_answers import gold_answers
-from itool_pipeline.steps.plan import STAGES, passes_on, takes_adapter
 from itool_pipeline.steps.trained import taken, unchanged
 from itool_pipeline.steps.workspace import Produced, Workspace
 from itool_pipeline.store.artifacts import Step

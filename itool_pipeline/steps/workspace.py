@@ -105,7 +105,7 @@ class Workspace:
 
     def producing(self, asset: str) -> AbstractContextManager[None]:
         """Inside, `input` gives what the plan declares as inputs of the asset."""
-        return self._reading(Reader(asset, frozenset(self.planned[asset].origin.inputs), "steps.plan.inputs_of"))
+        return self._reading(Reader(asset, frozenset(self.planned[asset].origin.inputs), "steps.asset_graph.inputs_of"))
 
     def checking(self, name: str, asset: str, also_reads: Collection[str] = ()) -> AbstractContextManager[None]:
         """Inside, `input` gives the asset, what it is made from, and what the check `name` declares to read."""

@@ -25,7 +25,7 @@ from itool_pipeline.core.types import Example
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps import pairs, trees
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, CHECKPOINT_FILE, SPLITS_FILE, nodes_file, trees_file
-from itool_pipeline.steps.plan import policy_before
+from itool_pipeline.steps.asset_graph import policy_before
 from itool_pipeline.steps.records import DatabaseRecords
 from itool_pipeline.steps.tree_rows import node_rows, tree_row
 from itool_pipeline.steps.workspace import Workspace

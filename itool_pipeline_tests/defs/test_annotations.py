@@ -18,8 +18,8 @@ from itool_pipeline.definitions import defs
 from itool_pipeline.defs.annotations import GIT_URL
 from itool_pipeline.defs.metadata import shown
 from itool_pipeline.steps.artifact_files import nodes_file, trees_file
+from itool_pipeline.steps.asset_graph import assets_of
 from itool_pipeline.steps.asset_tables import rows_of, tables_of
-from itool_pipeline.steps.plan import assets_of
 from itool_pipeline.steps.workspace import Produced
 from itool_pipeline.store.artifacts import Step, reuse_or_make
 from itool_pipeline.store.tables import TABLES

@@ -14,7 +14,7 @@ from itool_pipeline.definitions import defs
 from itool_pipeline.defs.data_changes import DATA
 from itool_pipeline.defs.partitions import experiments
 from itool_pipeline.defs.sources import LOCAL_FILES, source_files, sources
-from itool_pipeline.steps.plan import ALL, assets_of
+from itool_pipeline.steps.asset_graph import ALL, assets_of
 
 CHECKS = {"examples": ("quarantine",), "splits": ("disjoint", "no_leak"), "bfcl_cases": ("no_leak",)}
 """The blocking checks of what an experiment that is scored on BFCL alone has."""

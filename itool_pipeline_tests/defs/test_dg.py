@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from itool_pipeline.steps.plan import assets_of
+from itool_pipeline.steps.asset_graph import assets_of
 
 pytest.importorskip("dagster_dg_cli")
 pytestmark = pytest.mark.slow

@@ -24,7 +24,7 @@ from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.config import CHECKPOINTS, MAX_ITERATIONS
 from itool_pipeline.definitions import defs
 from itool_pipeline.defs.assets import op_name
-from itool_pipeline.steps.plan import Shape, assets_of
+from itool_pipeline.steps.asset_graph import Shape, assets_of
 
 JOBS = ("itool", "evaluate", "report")
 SUBSETS = [

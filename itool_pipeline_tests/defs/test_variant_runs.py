@@ -10,7 +10,7 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from itool_pipeline.definitions import defs
 from itool_pipeline.experiment_files import load_experiment
-from itool_pipeline.steps.plan import ON_REQUEST, policy_before
+from itool_pipeline.steps.asset_graph import ON_REQUEST, policy_before
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.steps.by_hand import database_of
 from itool_pipeline_tests.steps.without_model import Trainings, install, install_data

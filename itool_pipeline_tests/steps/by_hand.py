@@ -14,8 +14,9 @@ from itool_pipeline.data.base_model import SOURCE_FILE
 from itool_pipeline.data.model_folder import weight_files
 from itool_pipeline.files.hashes import joined_sha256
 from itool_pipeline.steps.artifact_files import POOL_FILE, QUARANTINE_FILE, TRAIN_FILE
+from itool_pipeline.steps.asset_graph import cases_asset
 from itool_pipeline.steps.example_files import training_row, write_cases, write_training_examples
-from itool_pipeline.steps.plan import cases_asset, plan
+from itool_pipeline.steps.plan import plan
 from itool_pipeline.steps.prepare import write_quarantine
 from itool_pipeline.steps.records import DatabaseRecords, Records
 from itool_pipeline.steps.workspace import Workspace

@@ -8,8 +8,9 @@ import pytest
 
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps.artifact_files import CHECKPOINT_FILE
+from itool_pipeline.steps.asset_graph import ALL, ON_REQUEST, WHOLE, assets_of, step_kind
 from itool_pipeline.steps.asset_tables import BY_KIND, rows_of
-from itool_pipeline.steps.plan import ALL, CODE_VERSIONS, ON_REQUEST, WHOLE, assets_of, step_kind
+from itool_pipeline.steps.plan import CODE_VERSIONS
 from itool_pipeline.store.manifest import Artifact, FileEntry, Manifest
 from itool_pipeline.store.tables import TABLES
 from itool_pipeline_tests.store.by_hand import A, artifact

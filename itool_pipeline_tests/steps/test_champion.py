@@ -14,8 +14,9 @@ import pytest
 from itool_pipeline.config import ChampionConfig
 from itool_pipeline.steps import checks
 from itool_pipeline.steps.artifact_files import CASES_FILE, CHAMPION_FILE
+from itool_pipeline.steps.asset_graph import started_from
 from itool_pipeline.steps.champion import Challenge, challenge, champion, why_not
-from itool_pipeline.steps.plan import plan, started_from
+from itool_pipeline.steps.plan import plan
 from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline_tests.steps.by_hand import experiment, put, workspace
 

@@ -28,7 +28,7 @@ from itool_pipeline.steps.artifact_files import (
     trees_file,
 )
 from itool_pipeline.steps.artifact_files import CASES_FILE as CASE_ROWS
-from itool_pipeline.steps.plan import BY_NAME
+from itool_pipeline.steps.asset_graph import BY_NAME
 from itool_pipeline.steps.records import LeftToTheRun
 from itool_pipeline.steps.workspace import MissingInput, Workspace
 from itool_pipeline.store.artifacts import Step

@@ -14,9 +14,10 @@ from itool_pipeline.engines.factory import register_engine, release_engines
 from itool_pipeline.engines.types import Engine, EngineSettings
 from itool_pipeline.steps import examinee, models, trees
 from itool_pipeline.steps.artifact_files import CASES_FILE
+from itool_pipeline.steps.asset_graph import BY_NAME
 from itool_pipeline.steps.cases import benchmark_cases
 from itool_pipeline.steps.examinee import ModelExaminee
-from itool_pipeline.steps.plan import BY_NAME, plan
+from itool_pipeline.steps.plan import plan
 from itool_pipeline.steps.scoring import score_checkpoint
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline_tests.steps.by_hand import experiment

@@ -22,8 +22,9 @@ from itool_pipeline.files.hashes import file_sha256
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.steps import exported_model, model_card, models, policy, prepare, warmup
 from itool_pipeline.steps.artifact_files import CASES_FILE, PAIRS_FILE
+from itool_pipeline.steps.asset_graph import ON_REQUEST
 from itool_pipeline.steps.exported_model import ACCOUNT, add_gguf, export_to
-from itool_pipeline.steps.plan import ON_REQUEST, plan_on_request
+from itool_pipeline.steps.plan import plan_on_request
 from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline.store.artifacts import Step, reuse_or_make
 from itool_pipeline.store.table_files import read_table_rows, write_table_file

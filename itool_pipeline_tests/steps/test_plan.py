@@ -11,21 +11,18 @@ import pytest
 from itool_pipeline.benchmarks.bfcl.benchmark import BfclBenchmark
 from itool_pipeline.benchmarks.registry import BENCHMARKS
 from itool_pipeline.config import BenchmarkConfig, EvaluationConfig, Experiment
-from itool_pipeline.steps import plan as plan_module
-from itool_pipeline.steps.plan import (
+from itool_pipeline.steps.asset_graph import (
     ALL,
     ON_REQUEST,
     Shape,
     assets_of,
     checkpoints,
-    code_version,
-    data_content,
     inputs_of,
-    local_content,
-    plan,
     policy_before,
     step_kind,
 )
+from itool_pipeline.steps.config_sections import data_content, local_content
+from itool_pipeline.steps.plan import CODE_VERSIONS, code_version, plan
 from itool_pipeline_tests.data.rows_in_layouts import ROWS
 from itool_pipeline_tests.steps.by_hand import experiment
 
@@ -137,7 +134,7 @@ def test_checkpoints_in_their_order() -> None:
 
 
 def test_kinds_of_steps() -> None:
-    assert {step_kind(asset) for asset in (*assets_of(), *ON_REQUEST)} == set(plan_module.CODE_VERSIONS)
+    assert {step_kind(asset) for asset in (*assets_of(), *ON_REQUEST)} == set(CODE_VERSIONS)
     assert [step_kind(a) for a in ("warmup/easy", "iteration_2/trees", "bfcl/base", "api_bank_cases", "report")] == [
         "warmup",
         "trees",
@@ -274,7 +271,7 @@ def test_a_new_code_version_is_a_new_fingerprint(
     monkeypatch: pytest.MonkeyPatch, kind_of_step: str, first: str
 ) -> None:
     before = plan(experiment(iterations=2))
-    monkeypatch.setitem(plan_module.CODE_VERSIONS, kind_of_step, "next")
+    monkeypatch.setitem(CODE_VERSIONS, kind_of_step, "next")
     after = plan(experiment(iterations=2))
     different = [a for a in after if after[a].fingerprint != before[a].fingerprint]
     assert different[0] == first

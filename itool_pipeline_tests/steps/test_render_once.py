@@ -13,7 +13,7 @@ from itool_pipeline.core.reward import GradePrompt
 from itool_pipeline.core.types import Example
 from itool_pipeline.steps import cases, models, pairs, policy, prepare, replay_buffer, trees
 from itool_pipeline.steps.artifact_files import TRAIN_FILE
-from itool_pipeline.steps.plan import BY_NAME
+from itool_pipeline.steps.asset_graph import BY_NAME
 from itool_pipeline_tests.steps.by_hand import put, workspace
 from itool_pipeline_tests.steps.without_model import HELD_OUT, PROBLEMS, Template, install, install_data, warm_up
 

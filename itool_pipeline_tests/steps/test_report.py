@@ -17,9 +17,9 @@ from itool_pipeline.data.wheels import FetchError
 from itool_pipeline.judges.mistakes import ErrorType
 from itool_pipeline.steps import checks
 from itool_pipeline.steps.artifact_files import QUARANTINE_FILE
+from itool_pipeline.steps.asset_graph import BY_NAME, checkpoints
 from itool_pipeline.steps.cases import benchmark_cases, drawn_cases, read_pool
 from itool_pipeline.steps.examinee import ModelExaminee
-from itool_pipeline.steps.plan import BY_NAME, checkpoints
 from itool_pipeline.steps.records import LeftToTheRun
 from itool_pipeline.steps.report import report
 from itool_pipeline.steps.scoring import Scored, score_checkpoint, write_rows

@@ -26,10 +26,11 @@ from itool_pipeline.engines.types import Engine
 from itool_pipeline.files.parts import Parts
 from itool_pipeline.steps import models, policy, prepare, replay_buffer, thoughts, trees
 from itool_pipeline.steps.artifact_files import BUFFER_FILE, CASES_FILE, THOUGHTS_FILE
+from itool_pipeline.steps.asset_graph import BY_NAME
 from itool_pipeline.steps.cases import benchmark_cases
 from itool_pipeline.steps.examinee import ModelExaminee
 from itool_pipeline.steps.judging import search_judge
-from itool_pipeline.steps.plan import BY_NAME, plan
+from itool_pipeline.steps.plan import plan
 from itool_pipeline.steps.scoring import score_checkpoint
 from itool_pipeline.steps.workspace import StepError, Workspace
 from itool_pipeline.training.data_file import read_preference_data, read_sft_data

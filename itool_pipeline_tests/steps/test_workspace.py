@@ -191,7 +191,7 @@ def test_a_step_that_reads_what_it_did_not_declare_stops(tmp_path: Path) -> None
         ws.produce("splits", make)
     assert str(error.value) == (
         "splits reads base_model, which it does not declare; it declares ['examples']. "
-        "Add it in steps.plan.inputs_of, so that lineage and fingerprint know of it."
+        "Add it in steps.asset_graph.inputs_of, so that lineage and fingerprint know of it."
     )
     assert ws.input("base_model")  # nobody reads any more
     assert ws.artifacts.find("splits", ws.planned["splits"].fingerprint) is None

@@ -13,7 +13,7 @@ from typing import Literal
 from itool_pipeline.errors import ActionableError
 
 Kind = Literal["warmup", "policy", "replay_buffer", "trees", "scores"]
-"""Kinds of steps that compute with the model, as `steps.plan.step_kind` names them."""
+"""Kinds of steps that compute with the model, as `steps.asset_graph.step_kind` names them."""
 
 KINDS: tuple[Kind, ...] = ("warmup", "policy", "replay_buffer", "trees", "scores")
 

@@ -9,11 +9,12 @@ from statistics import median
 
 from itool_pipeline.config import Experiment
 from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
+from itool_pipeline.steps.asset_graph import asked_benchmarks, cases_asset, step_kind
 from itool_pipeline.steps.forecast.devices import KINDS, Device
 from itool_pipeline.steps.forecast.material import Find, material_of
 from itool_pipeline.steps.forecast.model_shape import ModelShape
 from itool_pipeline.steps.forecast.work import step_work
-from itool_pipeline.steps.plan import Planned, asked_benchmarks, cases_asset, plan, step_kind
+from itool_pipeline.steps.plan import Planned, plan
 from itool_pipeline.store.artifacts import ArtifactStore
 from itool_pipeline.store.manifest import Artifact
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from itool_pipeline.config import Experiment
 from itool_pipeline.files.locks import Say
+from itool_pipeline.steps.asset_graph import asked_benchmarks, step_kind
 from itool_pipeline.steps.forecast.devices import KINDS, Device
 from itool_pipeline.steps.forecast.finished import Experience, experiences, found_by
 from itool_pipeline.steps.forecast.here import device_for
@@ -14,7 +15,7 @@ from itool_pipeline.steps.forecast.material import Basis, Find, Material, materi
 from itool_pipeline.steps.forecast.memory import Memory, answering_memory, training_memory
 from itool_pipeline.steps.forecast.model_shape import ModelShape, model_folder, shape_of
 from itool_pipeline.steps.forecast.work import StepWork, expected_nodes, step_work, tree_limit
-from itool_pipeline.steps.plan import asked_benchmarks, plan, step_kind
+from itool_pipeline.steps.plan import plan
 from itool_pipeline.store.artifacts import ArtifactStore
 from itool_pipeline.store.paths import StoragePaths
 

@@ -12,7 +12,7 @@ from statistics import fmean
 from itool_pipeline.benchmarks.types import Benchmark
 from itool_pipeline.config import BFCL_MULTI_TURN, BfclHalfData, Experiment
 from itool_pipeline.steps.artifact_files import POOL_FILE, SPLITS_FILE, TRAIN_FILE
-from itool_pipeline.steps.plan import BY_NAME, cases_asset, trained_stages
+from itool_pipeline.steps.asset_graph import BY_NAME, cases_asset, trained_stages
 from itool_pipeline.store.manifest import Artifact
 from itool_pipeline.store.table_files import read_table_rows
 

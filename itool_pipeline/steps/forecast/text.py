@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from itool_pipeline.steps.asset_graph import step_kind
 from itool_pipeline.steps.forecast.devices import KINDS
 from itool_pipeline.steps.forecast.forecast import CONSTANTS, Forecast, StepForecast
-from itool_pipeline.steps.plan import step_kind
 from itool_pipeline.store.sql_shell import text_table
 
 HEAD = ("step", "", "reads", "generates", "trains on", "seconds", "rests on")

@@ -17,9 +17,9 @@ from itool_pipeline.config import (
     SearchConfig,
 )
 from itool_pipeline.config.training import ReferenceLoss
+from itool_pipeline.steps.asset_graph import passes_on, step_kind
 from itool_pipeline.steps.forecast.flops import ModelSize, chain_work, forward_flops, training_flops
 from itool_pipeline.steps.forecast.material import NONE, Find, Items, Material
-from itool_pipeline.steps.plan import passes_on, step_kind
 
 # Measured in finished searches of the demo's model, by docs/results.md: of the nodes that a tree may have, 33 of 90 by
 # the paper's search, 10.5 of 96 where only what is sound is expanded; 6.5 tokens a node.

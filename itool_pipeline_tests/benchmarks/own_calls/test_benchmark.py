@@ -18,9 +18,11 @@ from itool_pipeline.data.streams import UnreadableFile
 from itool_pipeline.experiment_files import load_experiment
 from itool_pipeline.judges.mistakes import ErrorType
 from itool_pipeline.steps import checks
+from itool_pipeline.steps.asset_graph import checkpoints
 from itool_pipeline.steps.cases import benchmark_cases
+from itool_pipeline.steps.config_sections import local_content
 from itool_pipeline.steps.examinee import ModelExaminee
-from itool_pipeline.steps.plan import checkpoints, local_content, plan
+from itool_pipeline.steps.plan import plan
 from itool_pipeline.steps.report import report
 from itool_pipeline.steps.scoring import score_checkpoint
 from itool_pipeline.steps.workspace import Workspace
