@@ -11,7 +11,7 @@ from typing import Any
 
 from itool_pipeline.files.json_text import to_json
 from itool_pipeline.files.locks import Say
-from itool_pipeline.files.seals import is_sound, put_aside, remove_sealed, write_sealed
+from itool_pipeline.files.seals import is_sound, put_aside, write_sealed
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,3 @@ class Parts:
         """The sum of what was noted, but for notes that are damaged."""
         names = sorted(path.name for path in self.directory.glob("*.seconds"))
         return sum(float(self.path(name).read_text()) for name in names if self.has(name))
-
-    def remove(self, name: str) -> None:
-        """Removes the part, if it is there."""
-        remove_sealed(self.path(name))

@@ -29,15 +29,6 @@ def test_seconds_that_others_spent_are_added(tmp_path: Path) -> None:
     assert parts.seconds() == 3.5
 
 
-def test_a_part_is_removed_whatever_it_is(tmp_path: Path) -> None:
-    parts = Parts(tmp_path)
-    parts.write("step_1", Path.mkdir)
-    parts.write_text("a", "x")
-    for name in ("step_1", "step_1", "a", "a"):
-        parts.remove(name)
-    assert names_in(tmp_path) == []
-
-
 @pytest.mark.parametrize("name", ["", "/etc/x", "../x", "a/../../x", ".tmp/x"])
 def test_names_that_leave_the_directory_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="part's name"):
