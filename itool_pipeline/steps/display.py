@@ -10,6 +10,9 @@ from typing import Any
 MARKDOWN, IMAGE = "markdown", "image"
 """Metadata of the form {MARKDOWN: text} or {IMAGE: file name in the artifact} is shown as such; the rest as it is."""
 
+Tables = dict[str, dict[str, str]]
+"""Name → what is shown under it: a table or a picture."""
+
 
 _MARKS = re.compile(r"[\\`*\[\]|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 """What markdown reads as more than itself wherever it stands in a line; an underscore inside of a word is none."""
@@ -31,6 +34,11 @@ def _cell(value: Any, width: int) -> str:
     text = " ".join(text.split()) if "\n" in text else text
     text = text if len(text) <= width else text[: width - 1] + "…"
     return as_text(text)
+
+
+def counted_share(share: float, count: int, total: int, low: float, high: float) -> str:
+    """A share with its counts and its 95% interval."""
+    return f"{share:.1%} ({count}/{total}; {low:.0%}-{high:.0%})"
 
 
 def as_text(text: str) -> str:

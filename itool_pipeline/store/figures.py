@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store.database import Database
+
+Row = Mapping[str, Any]
+"""Column → value."""
 
 FIGURES = frozenset(
     {

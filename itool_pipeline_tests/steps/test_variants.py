@@ -22,7 +22,7 @@ from itool_pipeline.steps.example_access import buffered_rows, split_rows
 from itool_pipeline.steps.pairs import pairs
 from itool_pipeline.steps.records import rows_aside
 from itool_pipeline.steps.replay_buffer import replay_buffer
-from itool_pipeline.steps.report import search_tables
+from itool_pipeline.steps.report_search import search_tables
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.training.items import PreferenceRow
