@@ -28,8 +28,8 @@ def guessed_columns(rows: Sequence[Keys]) -> ColumnNames:
 
 
 def _only(rows: Sequence[Keys], holds: Callable[[Any], bool]) -> str | None:
-    """The key under which at least one row holds it, if there is a single one."""
-    found = {key for row in rows for key, value in row.items() if key and holds(_decoded(value))}
+    """The key under which at least one row holds it, if there is a single one, and it can be named in a config."""
+    found = {key for row in rows for key, value in row.items() if key.isprintable() and key and holds(_decoded(value))}
     return found.pop() if len(found) == 1 else None
 
 

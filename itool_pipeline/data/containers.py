@@ -215,8 +215,8 @@ def _goes_on(text: bytes) -> bool:
         _, end = json.JSONDecoder().raw_decode(shown)
     except json.JSONDecodeError as error:
         return error.pos >= len(shown.splitlines()[0])
-    except RecursionError:
-        return False
+    except (ValueError, RecursionError):
+        return True  # JSON all the same: a number, or a nesting, too long to be read, which reading it says
     return shown[end:].lstrip()[:1] in ("", "{")
 
 

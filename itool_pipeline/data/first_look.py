@@ -86,12 +86,13 @@ def look_at(path: Path, progress: Progress = no_progress) -> FirstLook:
 
 
 def _layouts_of(path: Path, columns: ColumnNames, progress: Progress) -> FirstLook:
-    layouts, spellings, keys = Counter[str](), Counter[str](), Counter[str]()
+    layouts, spellings, keys, refused = Counter[str](), Counter[str](), Counter[str](), ""
     for given in file_rows(path, progress):
         try:
             row = renamed_row(given.json_object(), columns, MessageTags())
-        except RowError:
+        except RowError as error:
             layouts[""] += 1
+            refused = refused or f"{given.position}: {error}"
             continue
         name = layout_of(row)
         layouts[name] += 1
@@ -100,13 +101,14 @@ def _layouts_of(path: Path, columns: ColumnNames, progress: Progress) -> FirstLo
             spellings[spelling_of(row)] += 1
     known = [(name, count) for name, count in layouts.most_common() if name]
     if not known:
-        raise UnreadableFile(_unknown(path, layouts[""], [key for key, _ in keys.most_common(_SHOWN_KEYS)]))
+        raise UnreadableFile(_unknown(path, layouts[""], [key for key, _ in keys.most_common(_SHOWN_KEYS)], refused))
     layout = known[0][0] if columns == ColumnNames() else CHAT
     return FirstLook(layout, columns, layouts, spellings, sum(layouts.values()))
 
 
-def _unknown(path: Path, rows: int, keys: list[str]) -> str:
-    has = f"its keys are {', '.join(keys)}" if keys else "none of them is a JSON object"
+def _unknown(path: Path, rows: int, keys: list[str], refused: str) -> str:
+    none = f"none of them is a JSON object{f' ({refused})' if refused else ''}"
+    has = f"its keys are {', '.join(keys)}" if keys else none
     sought = "; ".join(f"{name}: {layout.keys}" for name, layout in LAYOUTS.items())
     return (
         f"{path}: none of its {rows} rows is in a layout that is known; {has}. Looked for was: {sought}. Where the "

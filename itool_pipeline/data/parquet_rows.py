@@ -35,20 +35,29 @@ def parquet_rows(path: Path, progress: Progress = no_progress) -> Iterator[dict[
         # Neither mapped nor read ahead: a column of one row group may be larger than what may be held.
         with pq.ParquetFile(path, buffer_size=_READ_BYTES, pre_buffer=False) as file:
             columns = list(file.schema_arrow)
+            _refuse_equal_names(path, file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
                 read += batch.num_rows
                 progress(total * read // file.metadata.num_rows, total)
-                for row in batch.to_pylist():
-                    yield _json_row(row, columns)
+                for number in range(batch.num_rows):
+                    yield _json_row(batch.slice(number, 1), columns)
     except (pa.ArrowException, OSError) as error:
         raise UnreadableFile(f"{path}: is Parquet, but damaged or cut off: {error}") from error
 
 
-def _json_row(row: dict[str, Any], columns: list[pa.Field]) -> dict[str, Any] | RowError:
+def _refuse_equal_names(path: Path, names: list[str]) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UnreadableFile(f"{path}: has two columns of the name {twice[0]!r}; keep one, or rename it.")
+
+
+def _json_row(row: pa.RecordBatch, columns: list[pa.Field]) -> dict[str, Any] | RowError:
     try:
-        return {column.name: _json_value(row[column.name], column.type) for column in columns}
+        (values,) = row.to_pylist()
+        return {column.name: _json_value(values[column.name], column.type) for column in columns}
     except RowError as error:
         return error
+    except (ValueError, OverflowError, KeyError) as error:  # KeyError is what an unknown time zone is
+        return RowError(f"holds a value that cannot be read: {error}")
 
 
 def _json_value(value: Any, kind: pa.DataType) -> Any:
@@ -61,6 +70,7 @@ def _json_value(value: Any, kind: pa.DataType) -> Any:
     if pa.types.is_struct(kind):
         return {field.name: _json_value(value[field.name], field.type) for field in kind}
     if pa.types.is_map(kind):
+        expect_that(not pa.types.is_nested(kind.key_type), "a map whose keys are no plain values")
         pairs = [(_json_value(key, kind.key_type), _json_value(item, kind.item_type)) for key, item in value]
         expect_that(len(dict(pairs)) == len(pairs), f"a map has a key twice: {sorted(str(key) for key, _ in pairs)}")
         return {str(key): item for key, item in pairs}

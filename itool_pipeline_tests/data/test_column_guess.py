@@ -25,6 +25,7 @@ SAID, TOOLS = ROWS["trl"]["messages"], ROWS["trl"]["tools"]
         ([{"chosen": SAID, "rejected": SAID}], None, None),
         ([{"dialog": [*SAID, {"role": "narrator"}]}], None, None),
         ([{"dialog": SAID[:1]}], None, None),
+        ([{"half a character \ud800": SAID}], None, None),
         ([{"dialog": "[no JSON", "turns": [{"role": "user", "from": "gpt"}] * 2}], None, None),
         ([{**ROWS["glaive"], "apis": TOOLS}], None, None),
         ([], None, None),

@@ -214,6 +214,8 @@ OTHERS: dict[str, tuple[bytes, str]] = {
     "YAML": (b"- messages:\n  - role: user\n", "is no JSON: it begins with `- messages:`"),
     "Python": (b"{'messages': []}\n" * 50, "is no JSON: it begins with `{'messages': []}`"),
     "no brackets": (b'{"a": 1},\n' * 50, "is a list without its brackets, or no JSON"),
+    "a number too long": (b'{"a": ' + b"9" * 5000 + b"}", "not JSON: row 0: Exceeds the limit"),
+    "a nesting too deep": (b'{"a": ' + b"[" * 9000 + b"]" * 9000 + b"}", "not JSON: row 0: maximum recursion"),
     "a cut object": (b'{\n  "messages": [\n    {\n', "not JSON: row 0"),
     "rows under a key": (text_of({"version": 1, "data": ROWS["jsonl"]}).encode(), "whose key `data` holds a list of 3"),
     "rows under a key, printed": (text_of({"Train": ROWS["jsonl"]}, indent=1).encode(), "whose key `Train` holds a li"),
@@ -253,8 +255,12 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 
 def parquet_row(folder: Path, value: Any, kind: pa.DataType) -> FileRow:
+    return parquet_row_of(folder, pa.array([value], kind))
+
+
+def parquet_row_of(folder: Path, values: pa.Array) -> FileRow:
     path = folder / "rows.parquet"
-    pq.write_table(pa.table({"x": pa.array([value], kind)}), path)
+    pq.write_table(pa.table({"x": values}), path)
     (row,) = file_rows(path)
     return row
 
@@ -299,6 +305,11 @@ def test_values_of_parquet_as_json_has_them(tmp_path: Path, value: Any, kind: An
         (datetime.timedelta(1), pa.duration("s"), "holds a value that JSON does not know"),
         ([("k", 1), ("k", 2)], pa.map_(pa.string(), pa.int64()), "a map has a key twice: ['k', 'k']"),
         ("{", pa.json_(), "a JSON column is not JSON"),
+        ([({"a": 1}, 1)], pa.map_(pa.struct({"a": pa.int8()}), pa.int64()), "a map whose keys are no plain values"),
+        (2**62, pa.timestamp("us"), "holds a value that cannot be read: date value out of range"),
+        (2**62, pa.duration("s"), "holds a value that cannot be read: "),
+        (2**31 - 1, pa.date32(), "holds a value that cannot be read: days=2147483647"),
+        (1, pa.timestamp("us", "Mars/Phobos"), "holds a value that cannot be read: 'Mars/Phobos'"),
     ],
 )
 def test_values_that_json_cannot_hold_quarantine_their_row(tmp_path: Path, value: Any, kind: Any, reason: str) -> None:
@@ -309,6 +320,25 @@ def test_values_that_json_cannot_hold_quarantine_their_row(tmp_path: Path, value
     (found,) = READERS["jsonl"](tmp_path / "rows.parquet", no_progress)
     assert isinstance(found, Quarantined)
     assert (found.position, found.reason) == ("row 0", str(caught.value))
+
+
+def test_what_python_cannot_hold_quarantines_its_row_alone(tmp_path: Path) -> None:
+    """The others of the same batch are read."""
+    broken = pa.Array.from_buffers(
+        pa.string(), 2, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"a\xff")]
+    )
+    pq.write_table(pa.table({"x": broken}), tmp_path / "rows.parquet")
+    good, bad = file_rows(tmp_path / "rows.parquet")
+    assert good.json_object() == {"x": "a"}
+    with pytest.raises(RowError, match="cannot be read: 'utf-8' codec"):
+        bad.json_object()
+
+
+def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Else the last would be taken, without a word."""
+    pq.write_table(pa.table([pa.array(["a"]), pa.array(["b"])], names=["x", "x"]), tmp_path / "rows.parquet")
+    with pytest.raises(UnreadableFile, match="two columns of the name 'x'"):
+        list(file_rows(tmp_path / "rows.parquet"))
 
 
 def test_json_columns_within_others(tmp_path: Path) -> None:

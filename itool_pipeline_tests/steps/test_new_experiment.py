@@ -142,7 +142,7 @@ def test_without_a_folder_of_ones_own_it_goes_into_the_storage(
             "none of its 2 rows is in a layout that is known; its keys are text, label", "Glaive's `chat`",
             "`prompt` and `completion`", "xLAM's `query`", "data.columns",
         )),
-        (b"[1, 2]", ("none of its 2 rows is in a layout that is known; none of them is a JSON object",)),
+        (b"[1, 2]", ("none of its 2 rows is in a layout that is known; none of them is a JSON object (row 0: not a",)),
         (b'{"messages": [{"role": "user", "content": "x"}]}\n', (
             "no row gives an example to train on, so no experiment is written", "1 × no assistant turn (first: line 1)",
         )),
