@@ -41,7 +41,7 @@ def parquet_rows(path: Path, progress: Progress = no_progress) -> Iterator[dict[
                 progress(total * read // file.metadata.num_rows, total)
                 for number in range(batch.num_rows):
                     yield _json_row(batch.slice(number, 1), columns)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of names in a damaged footer
         raise UnreadableFile(f"{path}: is Parquet, but damaged or cut off: {error}") from error
 
 

@@ -197,6 +197,7 @@ OTHERS: dict[str, tuple[bytes, str]] = {
     "gzip twice": (gzip.compress(gzip.compress(GOOD)), "is gzip inside of gzip"),
     "Parquet in gzip": (gzip.compress(parquet(ROWS["xlam"])), "is Parquet inside of gzip"),
     "cut Parquet": (parquet(ROWS["xlam"])[:-20], "is Parquet, but damaged or cut off"),
+    "a damaged name in Parquet": (parquet(ROWS["xlam"]).replace(b"answers", b"\x9enswers"), "is Parquet, but damaged"),
     "Parquet without rows": (parquet(ROWS["xlam"][:0]), "holds no row"),
     "zip": (zipped("rows.jsonl"), "is a zip archive"),
     "a workbook": (zipped("[Content_Types].xml"), "such as a workbook of Excel"),
