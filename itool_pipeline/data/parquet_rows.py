@@ -38,7 +38,7 @@ def parquet_rows(path: Path, progress: Progress = no_progress) -> Iterator[dict[
             _refuse_equal_names(path, file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
                 read += batch.num_rows
-                progress(total * read // file.metadata.num_rows, total)
+                progress(total * read // max(read, file.metadata.num_rows), total)  # a damaged footer counts wrongly
                 for number in range(batch.num_rows):
                     yield _json_row(batch.slice(number, 1), columns)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of names in a damaged footer

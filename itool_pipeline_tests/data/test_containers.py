@@ -335,6 +335,16 @@ def test_what_python_cannot_hold_quarantines_its_row_alone(tmp_path: Path) -> No
         bad.json_object()
 
 
+def test_a_footer_that_counts_wrongly_hides_no_row(tmp_path: Path) -> None:
+    path, told = tmp_path / "rows.parquet", list[tuple[int, int]]()
+    content = parquet([{"x": "a" * 3000}] * 3)
+    # The number of rows, 3, and the list of two row groups that follows it.
+    assert content.count(b"\x16\x06\x19\x2c") == 1
+    path.write_bytes(content.replace(b"\x16\x06\x19\x2c", b"\x16\x00\x19\x2c"))
+    assert len(list(file_rows(path, lambda done, total: told.append((done, total))))) == 3
+    assert all(done <= total for done, total in told)
+
+
 def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     """Else the last would be taken, without a word."""
     pq.write_table(pa.table([pa.array(["a"]), pa.array(["b"])], names=["x", "x"]), tmp_path / "rows.parquet")

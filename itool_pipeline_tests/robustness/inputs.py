@@ -10,7 +10,7 @@ import random
 import re
 import string
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from itool_pipeline.judges.rule_judge import RuleJudge
 from itool_pipeline.steps.display import MARKDOWN, table
 from itool_pipeline.store.paths import storage_paths
 from itool_pipeline_tests.data.rows_in_layouts import ROWS
-from itool_pipeline_tests.robustness.outcome import Outcome
+from itool_pipeline_tests.robustness.outcome import Outcome, survives
 from itool_pipeline_tests.robustness.scene import folder
 
 ODD: list[Any] = [
@@ -156,7 +156,7 @@ def configs(outcome: Outcome, tries: int, draw: random.Random) -> None:
                     + text[place + draw.randrange(9) :]
                 )
             (root / "mine.yaml").write_text(text, encoding="utf-8")
-            outcome.tried(_survives(lambda: load_experiment("mine"), ActionableError, text, number))
+            outcome.tried(_told(survives(lambda: load_experiment("mine"), ActionableError), number, text))
 
 
 def outputs(outcome: Outcome, tries: int, draw: random.Random) -> None:
@@ -173,7 +173,7 @@ def outputs(outcome: Outcome, tries: int, draw: random.Random) -> None:
     for number in range(tries):
         example = draw.choice(examples)
         answer, start = _damaged(_gold_text(example), draw), time.monotonic()
-        problems = _survives(lambda e=example, a=answer: judged(e, a), ToolCallSyntaxError, answer, number)  # type: ignore[misc]
+        problems = _told(survives(lambda e=example, a=answer: judged(e, a), ToolCallSyntaxError), number, answer)  # type: ignore[misc]
         outcome.tried([*problems, *(["took more than 10 s"] if time.monotonic() - start > 10 else [])])
 
 
@@ -197,7 +197,8 @@ def sandboxed(outcome: Outcome, tries: int, draw: random.Random) -> None:
                 call = f"{draw.choice([*tools, '__init__', '_load_scenario', 'exit', 'eval', 'open'])}"
                 value = draw.choice([*HOSTILE, f"open('{outside}/x', 'w')", repr("../" * 9 + "etc/passwd"), "1"])
                 text = f"[{call}({draw.choice(['a', 'path', 'file_name', 'content', '__class__'])}={value})]"
-                outcome.tried(_survives(lambda t=talk, x=text: _step(benchmark, t, x), (), text, outcome.tries))  # type: ignore[misc]
+                problems = survives(lambda t=talk, x=text: _step(benchmark, t, x))  # type: ignore[misc]
+                outcome.tried(_told(problems, outcome.tries, text))
         if list(outside.iterdir()):
             outcome.tried(["a file was written outside of the sandbox"])
     outcome.note = f"{outcome.tries / (time.monotonic() - start):.0f} a second"
@@ -229,14 +230,8 @@ def markdown(outcome: Outcome, tries: int, draw: random.Random) -> None:
         outcome.tried(problems or ([] if found == wanted else [f"{text!r} is shown as {found}"]))
 
 
-def _survives(work: Callable[[], object], refusal: Any, text: str, number: int) -> list[str]:
-    try:
-        work()
-    except refusal:
-        pass
-    except Exception as error:
-        return [f"{number}: {type(error).__name__}: {str(error)[:200]} for {text[:300]!r}"]
-    return []
+def _told(problems: list[str], number: int, text: str) -> list[str]:
+    return [f"{number}: {problem} for {text[:300]!r}" for problem in problems]
 
 
 @contextmanager

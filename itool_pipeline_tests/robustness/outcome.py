@@ -28,6 +28,17 @@ class Outcome:
             print(f"  failed: {self.failures[-1][:2000]}", flush=True)
 
 
+def survives(work: Callable[[], object], *refusals: type[Exception]) -> list[str]:
+    """What is wrong with how work ends: nothing where it ends well, or in one of the refusals."""
+    try:
+        work()
+    except refusals:
+        pass
+    except Exception as error:
+        return [f"{type(error).__name__}: {str(error)[:200]}"]
+    return []
+
+
 @dataclass(frozen=True)
 class Drill:
     """Something that is tried `tries` times by default: `perform` adds its tries to the outcome."""

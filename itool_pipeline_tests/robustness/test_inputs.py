@@ -12,7 +12,7 @@ from itool_pipeline.data.layouts import read_any_layout
 from itool_pipeline.data.rows import Quarantined
 from itool_pipeline.experiment_files import ConfigError, load_experiment
 from itool_pipeline_tests.data.rows_in_layouts import CALL, ROWS, WEATHER, WRAPPED
-from itool_pipeline_tests.robustness import inputs
+from itool_pipeline_tests.robustness import files, inputs
 from itool_pipeline_tests.robustness.outcome import Drill, Outcome, performed, summary
 
 FEW = 150
@@ -20,7 +20,10 @@ TURN_OF_CALLS = {"from": "function_call", "value": [{"value": CALL}]}
 PARAMETERS: dict[str, Any] = dict(ROWS["openai"]["tools"][0]["function"]["parameters"])
 
 
-@pytest.mark.parametrize("perform", [inputs.rows, inputs.configs, inputs.markdown], ids=lambda drill: drill.__name__)
+PERFORMED = [inputs.rows, inputs.configs, inputs.markdown, files.damaged_files]
+
+
+@pytest.mark.parametrize("perform", PERFORMED, ids=lambda drill: drill.__name__)
 def test_inputs_that_are_made_up_are_read_or_refused(perform: Any) -> None:
     outcome = performed(Drill("few", "", FEW, perform), None, seed=5)
     assert outcome.failures == []
