@@ -195,13 +195,13 @@ def describe_weights(directory: Path) -> dict[str, Any]:
     """
     from safetensors import safe_open
 
-    files, config = weight_files(directory), read_config_json(directory)
+    files, named = weight_files(directory), read_config_json(directory).get("architectures")
     parameters = 0
     for file in files:
         with safe_open(file, framework="numpy") as tensors:
             parameters += sum(_product(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
     return {
-        "architecture": ", ".join(config.get("architectures") or ["unknown"]),
+        "architecture": ", ".join(map(str, named)) if isinstance(named, list) and named else "unknown",
         "parameters": parameters,
         "bytes": sum(file.stat().st_size for file in files),
         "sha256": joined_sha256(files),

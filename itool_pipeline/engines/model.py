@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -24,7 +24,7 @@ from itool_pipeline.data.model_folder import ADAPTER_CONFIG
 from itool_pipeline.data.quiet import quieten_libraries
 from itool_pipeline.engines.dtype_choice import DTYPES
 from itool_pipeline.engines.dtype_finding import resolve_dtype
-from itool_pipeline.engines.model_config import ModelError, end_tokens_of, read_model_config
+from itool_pipeline.engines.model_config import ModelError, end_tokens_of, read_model_config, refusing_what_is_unread
 
 Quantization = Literal["none", "nf4"]
 
@@ -102,11 +102,13 @@ def load_model(
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer saved in `directory`. Raises ModelError when there is none."""
+    """The tokenizer saved in `directory`. Raises ModelError when there is none that can be read."""
     _require(directory, "tokenizer_config.json", "tokenizer")
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        str(directory), local_files_only=True, trust_remote_code=False
-    )
+    with refusing_what_is_unread(f"{directory} holds no tokenizer that transformers reads; save or fetch it again"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            str(directory), local_files_only=True, trust_remote_code=False
+        )
+        tokenizer.decode(tokenizer.encode("Hello"))  # settings that it does not look at before
     return tokenizer
 
 
@@ -143,7 +145,7 @@ def _load_base(directory: Path, device: torch.device, dtype: torch.dtype, quanti
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    try:
+    with refusing_what_is_unread(f"{directory}: transformers cannot load its weights"):
         model, loading = AutoModelForCausalLM.from_pretrained(
             str(directory),
             config=config,
@@ -155,9 +157,6 @@ def _load_base(directory: Path, device: torch.device, dtype: torch.dtype, quanti
             output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelError(f"{directory}: transformers cannot load its weights: {reason}") from error
     _check_weights(model, loading, directory)
     if quantization == "nf4":
         _check_four_bits(model)

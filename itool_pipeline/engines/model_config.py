@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,21 @@ class ModelError(ActionableError):
     """A model or an adapter cannot be loaded or used. The message says which, why, and what to do."""
 
 
+@contextmanager
+def refusing_what_is_unread(what: str) -> Iterator[None]:
+    """Raises ModelError for `what`, whatever transformers fails by inside.
+
+    It takes files as they are and looks at little of them itself, and tokenizers raises a bare Exception.
+    """
+    try:
+        yield
+    except ActionableError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ModelError(f"{what} ({reason})") from error
+
+
 def read_model_config(directory: Path) -> Any:
     """transformers' config of the causal language model in `directory`.
 
@@ -29,16 +45,14 @@ def read_model_config(directory: Path) -> Any:
     stated = read_config_json(directory)
     _refuse_foreign(directory, stated)
     name = model_class(stated)
-    try:
+    unread = f"{directory / 'config.json'} is no config that transformers reads"
+    if "auto_map" in stated:
+        unread = (
+            f"{directory}: {name} is made by code of its own, and a model's code is never run; take a model of a "
+            "family that transformers has"
+        )
+    with refusing_what_is_unread(unread):
         config = AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        if "auto_map" in stated:
-            raise ModelError(
-                f"{directory}: {name} is made by code of its own, and a model's code is never run; take a model of a "
-                "family that transformers has"
-            ) from error
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelError(f"{directory / 'config.json'} is no config that transformers reads: {reason}") from error
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(_not_causal(directory, name))
     if config.get_text_config(decoder=True) is not config:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, Gemma3Config, LlamaConfig
 
 from itool_pipeline.config import ComputeConfig
-from itool_pipeline.engines.model import LoadedModel, load_model
+from itool_pipeline.engines.model import LoadedModel, load_model, load_tokenizer
 from itool_pipeline.engines.model_config import ModelError, context_length, read_model_config
 from itool_pipeline.errors import ActionableError
 
@@ -44,6 +44,7 @@ def folder(path: Path, config: Any) -> Path:
         ),
         ({"model_type": "never_heard_of"}, "no config that transformers reads"),
         ({}, "no config that transformers reads"),
+        ({**LLAMA, "max_position_embeddings": {"value": 4096}}, "no config that transformers reads .*field 'max_posit"),
         ("[1]", "is no JSON object"),
         ("{", "cannot be read"),
         ({"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"}, "T5.* is no causal language model"),
@@ -149,6 +150,37 @@ def test_weights_that_are_not_the_models_are_refused(
 def test_a_broken_file_is_refused(tiny_model_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_model_dir, tmp_path / "broken")
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"not a tensor")
+    with pytest.raises(ModelError, match="transformers cannot load its weights"):
+        load_model(tmp_path / "broken", FP32)
+
+
+DAMAGED = [
+    (name, content) for name in ("tokenizer_config.json", "tokenizer.json") for content in (b"\xff", b"{", b"[]")
+]
+
+
+@pytest.mark.parametrize(("file", "content"), [*DAMAGED, ("chat_template.jinja", b"\xff")])
+def test_a_damaged_tokenizer_is_refused(tiny_model_dir: Path, tmp_path: Path, file: str, content: bytes) -> None:
+    shutil.copytree(tiny_model_dir, tmp_path / "broken")
+    (tmp_path / "broken" / file).write_bytes(content)
+    with pytest.raises(ModelError, match="broken holds no tokenizer that transformers reads"):
+        load_tokenizer(tmp_path / "broken")
+
+
+@pytest.mark.parametrize(
+    "setting", [{"pad_token": {"value": "x"}}, {"model_max_length": [1]}, {"tokenizer_class": 1.5}], ids=str
+)
+def test_settings_that_no_tokenizer_has_are_refused(tiny_model_dir: Path, tmp_path: Path, setting: Any) -> None:
+    shutil.copytree(tiny_model_dir, tmp_path / "broken")
+    file = tmp_path / "broken" / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | setting))
+    with pytest.raises(ModelError, match="broken holds no tokenizer that transformers reads"):
+        load_tokenizer(tmp_path / "broken")
+
+
+def test_a_damaged_generation_config_is_refused(tiny_model_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model_dir, tmp_path / "broken")
+    (tmp_path / "broken" / "generation_config.json").write_text('{"max_new_tokens": {"value": 1}}')
     with pytest.raises(ModelError, match="transformers cannot load its weights"):
         load_model(tmp_path / "broken", FP32)
 
