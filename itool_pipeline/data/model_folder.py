@@ -10,6 +10,7 @@ from itool_pipeline.data.wheels import FetchError
 
 INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 TOKENIZER = "tokenizer_config.json"
 _POINTER = b"version https://git-lfs"
 _OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx")

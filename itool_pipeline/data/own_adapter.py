@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from itool_pipeline.data.hub import download_model
-from itool_pipeline.data.model_folder import ADAPTER_CONFIG
+from itool_pipeline.data.model_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from itool_pipeline.data.wheels import FetchError
 from itool_pipeline.files.hashes import joined_sha256
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
+_SETTINGS = (
+    *("peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "rank_pattern", "alpha_pattern"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out"),
+)
+"""What says of a plain LoRA how its weights are used."""
 _OTHER_KINDS = {"use_dora": "DoRA", "use_qalora": "QALoRA", "use_bdlora": "block-diagonal LoRA"}
-"""What peft keeps in a LoRA's config and we do not train on."""
+_HELD_BESIDE = {"trainable_token_indices": "token embeddings", "lora_bias": "biases of its own"}
+_OF_NO_MATTER = (
+    *("base_model_name_or_path", "revision", "auto_mapping", "inference_mode", "peft_version", "runtime_config"),
+    *("qalora_group_size", "megatron_core", "ensure_weight_tying", "eva_config"),
+)
+"""What it may say beside: where it is from, and settings of what it is not."""
+_PLAIN_BEGINNINGS = (True, False, None, "gaussian", "orthogonal", "eva")
+"""Other beginnings, such as PiSSA's, change the weights of the base."""
 
 
 def local_adapter(name: str) -> Path | None:
@@ -50,19 +62,32 @@ def require_lora(folder: Path) -> None:
                 f"{folder} has no {file}, so it holds no adapter that is read: save it with peft's `save_pretrained`, "
                 "weights in safetensors."
             )
+    lora_settings(folder)
+
+
+def lora_settings(folder: Path) -> dict[str, Any]:
+    """What its config says of how the weights are used. Raises FetchError where it is more than a plain LoRA."""
     config = adapter_config(folder)
     kind = config.get("peft_type")
     if kind != "LORA":
         raise FetchError(f"{folder} is an adapter of the kind {kind}; warmup.adapter takes LoRA alone.")
-    also = [said for key, said in _OTHER_KINDS.items() if config.get(key)]
-    also += [f"whole layers ({', '.join(config['modules_to_save'])})"] if config.get("modules_to_save") else []
-    also += ["biases"] if config.get("bias", "none") != "none" else []
-    also += ["token embeddings"] if config.get("trainable_token_indices") else []
+    also = _beyond_plain(config)
     if also:
         raise FetchError(
             f"{folder} holds more than plain LoRA: {', '.join(also)}. Merge it into the base model (peft's "
             "`merge_and_unload`), save that, and name its folder as model.name."
         )
+    return {key: config[key] for key in _SETTINGS if key in config}
+
+
+def _beyond_plain(config: Mapping[str, Any]) -> list[str]:
+    also = [said for key, said in (_OTHER_KINDS | _HELD_BESIDE).items() if config.get(key)]
+    also += [f"whole layers ({config['modules_to_save']})"] if config.get("modules_to_save") else []
+    also += ["biases"] if config.get("bias", "none") != "none" else []
+    beginning = config.get("init_lora_weights")
+    also += [] if beginning in _PLAIN_BEGINNINGS else [f"a base whose weights were changed for it ({beginning})"]
+    named = (*_SETTINGS, *_OTHER_KINDS, *_HELD_BESIDE, *_OF_NO_MATTER, "modules_to_save", "bias", "init_lora_weights")
+    return also + [key for key, value in config.items() if value and key not in named]
 
 
 def adapter_config(folder: Path) -> dict[str, Any]:
@@ -85,9 +110,8 @@ def adapter_content(name: str) -> str:
 
 
 def copy_adapter(folder: Path, out: Path) -> None:
-    """Copy weights and config; the config without the names of another machine and of code that peft would import."""
+    """Copy weights and settings, without the names of another machine and of code that peft would import."""
     out.mkdir(parents=True)
     (out / ADAPTER_WEIGHTS).write_bytes((folder / ADAPTER_WEIGHTS).read_bytes())
-    left_out = dict.fromkeys(("base_model_name_or_path", "revision", "auto_mapping"))
-    config = {**adapter_config(folder), **left_out, "inference_mode": True}
+    config = {**lora_settings(folder), "base_model_name_or_path": None, "inference_mode": True}
     (out / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -14,9 +14,9 @@ from safetensors import safe_open
 
 from itool_pipeline.calls.served import ServedSyntax
 from itool_pipeline.config import ComputeConfig
-from itool_pipeline.data.model_folder import ADAPTER_CONFIG, weight_files
+from itool_pipeline.data.model_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, weight_files
 from itool_pipeline.engines.chat import Chat
-from itool_pipeline.engines.model import ADAPTER_WEIGHTS, load_model
+from itool_pipeline.engines.model import load_model
 from itool_pipeline.engines.model_config import ModelError
 from itool_pipeline.engines.served_template import served_template
 

@@ -8,28 +8,28 @@ never run.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import safe_open
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from itool_pipeline.config import ComputeConfig
-from itool_pipeline.data.model_folder import ADAPTER_CONFIG
 from itool_pipeline.data.quiet import quieten_libraries
 from itool_pipeline.engines.dtype_choice import DTYPES
 from itool_pipeline.engines.dtype_finding import resolve_dtype
-from itool_pipeline.engines.model_config import ModelError, end_tokens_of, read_model_config, refusing_what_is_unread
+from itool_pipeline.engines.model_config import (
+    ModelError,
+    end_tokens_of,
+    read_model_config,
+    refusing_what_is_unread,
+    require_file,
+)
 
 Quantization = Literal["none", "nf4"]
-
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_PEFT_PREFIX = "base_model.model."
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +95,8 @@ def load_model(
     tokenizer = load_tokenizer(directory)
     _check_tokens(model, tokenizer, directory)
     if adapter is not None:
+        from itool_pipeline.engines.adapter import attach_adapter  # peft is slow to import
+
         model = attach_adapter(model, adapter, trainable=trainable)
     if merging:
         model = model.merge_and_unload().to(dtype)
@@ -103,7 +105,7 @@ def load_model(
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """The tokenizer saved in `directory`. Raises ModelError when there is none that can be read."""
-    _require(directory, "tokenizer_config.json", "tokenizer")
+    require_file(directory, "tokenizer_config.json", "tokenizer")
     with refusing_what_is_unread(f"{directory} holds no tokenizer that transformers reads; save or fetch it again"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             str(directory), local_files_only=True, trust_remote_code=False
@@ -112,31 +114,9 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def attach_adapter(model: PreTrainedModel, adapter: Path, *, trainable: bool) -> Any:
-    """peft's model: `model` with the LoRA weights of the directory `adapter`, in fp32.
-
-    Raises ModelError when the adapter is incomplete or was trained on a model of other layers or sizes.
-    """
-    from peft import PeftModel  # slow to import, and only needed with an adapter
-
-    _require(adapter, ADAPTER_CONFIG, "adapter")
-    _require(adapter, ADAPTER_WEIGHTS, "adapter")
-    _check_adapter_fits(model, adapter)
-    return PeftModel.from_pretrained(model, str(adapter), is_trainable=trainable, local_files_only=True)
-
-
-def require_fitting_adapter(directory: Path, adapter: Path) -> None:
-    """Raise ModelError unless `adapter` is whole and one on the model in `directory`. No weights are read."""
-    _require(adapter, ADAPTER_CONFIG, "adapter")
-    _require(adapter, ADAPTER_WEIGHTS, "adapter")
-    config = read_model_config(directory)
-    with torch.device("meta"):
-        _check_adapter_fits(AutoModelForCausalLM.from_config(config, trust_remote_code=False), adapter)
-
-
 def _load_base(directory: Path, device: torch.device, dtype: torch.dtype, quantization: Quantization) -> Any:
     config = read_model_config(directory)
-    _require(directory, "*.safetensors", "model")
+    require_file(directory, "*.safetensors", "model")
     options: dict[str, Any] = {}
     if quantization == "nf4":
         options["quantization_config"] = BitsAndBytesConfig(
@@ -206,34 +186,3 @@ def _check_four_bits(model: PreTrainedModel) -> None:
     ]
     if wide:
         raise ModelError(f"nf4 was asked for, but these layers are not in 4 bits: {', '.join(wide[:5])}")
-
-
-def _check_adapter_fits(model: PreTrainedModel, adapter: Path) -> None:
-    modules = dict(model.named_modules())
-    for name, kind, shape in _adapter_shapes(adapter / ADAPTER_WEIGHTS):
-        module = modules.get(name)
-        if module is None:
-            raise ModelError(f"{adapter} is an adapter of another model: this one has no layer {name}")
-        features, axis = (module.in_features, 1) if kind == "lora_A" else (module.out_features, 0)
-        if shape[axis] != features:
-            raise ModelError(
-                f"{adapter} is an adapter of another model: its {kind} at {name} is made for {shape[axis]} features, "
-                f"this layer has {features}"
-            )
-
-
-def _adapter_shapes(weights: Path) -> Iterator[tuple[str, str, list[int]]]:
-    """(module, `lora_A` or `lora_B`, shape) of each tensor of an adapter file."""
-    with safe_open(str(weights), framework="pt") as tensors:
-        for key in tensors.keys():  # noqa: SIM118 - not a mapping
-            module, _, kind = key.removeprefix(_PEFT_PREFIX).removesuffix(".weight").rpartition(".")
-            if kind not in ("lora_A", "lora_B"):
-                raise ModelError(f"{weights}: {key} is not a LoRA weight")
-            yield module, kind, tensors.get_slice(key).get_shape()
-
-
-def _require(directory: Path, pattern: str, what: str) -> None:
-    if not directory.is_dir():
-        raise ModelError(f"{directory}: no such {what} directory")
-    if not any(directory.glob(pattern)):
-        raise ModelError(f"{directory}: not a complete {what}: it has no {pattern}; save it again as safetensors")

@@ -120,3 +120,11 @@ def end_tokens_of(configs: Iterable[Any], vocabulary: int) -> frozenset[int]:
         stated = getattr(config, "eos_token_id", None)
         found |= set(stated if isinstance(stated, list | tuple) else [] if stated is None else [stated])
     return frozenset(token for token in found if 0 <= token < vocabulary)
+
+
+def require_file(directory: Path, pattern: str, what: str) -> None:
+    """Raise ModelError unless the directory of `what` holds a file of this pattern."""
+    if not directory.is_dir():
+        raise ModelError(f"{directory}: no such {what} directory")
+    if not any(directory.glob(pattern)):
+        raise ModelError(f"{directory}: not a complete {what}: it has no {pattern}; save it again as safetensors")

@@ -81,7 +81,8 @@ class VllmMaker:
         self._key, self._shape = key, shape
 
     def _adapter(self, settings: EngineSettings) -> Any:
-        from itool_pipeline.engines.model import ADAPTER_WEIGHTS, require_fitting_adapter
+        from itool_pipeline.data.model_folder import ADAPTER_WEIGHTS
+        from itool_pipeline.engines.adapter import require_fitting_adapter
         from itool_pipeline.engines.vllm_core import load_adapter
 
         directory = settings.adapter

@@ -90,7 +90,7 @@ def _look_at_adapter(experiment: Experiment) -> None:
         require_lora(folder)
         directory = local_model(experiment.model) if isinstance(experiment.model, HubModel) else None
         if directory is not None:
-            from itool_pipeline.engines.model import require_fitting_adapter
+            from itool_pipeline.engines.adapter import require_fitting_adapter
 
             require_fitting_adapter(directory, folder)
 

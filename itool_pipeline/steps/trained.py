@@ -64,7 +64,7 @@ def taken(ws: Workspace, step: Step, before: str, folder: Path, name: str) -> di
 
     Raises ModelError for an adapter of another model.
     """
-    from itool_pipeline.engines.model import require_fitting_adapter
+    from itool_pipeline.engines.adapter import require_fitting_adapter
 
     require_fitting_adapter(base_dir(ws), folder)
     stated = adapter_config(folder).get("base_model_name_or_path")

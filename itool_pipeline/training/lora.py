@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from itool_pipeline.config import LoraConfig
-from itool_pipeline.data.model_folder import ADAPTER_CONFIG
-from itool_pipeline.engines.model import ADAPTER_WEIGHTS, attach_adapter
+from itool_pipeline.data.model_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from itool_pipeline.engines.adapter import attach_adapter
 from itool_pipeline.files.durable import remove_tree, write_whole
 from itool_pipeline.training.job import TrainingError
 

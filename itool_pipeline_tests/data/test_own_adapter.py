@@ -30,10 +30,11 @@ def adapter(folder: Path, **over: Any) -> Path:
 
 
 def test_a_plain_lora_is_found_and_copied_without_names_of_another_machine(tmp_path: Path) -> None:
-    found = find_adapter(str(adapter(tmp_path / "own", auto_mapping={"parent_library": "os"})))
+    code = {"auto_mapping": {"parent_library": "os"}, "megatron_core": "os"}
+    found = find_adapter(str(adapter(tmp_path / "own", **code)))
     copy_adapter(found, tmp_path / "copy")
     config = json.loads((tmp_path / "copy" / ADAPTER_CONFIG).read_text())
-    assert (config["base_model_name_or_path"], config["auto_mapping"], config["r"]) == (None, None, 4)
+    assert config == {"peft_type": "LORA", "r": 4, "base_model_name_or_path": None, "inference_mode": True}
     assert (tmp_path / "copy" / ADAPTER_WEIGHTS).read_bytes() == b"weights"
 
 
@@ -42,8 +43,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "DoRA": ({"use_dora": True}, "more than plain LoRA: DoRA"),
     "QALoRA": ({"use_qalora": True}, "more than plain LoRA: QALoRA"),
     "LoRA of blocks": ({"use_bdlora": {"nblocks": 2}}, "more than plain LoRA: block-diagonal LoRA"),
-    "whole layers": ({"modules_to_save": ["lm_head"]}, r"whole layers \(lm_head\)"),
+    "whole layers": ({"modules_to_save": ["lm_head"]}, r"whole layers \(\['lm_head'\]\)"),
     "biases": ({"bias": "all"}, "biases"),
+    "biases of its own": ({"lora_bias": True}, "biases of its own"),
+    "another base": ({"init_lora_weights": "pissa"}, r"whose weights were changed for it \(pissa\)"),
+    "code of another library": ({"megatron_config": {"x": 1}, "megatron_core": "os"}, "plain LoRA: megatron_config"),
+    "what is not known": ({"kasa_config": {"x": 1}}, "plain LoRA: kasa_config"),
     "embeddings": ({"trainable_token_indices": [1]}, "token embeddings"),
 }
 

@@ -1,17 +1,22 @@
 """Loading models and adapters: precision, merging, 4 bits, and what is refused."""
 
+import json
 import shutil
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from bitsandbytes.nn import Params4bit
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from itool_pipeline.config import ComputeConfig
+from itool_pipeline.data.model_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from itool_pipeline.engines import model as engine_model
+from itool_pipeline.engines.adapter import require_fitting_adapter
 from itool_pipeline.engines.model import load_model, resolve_device
 from itool_pipeline.engines.model_config import ModelError
 from itool_pipeline.errors import ActionableError
@@ -128,6 +133,46 @@ def test_missing_parts_are_named(tiny_model_dir: Path, adapter: Path, tmp_path: 
     shutil.copytree(adapter, tmp_path / "half", ignore=shutil.ignore_patterns("*.safetensors"))
     with pytest.raises(ModelError, match=r"half: not a complete adapter: it has no adapter_model\.safetensors"):
         load_model(tiny_model_dir, FP32, adapter=tmp_path / "half")
+
+
+@pytest.mark.parametrize(
+    "stated", [{"target_modules": ["q_proj"]}, {"target_modules": "all-linear", "layers_to_transform": [0]}, {"r": 2}]
+)
+def test_weights_that_the_config_does_not_state_are_refused(
+    tiny_model_dir: Path, adapter: Path, tmp_path: Path, stated: dict[str, Any]
+) -> None:
+    """peft leaves them out, or makes others of nothing, in silence."""
+    other = shutil.copytree(adapter, tmp_path / "other")
+    file = other / ADAPTER_CONFIG
+    file.write_text(json.dumps(json.loads(file.read_text()) | stated))
+    for attach in (require_fitting_adapter, lambda base, at: load_model(base, FP32, adapter=at)):
+        with pytest.raises(
+            ModelError, match=r"are not those that its adapter_config\.json states|no LoRA adapter that"
+        ):
+            attach(tiny_model_dir, other)
+
+
+def test_weights_that_are_missing_are_refused(tiny_model_dir: Path, adapter: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(adapter, tmp_path / "other")
+    weights = load_file(other / ADAPTER_WEIGHTS)
+    del weights[next(iter(weights))]
+    save_file(weights, other / ADAPTER_WEIGHTS)
+    with pytest.raises(ModelError, match=r"are not those that its adapter_config\.json states \(\S+ and 0 others\)"):
+        load_model(tiny_model_dir, FP32, adapter=other)
+
+
+def test_a_config_imports_nothing(tiny_model_dir: Path, adapter: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(adapter, tmp_path / "other")
+    (tmp_path / "a_module_of_someone.py").write_text("raise SystemExit('it was run')")
+    file = other / ADAPTER_CONFIG
+    code = {"megatron_core": "a_module_of_someone", "auto_mapping": {"parent_library": "a_module_of_someone"}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | code))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        load_model(tiny_model_dir, FP32, adapter=other)
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"megatron_config": {"x": 1}}))
+        with pytest.raises(ActionableError, match="plain LoRA: megatron_config"):
+            load_model(tiny_model_dir, FP32, adapter=other)
 
 
 @pytest.mark.parametrize(
