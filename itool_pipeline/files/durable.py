@@ -24,11 +24,13 @@ def write_whole(target: Path, fill: Callable[[Path], object], *, what: str = "",
     alone   no other process writes this target: what an earlier kill left half-written is removed
 
     A file replaces the file that was there. An existing directory is refused with a StorageError, because no rename
-    can replace it at one stroke: write under a new name, or call `remove_tree` before. Raises StorageError on a full
-    disk, and whatever `fill` raises.
+    can replace it at one stroke: write under a new name, or call `remove_tree` before. So is a device or a pipe, which
+    would be gone: for root also /dev/null. Raises StorageError on a full disk, and whatever `fill` raises.
     """
     if target.is_dir():
         raise StorageError(f"{target} is there already; write a directory under a new name, then remove the old")
+    if target.exists() and not target.is_file():
+        raise StorageError(f"{target} is a device or a pipe, which a file would replace; name another place")
     folder = target.parent / SCRATCH
     if alone:
         for left in folder.glob(f"{target.name}.*"):

@@ -20,6 +20,14 @@ from itool_pipeline.store.paths import storage_paths
 from itool_pipeline_tests.store.by_hand import names_in
 
 
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    """Nor a device: whoever writes to /dev/null as root has none any more."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match="pipe, which a file would replace"):
+        write_whole(tmp_path / "pipe", lambda path: path.write_text("new"))
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "a"
     write_whole(target, lambda path: path.write_text("old"))
