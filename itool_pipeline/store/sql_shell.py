@@ -34,8 +34,11 @@ def ask_database(
     parameters  `$name` in the question stands for the one of that name
     variables   `getvariable('name')` does, also in a PIVOT, which takes no parameters
 
-    Raises StorageError when there is no database yet, when another process keeps it, or when DuckDB refuses `sql`.
+    Raises StorageError for an empty question, when there is no database yet, when another process keeps it, or when
+    DuckDB refuses `sql`.
     """
+    if not sql.strip(" \n\t;"):
+        raise StorageError("Nothing is asked: give a query, for example `FROM leaderboard`")
     if not database.exists():
         raise StorageError(f"{database}: no database yet; run an experiment first, for example `make demo`")
     with Database(database, wait_seconds=wait_seconds).read() as connection:
@@ -43,7 +46,7 @@ def ask_database(
             for name, value in (variables or {}).items():
                 connection.execute(f"SET VARIABLE {name} = $value", {"value": value})
             return take(connection.execute(sql, dict(parameters) if parameters else None))
-        except duckdb.Error as error:
+        except (duckdb.Error, UnicodeEncodeError) as error:  # the latter is a query that is no text
             raise StorageError(str(error)) from error
 
 

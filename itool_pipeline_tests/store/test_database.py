@@ -299,6 +299,11 @@ def test_sql_answers_as_a_table(database: Database) -> None:
         run_sql(database.path, "SELECT nothing_here FROM buffer")
     with pytest.raises(StorageError, match="read-only"):
         run_sql(database.path, "DELETE FROM buffer")
+    for nothing in ("", " ;\n"):
+        with pytest.raises(StorageError, match="Nothing is asked"):
+            run_sql(database.path, nothing)
+    with pytest.raises(StorageError, match="surrogates not allowed"):
+        run_sql(database.path, "SELECT '\udcff'")
 
 
 def test_cells_are_cut_and_kept_on_one_line() -> None:
