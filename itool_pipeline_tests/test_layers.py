@@ -103,7 +103,7 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "datasets": frozenset({"training"}),
     **dict.fromkeys(("tensorboard", "trackio", "wandb", "mlflow"), frozenset({"tracking"})),
     "bfcl_eval": frozenset({"benchmarks"}),
-    "httpx2": frozenset({"engines"}),
+    "httpx2": frozenset({"data", "engines"}),
 }
 COMPUTED = frozenset({"benchmarks"})
 """Layers that may import a module whose name is computed: BFCL's own, out of its wheel."""

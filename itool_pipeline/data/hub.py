@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -28,22 +29,20 @@ def download_model(name: str, revision: str, files: Sequence[str] = MODEL_FILES)
     Raises FetchError when the repository, the revision or the network is missing, or access is not granted.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RevisionResolutionError
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=[*files, "LICENSE*", "README.md"]))
-    except (OSError, EntryNotFoundError, HFValidationError, RevisionResolutionError) as error:
+    except _failures() as error:
         raise FetchError(explain(f"The model {name}", revision, error)) from error
 
 
 def download_dataset_file(name: str, revision: str, filename: str) -> Path:
     """One file of a data set repository, in the hub's own cache. Raises FetchError as `download_model` does."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RevisionResolutionError
 
     try:
         return Path(hf_hub_download(name, filename, repo_type="dataset", revision=revision))
-    except (OSError, EntryNotFoundError, HFValidationError, RevisionResolutionError) as error:
+    except _failures() as error:
         raise FetchError(explain(f"The data set {name} ({filename})", revision, error)) from error
 
 
@@ -54,13 +53,12 @@ def download_dataset_files(name: str, revision: str, wanted: str | None) -> tupl
     Raises FetchError as `download_model` does, and where none or no single choice is there.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RevisionResolutionError
 
     try:
         commit, names = _listed_files(name, revision)
         chosen = _chosen_files(name, names, wanted)
         return tuple(Path(hf_hub_download(name, one, repo_type="dataset", revision=commit)) for one in chosen)
-    except (OSError, EntryNotFoundError, HFValidationError, RevisionResolutionError) as error:
+    except _failures() as error:
         raise FetchError(explain(f"The data set {name}", revision, error)) from error
 
 
@@ -105,12 +103,32 @@ def commit_of(file: Path) -> str:
     return next((folder.name for folder in file.parents if folder.parent.name == "snapshots"), "")
 
 
+def _failures() -> tuple[type[Exception], ...]:
+    """What the hub's library raises where something is not there or cannot be fetched.
+
+    Of what a connection does it passes some on as it is: a proxy that refuses, a download that breaks off again and
+    again. A page in the place of an answer is no JSON.
+    """
+    import httpx2
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RevisionResolutionError
+
+    return (
+        OSError,
+        httpx2.HTTPError,
+        json.JSONDecodeError,
+        EntryNotFoundError,
+        HFValidationError,
+        RevisionResolutionError,
+    )
+
+
 def explain(what: str, revision: str, error: Exception) -> str:
     """One message for a person: what failed, where, what to do."""
     return f"{what} at revision {revision!r} could not be fetched from the Hugging Face hub: {_reason(error)}"
 
 
 def _reason(error: Exception) -> str:
+    import httpx2
     from huggingface_hub import errors
 
     match error:
@@ -136,4 +154,9 @@ def _reason(error: Exception) -> str:
             )
         case errors.HfHubHTTPError() if error.response is not None and error.response.status_code == 401:
             return "access was refused. Set HF_TOKEN to a valid access token."
+        case httpx2.TransportError() | json.JSONDecodeError():
+            return (
+                f"the connection does not bring it ({type(error).__name__}: {error}). Check the network and the proxy "
+                "(HTTPS_PROXY), and run again, or give the path of a local copy instead."
+            )
     return f"{type(error).__name__}: {error}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import huggingface_hub
 import pytest
 from huggingface_hub import errors
@@ -34,6 +36,9 @@ RESPONSE: Any = SimpleNamespace(headers={}, request=None, status_code=403)
         (errors.LocalEntryNotFoundError("no"), "cannot be reached"),
         (errors.OfflineModeIsEnabled("no"), "HF_HUB_OFFLINE"),
         (OSError(28, "No space left on device"), "No space left"),
+        (httpx2.ProxyError("403 Forbidden"), "ProxyError: 403 Forbidden.*HTTPS_PROXY"),
+        (httpx2.RemoteProtocolError("peer closed connection"), "peer closed connection.* run again"),
+        (json.JSONDecodeError("Expecting value", "<html>", 0), "Expecting value.*HTTPS_PROXY"),
     ],
 )
 def test_errors_are_explained(monkeypatch: pytest.MonkeyPatch, error: Exception, words: str) -> None:

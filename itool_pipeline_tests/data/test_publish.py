@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from itool_pipeline.data.publish import TOKEN, PublishError, publish, require_token
@@ -43,12 +44,13 @@ def test_a_folder_is_uploaded_into_a_private_repository(monkeypatch: pytest.Monk
     assert asked == [("token", "hf_x"), ("owner/name", True), ("owner/name", tmp_path)]
 
 
-def test_what_the_hub_refuses_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [OSError("403 Forbidden: no write access"), httpx2.ConnectError("403 Forbidden")])
+def test_what_the_hub_refuses_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception) -> None:
     class Api:
         def __init__(self, token: str) -> None: ...
 
         def create_repo(self, name: str, **options: Any) -> None:
-            raise OSError("403 Forbidden: no write access")
+            raise error
 
     monkeypatch.setenv(TOKEN, "hf_x")
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
