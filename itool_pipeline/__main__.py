@@ -15,6 +15,9 @@ python -m itool_pipeline conformance demo     our verdicts against a benchmark's
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -38,21 +41,37 @@ def main() -> int:
     try:
         arguments = _parser().parse_args()
         command: Callable[[argparse.Namespace], int] = arguments.command
-        return command(arguments)
+        code = command(arguments)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print(how_to_go_on(), file=sys.stderr)
         return 1
     except Exception as error:
+        broken = isinstance(error, BrokenPipeError)
+        if not _is_printed("\n" if broken else "") and broken:
+            return 128 + signal.SIGPIPE
         words = words_for(error)
         if words is None:
             traceback.print_exc()
             words = mistake_of_ours(f"{type(error).__name__}: {error}")
-        sys.stdout.flush()
         print(words, file=sys.stderr)
         return 2
 
 
+def _is_printed(text: str) -> bool:
+    """Print the text; whether it and all before reach their reader, which may have had enough, as `head`."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal in ASCII, a name that is no text
     asked = stop_when_asked()
     code = main()
     sys.exit(asked.exit_code or code)

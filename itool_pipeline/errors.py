@@ -26,9 +26,13 @@ _REMEDIES = {
         _MAY_NOT, "Let the user of this process read and write it, or point ITOOL_STORAGE at another folder"
     ),
     **dict.fromkeys(_FULL, "Free some space, or point ITOOL_STORAGE at a larger disk"),
-    errno.ENOTDIR: "There is a file where a folder should be: move it away, or name another place",
+    **dict.fromkeys(
+        (errno.ENOTDIR, errno.EEXIST), "There is a file where a folder should be: move it away, or name another place"
+    ),
     errno.EISDIR: "There is a folder where a file should be: move it away, or name another place",
     errno.EIO: "The disk does not read or write there: look at it, or point ITOOL_STORAGE at another",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.ELOOP: "A link leads back to itself: remove it, or name another place",
     errno.EMFILE: "Raise the limit with `ulimit -n`",
     errno.ENFILE: "End other programs, or raise the system's limit of open files",
 }

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 import inspect
+import os
 import pkgutil
 import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -90,6 +96,54 @@ def test_the_command_line_prints_the_sentence_and_ends_with_2(
     monkeypatch.setattr("sys.argv", ["itool_pipeline", "check"])
     assert command_line.main() == 2
     assert capsys.readouterr().err == "no such model: correct model.name\n"
+
+
+def test_a_reader_that_has_had_enough_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `head`, be it in the midst of what is printed or at its end."""
+    monkeypatch.setattr("sys.argv", ["itool_pipeline", "check"])
+    for lines in (1, 100_000):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "w") as closed, monkeypatch.context() as here:
+            here.setattr("sys.stdout", closed)
+            here.setattr(check, "check", lambda _, lines=lines: print("a line\n" * lines) or 0)
+            assert command_line.main() == 128 + signal.SIGPIPE
+    assert capsys.readouterr().err == ""
+
+
+def test_a_broken_pipe_to_another_is_still_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(check, "check", fail)
+    monkeypatch.setattr("sys.argv", ["itool_pipeline", "check"])
+    assert command_line.main() == 2
+    assert "Broken pipe" in capsys.readouterr().err
+
+
+def test_what_a_terminal_cannot_show_is_spelled_out(tmp_path: Path) -> None:
+    """In ASCII, or with a name that is no text."""
+    (tmp_path / "mine.yaml").write_text("description: caf\u00e9\nextends: demo\n", encoding="utf-8")
+    asked = [sys.executable, "-m", "itool_pipeline", "check", "mine"]
+    variables = {"PYTHONIOENCODING": "ascii", "ITOOL_EXPERIMENTS": str(tmp_path), "ITOOL_STORAGE": str(tmp_path)}
+    said = subprocess.run(asked, env={**os.environ, **variables}, capture_output=True, text=True, check=True)
+    assert said.stdout == "ok  mine: caf\\xe9\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EEXIST, r"^File exists: /a/b\. There is a file where a folder should be: .* then run again\.$"),
+        (errno.ENAMETOOLONG, r"^File name too long: /a/b\. Choose a shorter name, then run again\.$"),
+        (errno.ELOOP, r"/a/b\. A link leads back to itself: remove it"),
+    ],
+)
+def test_what_the_system_refuses_is_a_persons_to_mend(number: int, words: str) -> None:
+    assert re.search(words, words_for(OSError(number, os.strerror(number), "/a/b")) or "")
 
 
 @pytest.mark.parametrize(
