@@ -47,12 +47,15 @@ def experiment_folders() -> tuple[Path, ...]:
     New ones are written into the last. Raises StorageError when neither names a place that can be written to.
     """
     given = os.environ.get("ITOOL_EXPERIMENTS")
-    return (Path(given),) if given else (SHIPPED, storage_paths().experiments)
+    return (Path(given).expanduser(),) if given else (SHIPPED, storage_paths().experiments)
 
 
 def experiment_names() -> list[str]:
-    """Names of all experiments, sorted: of files, and of the ablations that they list."""
-    paths = [path for folder in experiment_folders() for path in folder.glob("*.yaml")]
+    """Names of all experiments, sorted: of files, and of the ablations that they list.
+
+    A hidden file is none: editors and other systems leave such beside those that they have to do with.
+    """
+    paths = [path for folder in experiment_folders() for path in folder.glob("[!.]*.yaml")]
     ablated = {_ablation_name(path.stem, name) for path in paths for name in _listed_ablations(path)}
     return sorted({path.stem for path in paths} | ablated)
 
@@ -106,13 +109,14 @@ def _is_name(name: object) -> bool:
     """Whether it can be a file's name in the experiments' folders, and not the way to one elsewhere."""
     if not isinstance(name, str) or not name.isprintable() or len(name.encode()) > MAX_FILE_NAME_BYTES:
         return False
-    return re.fullmatch(r"[^/\\.][^/\\]*", name) is not None
+    return re.fullmatch(r"[^/\\.][^/\\]*", name) is not None and "..." not in name
 
 
 def _require_name(name: str, said_in: str = "") -> None:
     if not _is_name(name):
         raise ConfigError(
-            f"{said_in}{name!r} is no experiment's name: that is a file's in the experiments' folders, without .yaml"
+            f"{said_in}{name!r} is no experiment's name: that is a file's in the experiments' folders, without .yaml, "
+            "of printable characters and without ..., which Dagster takes for a range"
         )
 
 

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from itool_pipeline import __main__ as command_line
 from itool_pipeline.config import (
     BFCL_TRAINING,
     BfclHalfData,
@@ -463,10 +464,42 @@ def test_infinite_numbers_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         load_experiment("odd")
 
 
-@pytest.mark.parametrize("name", ["../outside", "a/b", "", ".hidden", "nul\0"])
+@pytest.mark.parametrize("name", ["../outside", "a/b", "", ".hidden", "nul\0", "from...to"])
 def test_a_way_to_elsewhere_is_no_name(folder: Path, name: str) -> None:
     (folder.parent / "outside.yaml").write_text(BASE)
     assert "is no experiment's name" in _refused(name)
+
+
+def test_what_editors_and_other_systems_leave_is_no_experiment(folder: Path) -> None:
+    """A lock of Emacs is a link to nowhere, and what macOS leaves on a shared disk no YAML."""
+    _write(folder, "small", BASE)
+    (folder / ".#small.yaml").symlink_to("me@here.1234")
+    (folder / "._small.yaml").write_bytes(b"\x00\x05\x16\x07")
+    assert experiment_names() == ["small"]
+
+
+def test_a_name_may_hold_a_percent_sign(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _write(folder, "a%b", BASE)
+    monkeypatch.setattr("sys.argv", ["itool_pipeline", "run", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert (ended.value.code, "one of: a%b" in capsys.readouterr().out) == (0, True)
+
+
+def test_a_folder_without_experiments_is_not_called_well(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ITOOL_EXPERIMENTS", "~/elsewhere")
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setattr("sys.argv", ["itool_pipeline", "check"])
+    assert command_line.main() == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("No experiment is there")) == ("", 1)
+    (folder / "elsewhere").mkdir()
+    _write(folder / "elsewhere", "small", BASE)
+    assert experiment_names() == ["small"]
 
 
 def test_a_long_value_is_told_in_brief(folder: Path) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 
 from itool_pipeline.commands.parsers import Commands, add_set
 from itool_pipeline.config import Experiment
-from itool_pipeline.experiment_files import ConfigError, experiment_names, load_experiment
+from itool_pipeline.experiment_files import ConfigError, experiment_folders, experiment_names, load_experiment
 from itool_pipeline.steps.preflight import obstacles
 from itool_pipeline.store.paths import storage_paths
 from itool_pipeline.variants import make_variant
@@ -29,7 +29,10 @@ def check(arguments: argparse.Namespace) -> int:
         variant = make_variant(arguments.experiment, arguments.set).experiment
         return _checked(lambda: variant, variant.name)
     names = [arguments.experiment] if arguments.experiment else experiment_names()
-    return max([_checked(partial(load_experiment, name), name) for name in names], default=0)
+    if not names:
+        folders = ", ".join(map(str, experiment_folders()))
+        raise ConfigError(f"No experiment is there: see that ITOOL_EXPERIMENTS names a folder of them ({folders})")
+    return max(_checked(partial(load_experiment, name), name) for name in names)
 
 
 def _checked(load: Callable[[], Experiment], name: str) -> int:

@@ -21,7 +21,7 @@ from itool_pipeline.variants import make_variant, write_variant
 
 def add_to(commands: Commands) -> None:
     parser = commands.add_parser("run", help="run one experiment from data to report")
-    parser.add_argument("experiment", help=f"one of: {', '.join(experiment_names())}")
+    parser.add_argument("experiment", help=f"one of: {', '.join(experiment_names())}".replace("%", "%%"))
     parser.add_argument("--force", action="store_true", help="make everything again even where it is there")
     parser.add_argument("--as", dest="name", help="the name of the experiment that --set makes")
     add_set(parser)

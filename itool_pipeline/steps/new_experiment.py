@@ -53,6 +53,7 @@ def new_experiment(file: Path, name: str | None = None, progress: Progress = no_
     taken, and StorageError.
     """
     file = file.expanduser().absolute()
+    _require_text(file)
     name = name or _name_of(file)
     path = _free_path(name)
     if not file.is_file():
@@ -63,6 +64,15 @@ def new_experiment(file: Path, name: str | None = None, progress: Progress = no_
     content = _content(file, look)
     text = write_yaml(content) + _NEXT
     return NewExperiment(experiment_of(content, path), path, text, look)
+
+
+def _require_text(file: Path) -> None:
+    """Raises UnreadableFile for a path of bytes that are no UTF-8, which no experiment can name."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError as error:
+        told = f"{str(file)!r}: the path is no text in UTF-8, so no experiment can name it; rename it."
+        raise UnreadableFile(told) from error
 
 
 def write_experiment(new: NewExperiment) -> None:

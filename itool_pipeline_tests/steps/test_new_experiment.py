@@ -35,6 +35,15 @@ class Said:
         self.out, self.err = capsys.readouterr()
 
 
+def test_a_path_that_no_experiment_can_name_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "caf\udce9.jsonl", ROWS["openai"])
+    said = Said(capsys, monkeypatch, "init", path)
+    assert (said.code, said.out, folder.exists()) == (2, "", False)
+    assert "is no text in UTF-8, so no experiment can name it; rename it" in said.err
+
+
 def written(path: Path, *rows: Any) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
