@@ -6,7 +6,6 @@ the name, and is on the disk before the content is.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from itool_pipeline.files.durable import move_into_place, remove_tree, sync_file, write_whole
 from itool_pipeline.files.hashes import folder_sha256, known_sha256
 from itool_pipeline.files.locks import Say
+from itool_pipeline.files.storage_errors import is_damage
 
 _SEALS, _ASIDE = ".sha256", ".damaged"
 
@@ -39,9 +39,9 @@ def is_sound(path: Path) -> bool:
     except FileNotFoundError:
         return True
     except OSError as error:
-        if error.errno != errno.EIO:
+        if not is_damage(error):
             raise
-        return False  # a bad disk, too, has changed what was written
+        return False
 
 
 def put_aside(path: Path, then: str, say: Say) -> None:

@@ -24,6 +24,13 @@ def is_disk_full(error: BaseException) -> bool:
     return "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
 
 
+def is_damage(error: OSError) -> bool:
+    """Whether the disk no longer has what was written. Any other refusal, for want of a right or of a free descriptor,
+    tells nothing of the content.
+    """
+    return error.errno in (errno.EIO, errno.EISDIR)
+
+
 @contextmanager
 def explaining_full_disk(what: str, place: Path) -> Iterator[None]:
     """Turns a full disk, met while writing `what` under `place`, into a StorageError that says what to do."""

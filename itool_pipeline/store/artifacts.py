@@ -136,6 +136,7 @@ class ArtifactStore:
 
         None also when its manifest is torn or names another artifact, or when a file is missing, or has another size
         or (`deep`, for whoever will read its files) another content than when it was written: `say` hears of it.
+        Raises OSError when one may not be read, which is no damage and must not cost an artifact.
         Reading takes no lock and changes nothing; whoever makes the artifact again moves the damaged directory to
         `<fingerprint>.damaged`. A process reads a file for that once, for as long as it stays as it is.
         """
@@ -157,7 +158,7 @@ class ArtifactStore:
     def artifact_folders(self) -> list[ArtifactFolder]:
         """Every folder of an artifact under the root, by asset: finished, being made, or kept for a look."""
         found = []
-        for folder, inner, _ in os.walk(self.root):
+        for folder, inner, _ in os.walk(self.root, followlinks=True):  # assets may be on another disk
             asset = Path(folder).relative_to(self.root).as_posix()
             for name in sorted(inner):
                 if (named := _FOLDER.fullmatch(name)) and ASSET.fullmatch(asset):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from itool_pipeline.files.durable import SCRATCH
 from itool_pipeline.files.hashes import file_sha256, known_sha256
+from itool_pipeline.files.storage_errors import is_damage
 from itool_pipeline.store.fingerprint import fingerprint_of
 
 MANIFEST = "manifest.json"
@@ -82,10 +83,14 @@ class Origin:
 
 
 def load_artifact(asset: str, fingerprint: str, path: Path) -> Artifact | None:
-    """The artifact at `path` if its manifest is whole and its own."""
+    """The artifact at `path` if its manifest is whole and its own. Raises OSError when it may not be read."""
     try:
         manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValidationError):
+        return None
+    except OSError as error:
+        if not is_damage(error):
+            raise
         return None
     if (manifest.asset, manifest.fingerprint) != (asset, fingerprint):
         return None
@@ -93,7 +98,10 @@ def load_artifact(asset: str, fingerprint: str, path: Path) -> Artifact | None:
 
 
 def problems_of(artifact: Artifact, *, deep: bool = False) -> list[str]:
-    """What is wrong with the files: missing, of another size, or (`deep`) with another sha256. Empty when whole."""
+    """What is wrong with the files: missing, of another size, or (`deep`) with another sha256. Empty when whole.
+
+    Raises OSError when a file may not be read: of a damaged one that is said, and the others are looked at too.
+    """
     problems = []
     for name, entry in artifact.manifest.files.items():
         path = artifact.path / name
@@ -109,7 +117,9 @@ def problems_of(artifact: Artifact, *, deep: bool = False) -> list[str]:
 def _content_problem(path: Path, sha256: str) -> str:
     try:
         return "" if known_sha256(path) == sha256 else "has another content than when it was written"
-    except OSError as error:  # a bad disk is what a deep look is for: the other files are looked at too
+    except OSError as error:
+        if not is_damage(error):
+            raise
         return f"cannot be read: {error.strerror}"
 
 

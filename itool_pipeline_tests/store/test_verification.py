@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,46 @@ def test_missing_and_unreadable_files_and_torn_manifests_are_found(
         first: ["deep/rows cannot be read: Input/output error", "rows is missing"],
         first.with_name(third): ["rows cannot be read: Input/output error"],
     }
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.ESTALE])
+@pytest.mark.parametrize("read", ["manifest", "file"])
+def test_what_may_not_be_read_is_not_taken_for_damaged(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch, number: int, read: str
+) -> None:
+    """Else hours of training would be moved aside, and done again, for want of a right or of a free descriptor."""
+
+    def refuse(path: Path) -> bytes:
+        raise OSError(number, "refused", str(path))
+
+    if read == "file":
+        monkeypatch.setattr("itool_pipeline.store.manifest.known_sha256", refuse)
+    else:
+        monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(OSError, match="refused"):
+        store.find("iteration_1/pairs", A)
+    with pytest.raises(OSError, match="refused"), store.open("iteration_1/pairs", A):
+        pass
+    with pytest.raises(OSError, match="refused"):
+        verify_store(store, deep=True)
+    monkeypatch.undo()
+    assert store.find("iteration_1/pairs", A) is not None
+
+
+def test_a_folder_in_the_place_of_a_manifest_is_damage(store: ArtifactStore) -> None:
+    manifest = store.root / "base_model" / A / "manifest.json"
+    manifest.unlink()
+    manifest.mkdir()
+    assert store.find("base_model", A) is None
+    assert verify_store(store).damaged == {manifest.parent: ["manifest.json is missing or torn"]}
+
+
+def test_an_asset_that_was_moved_to_another_disk_is_looked_at_too(store: ArtifactStore, tmp_path: Path) -> None:
+    asset = store.root / "iteration_1"
+    asset.rename(tmp_path / "elsewhere")
+    asset.symlink_to(tmp_path / "elsewhere")
+    (asset / "pairs" / A / "rows").write_bytes(b"12645")
+    assert verify_store(store, deep=True).damaged.keys() == {asset / "pairs" / A}
 
 
 def test_of_files_without_a_hash_only_the_size_is_compared(store: ArtifactStore) -> None:
