@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.partitions.utils.base import INVALID_PARTITION_SUBSTRINGS
 
+from itool_pipeline.errors import ActionableError
 from itool_pipeline.experiment_files import experiment_names
 
 PARTITION_TAG = "dagster/partition"
@@ -22,6 +23,20 @@ PARTITION_TAG = "dagster/partition"
 
 INTERVAL_SECONDS = 15
 """Between two looks of the sensor."""
+
+
+class NoExperiment(ActionableError):
+    """A run names no experiment, or several. The message says how to name one."""
+
+
+def required_experiment(partition: str | None) -> str:
+    """The experiment that a run is for, which its only partition names. Raises NoExperiment where it has none."""
+    if partition is None:
+        raise NoExperiment(
+            "The run is for no single experiment: name one with `dg launch --job … --partition NAME`, of old `--tags "
+            f'\'{{"{PARTITION_TAG}": "NAME"}}\'`; there are {", ".join(experiments.get_partition_keys()) or "none"}.'
+        )
+    return partition
 
 
 class Experiments(dg.DynamicPartitionsDefinition):

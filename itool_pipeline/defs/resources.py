@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from itool_pipeline.defs.errors import explained
+from itool_pipeline.defs.partitions import required_experiment
 from itool_pipeline.defs.records import own_records
 from itool_pipeline.defs.step_processes import outlive_the_run
 from itool_pipeline.steps.workspace import Workspace
@@ -36,7 +37,7 @@ def workspace(context: dg.OpExecutionContext | dg.AssetExecutionContext, options
     outlive_the_run()
     with explained():
         ws = Workspace.of(
-            context.partition_key,
+            required_experiment(context.partition_key if context.has_partition_key else None),
             say=context.log.info,
             run_id=context.run_id,
             force=options.force,

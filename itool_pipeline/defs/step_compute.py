@@ -18,7 +18,7 @@ from dagster._core.executor.step_delegating import StepDelegatingExecutor, StepH
 
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.defs.errors import explained
-from itool_pipeline.defs.partitions import PARTITION_TAG
+from itool_pipeline.defs.partitions import PARTITION_TAG, required_experiment
 from itool_pipeline.defs.resources import GPU_POOL
 from itool_pipeline.experiment_files import load_experiment
 
@@ -57,7 +57,7 @@ def ask_for_compute(executor: Any) -> dg.Executor:
 def _asking(step: ExecutionStep, run_tags: Mapping[str, str]) -> ExecutionStep:
     if step.pool != GPU_POOL:
         return step
-    compute = load_experiment(run_tags[PARTITION_TAG]).compute
+    compute = load_experiment(required_experiment(run_tags.get(PARTITION_TAG))).compute
     return step._replace(tags={**step.tags, **cluster_tags(compute)})
 
 

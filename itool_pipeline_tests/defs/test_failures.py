@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -19,8 +20,13 @@ import yaml
 
 from itool_pipeline import __main__ as command_line
 from itool_pipeline.commands import run as run_command
+from itool_pipeline.definitions import defs
 from itool_pipeline.defs import checks as asset_checks
 from itool_pipeline.defs import executors
+from itool_pipeline.defs.errors import is_explained, words_of
+from itool_pipeline.defs.partitions import NoExperiment
+from itool_pipeline.defs.resources import GPU_POOL
+from itool_pipeline.defs.step_compute import _asking
 from itool_pipeline.steps import checks, prepare
 from itool_pipeline.store.database import Database
 
@@ -366,3 +372,22 @@ def test_what_the_config_does_not_know(trial: Trial) -> None:
 def test_a_check_that_blocks_says_what_it_found() -> None:
     told = asset_checks.told_problems("no_leak", "calls_cases", ["case 3 is asked", "case 4 too"], "Take it out.")
     assert told == "The check no_leak of calls_cases does not pass: case 3 is asked, and 1 more. Take it out."
+
+
+def test_a_run_that_names_no_experiment(trial: Trial) -> None:
+    """As `dg launch --job itool` without `--partition`."""
+    trial.command("check", NAME)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = defs.resolve_job_def("itool").execute_in_process(
+            instance=instance, asset_selection=[dg.AssetKey("base_model")], raise_on_error=False
+        )
+    error = result.failure_data_for_node("base_model").error
+    assert is_explained(error)
+    assert words_of(error).startswith("The run is for no single experiment: name one with `dg launch --job")
+    assert f"there are {NAME}" in words_of(error)
+
+
+def test_a_step_on_a_cluster_of_a_run_that_names_no_experiment() -> None:
+    step: Any = SimpleNamespace(pool=GPU_POOL, tags={})
+    with pytest.raises(NoExperiment, match="name one with"):
+        _asking(step, {})
