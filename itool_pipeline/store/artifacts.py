@@ -156,9 +156,13 @@ class ArtifactStore:
         return artifact, problems
 
     def artifact_folders(self) -> list[ArtifactFolder]:
-        """Every folder of an artifact under the root, by asset: finished, being made, or kept for a look."""
+        """Every folder of an artifact under the root, by asset: finished, being made, or kept for a look.
+
+        Raises OSError for a folder that cannot be listed.
+        """
         found = []
-        for folder, inner, _ in os.walk(self.root, followlinks=True):  # assets may be on another disk
+        # An asset may have been moved to another disk, and linked.
+        for folder, inner, _ in os.walk(self.root, onerror=_raise_unless_gone, followlinks=True):
             asset = Path(folder).relative_to(self.root).as_posix()
             for name in sorted(inner):
                 if (named := _FOLDER.fullmatch(name)) and ASSET.fullmatch(asset):
@@ -254,6 +258,12 @@ def reuse_or_make(
         start = time.monotonic()
         metadata = make(step)
         return step.finish(origin, metadata, time.monotonic() - start + step.parts.seconds()), False
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    """For `os.walk`, which passes over what it cannot list without a word."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _superseded(target: Path) -> Path:

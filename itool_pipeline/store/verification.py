@@ -55,7 +55,8 @@ def verify_store(
 
     Manifests, files and their sizes are looked at, and (`deep`) the sha256 of each. `progress` is called with
     (artifacts verified, total). Nothing is changed and no lock is taken: an artifact that is taken away meanwhile is
-    passed over. Raises StorageError for an asset without a folder, or when there is none.
+    passed over. Raises StorageError for an asset without a folder, or when there is none, and OSError for what cannot
+    be listed or may not be read.
     """
     folders = _wanted_folders(store, wanted)
     finished = [folder for folder in folders if folder.state == "finished"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,22 @@ def test_an_asset_that_was_moved_to_another_disk_is_looked_at_too(store: Artifac
     asset.symlink_to(tmp_path / "elsewhere")
     (asset / "pairs" / A / "rows").write_bytes(b"12645")
     assert verify_store(store, deep=True).damaged.keys() == {asset / "pairs" / A}
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    listed = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path).endswith("iteration_1"):
+            raise OSError(number, "refused", str(path))
+        return listed(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(OSError, match="refused"):
+        verify_store(store, ["base_model"])
 
 
 def test_of_files_without_a_hash_only_the_size_is_compared(store: ArtifactStore) -> None:
