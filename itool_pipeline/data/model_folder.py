@@ -78,7 +78,7 @@ def _json_object(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FetchError(f"{file.parent} has no {file.name}, so it is no model that transformers saved.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FetchError(f"{file} cannot be read: {error}. Download or copy it again.") from error
     if not isinstance(content, dict):
         raise FetchError(f"{file} is no JSON object. Download or copy it again.")

@@ -161,6 +161,33 @@ def no_tokenizer(t: Trial) -> None:
     (t.model / "tokenizer_config.json").unlink()
 
 
+def without_the_tokenizers_file(t: Trial) -> None:
+    (t.model / "tokenizer.json").unlink()
+
+
+def damaged_tokenizer(t: Trial) -> None:
+    replace(t.model / "tokenizer.json", (t.model / "tokenizer.json").read_bytes()[:1000])
+
+
+def damaged_chat_template(t: Trial) -> None:
+    replace(t.model / "chat_template.jinja", b"\xff\xfe{\x00}\x00")
+
+
+def config_of_another_type(t: Trial) -> None:
+    config = json.loads((t.model / "config.json").read_text())
+    replace(t.model / "config.json", json.dumps({**config, "hidden_size": "many"}).encode())
+
+
+def config_nested_too_deep(t: Trial) -> None:
+    replace(t.model / "config.json", b"[" * 9000)
+
+
+def replace(file: Path, content: bytes) -> None:
+    """Not in place, as it is one of a file that the tests share."""
+    file.unlink()
+    file.write_bytes(content)
+
+
 def no_chat_template(t: Trial) -> None:
     (t.model / "chat_template.jinja").unlink()
 
@@ -192,6 +219,11 @@ SEEN_BEFORE: dict[Callable[[Trial], None], str] = {
     part_of_the_weights: r"lacks 1 of the 2 files.*model-00002-of-00002\.safetensors first\. Download",
     an_adapter: r"is a LoRA adapter and no model\. Merge it",
     no_tokenizer: r"has no tokenizer_config\.json.* Save it there",
+    without_the_tokenizers_file: r"holds no tokenizer that transformers reads; save or fetch it again",
+    damaged_tokenizer: r"holds no tokenizer that transformers reads; save or fetch it again",
+    damaged_chat_template: r"holds no tokenizer that transformers reads; save or fetch it again",
+    config_of_another_type: r"config\.json is no config that transformers reads .*hidden_size",
+    config_nested_too_deep: r"config\.json cannot be read: maximum recursion depth .* Download or copy it again",
     no_chat_template: r"no chat template.*use an instruction-tuned model",
     no_own_calls: r"There is no file .*nowhere\.jsonl\. Correct evaluation\.calls\.path",
     folder_for_own_calls: r"is a folder.* Correct evaluation\.calls\.path",
