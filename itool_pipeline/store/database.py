@@ -176,9 +176,17 @@ class Database:
             connection.close()
 
     def _begin(self) -> None:
-        """Makes the file where there is none, whole: one that a full disk cut short could never be opened again."""
+        """Makes the file where there is none, whole: one that a full disk cut short could never be opened again.
+
+        Raises StorageError where the path is a link to nowhere.
+        """
         if self.path.exists():
             return
+        if self.path.is_symlink():
+            raise StorageError(
+                f"{self.path} is a link to {self.path.readlink()}, which is not there: mount the disk that it is on, "
+                "or remove the link, and a new file is made"
+            )
         with file_lock(self.path.with_name(f".{self.path.name}.lock"), f"the new {self.path.name}", self._say):
             if not self.path.exists():
                 write_whole(self.path, _write_empty, alone=True)

@@ -22,18 +22,23 @@ SCHEMA_VERSION = 10
 
 
 class State(Enum):
-    EMPTY = "no tables of ours"
+    EMPTY = "no tables"
     OLD_TABLES = "tables of an older version"
     OLD_VIEWS = "today's tables, other views"
     CURRENT = "today's tables and views"
 
 
 def state_of(connection: duckdb.DuckDBPyConnection, path: Path) -> State:
-    """Raises StorageError when the file was written by a newer version."""
-    tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE table_name = 'meta'").fetchall()
+    """Raises StorageError when the file was written by a newer version, or by another program."""
+    tables = [name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables() ORDER BY ALL").fetchall()]
     if not tables:
         return State.EMPTY
-    meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+    meta = _meta(connection)
+    if not meta.get("schema", "").isdecimal():
+        raise StorageError(
+            f"{path} is a database of another program, with the tables {', '.join(tables[:3])}: move it away, or set "
+            "ITOOL_STORAGE to another directory"
+        )
     version = int(meta["schema"])
     if version > SCHEMA_VERSION:
         raise StorageError(
@@ -42,7 +47,16 @@ def state_of(connection: duckdb.DuckDBPyConnection, path: Path) -> State:
         )
     if version < SCHEMA_VERSION:
         return State.OLD_TABLES
-    return State.CURRENT if meta["views"] == _views_fingerprint() else State.OLD_VIEWS
+    return State.CURRENT if meta.get("views") == _views_fingerprint() else State.OLD_VIEWS
+
+
+def _meta(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """What our table `meta` holds; nothing where there is none of its columns."""
+    asked = "SELECT list(column_name ORDER BY column_index) FROM duckdb_columns() WHERE table_name = 'meta'"
+    ((columns,),) = connection.execute(asked).fetchall()
+    if columns != ["key", "value"]:
+        return {}
+    return {str(key): str(value) for key, value in connection.execute("SELECT key, value FROM meta").fetchall()}
 
 
 def create(connection: duckdb.DuckDBPyConnection) -> None:

@@ -260,6 +260,29 @@ def test_what_another_process_begins_meanwhile_stays(database: Database, monkeyp
     assert ids(database) == [(A, "e1"), (B, "e2")]
 
 
+def test_a_link_to_a_disk_that_is_away_stays(database: Database, tmp_path: Path) -> None:
+    database.path.parent.mkdir()
+    database.path.symlink_to(tmp_path / "away" / "itool.duckdb")
+    for use in (database.transaction, database.read):
+        with pytest.raises(StorageError, match=r"is a link to \S+away/itool\.duckdb, which is not there"), use():
+            pass
+    assert database.path.is_symlink()
+
+
+@pytest.mark.parametrize(
+    "table", ["orders (id INT)", "meta (id INT)", "meta (key TEXT, value TEXT)", "meta (key INT, value INT)"]
+)
+def test_a_database_of_another_program_is_left_alone(database: Database, table: str) -> None:
+    database.path.parent.mkdir()
+    with duckdb.connect(str(database.path)) as connection:
+        connection.execute(f"CREATE TABLE {table}")
+    before = database.path.read_bytes()
+    for use in (database.transaction, database.read):
+        with pytest.raises(StorageError, match=f"of another program, with the tables {table.split()[0]}: move"), use():
+            pass
+    assert database.path.read_bytes() == before
+
+
 def test_an_older_file_is_kept_beside_a_new_one(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     load(database, "buffer", A, buffer("e1"))
     monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
