@@ -59,9 +59,12 @@ class StoragePaths:
 def storage_paths() -> StoragePaths:
     """Paths under `ITOOL_STORAGE`, or under `storage/` of the repository that this package lies in.
 
-    Raises StorageError when the package is installed outside its repository and the variable is not set.
+    Raises StorageError when the variable's bytes are no text, which neither a manifest nor the database can hold, and
+    when the package is installed outside its repository and the variable is not set.
     """
     if given := os.environ.get(VARIABLE):
+        if any("\udc80" <= letter <= "\udcff" for letter in given):  # how Python keeps bytes that are no UTF-8
+            raise StorageError(f"{VARIABLE} is {given!r}, which is no text in UTF-8: name another directory")
         return StoragePaths(Path(given).expanduser().resolve())
     repository = Path(__file__).resolve().parents[2]
     if not (repository / "pyproject.toml").is_file():

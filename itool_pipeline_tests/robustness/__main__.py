@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from itool_pipeline_tests.robustness import databases, disks, files, inputs, secrets, together
+from itool_pipeline_tests.robustness import databases, disks, files, inputs, models, secrets, together
 from itool_pipeline_tests.robustness.kills import before_its_lock, kills
 from itool_pipeline_tests.robustness.outcome import Drill, performed, summary
 
@@ -37,6 +37,8 @@ DRILLS = (
     Drill("tokens", "a token in the environment is in no file", 1, secrets.tokens),
     Drill("rows", "mutated rows of every layout", MANY, inputs.rows),
     Drill("damaged_files", "files of rows, damaged byte by byte", MANY, files.damaged_files),
+    Drill("model_folders", "a model of which one file is damaged", 1000, models.model_folders),
+    Drill("adapters", "an adapter of which one file is damaged", 2000, models.adapters),
     Drill("configs", "damaged config files", MANY, inputs.configs),
     Drill("outputs", "damaged and hostile model outputs, read and judged", MANY, inputs.outputs),
     Drill("sandbox", "hostile calls to the tools of the multi-turn benchmark", MANY, inputs.sandboxed),

@@ -47,7 +47,7 @@ def damaged_files(outcome: Outcome, tries: int, draw: random.Random) -> None:
 
         while outcome.tries < tries:
             name, content = draw.choice(whole)
-            path.write_bytes(_damaged(content, draw))
+            path.write_bytes(damaged(content, draw))
             problems = survives(read, ActionableError)
             outcome.tried([f"{name}: {problem} for {path.read_bytes().hex()}" for problem in problems])
 
@@ -81,7 +81,7 @@ def _parquet(row: dict[str, Any], compression: str) -> bytes:
     return written.getvalue()
 
 
-def _damaged(content: bytes, draw: random.Random) -> bytes:
+def damaged(content: bytes, draw: random.Random) -> bytes:
     """With one to three pieces changed, set to nought, cut out, doubled or put in; or the file cut off.
 
     Of half of the files the size stays, as it does on a bad disk.

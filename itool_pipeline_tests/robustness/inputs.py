@@ -60,7 +60,7 @@ CHUNK = 2000
 """Rows in a file, so that a layout is found once for many."""
 
 
-def _mutated(value: Any, draw: random.Random) -> Any:
+def mutated(value: Any, draw: random.Random) -> Any:
     """The row with one to four of its inner values replaced, dropped, doubled, renamed or wrapped."""
     row = copy.deepcopy(value)
     for _ in range(draw.randint(1, 4)):
@@ -107,7 +107,7 @@ def rows(outcome: Outcome, tries: int, draw: random.Random) -> None:
         while outcome.tries < tries:
             for name, row in ROWS.items():
                 count = min(CHUNK, tries - outcome.tries)
-                mutated = [json.dumps(_mutated(row, draw)) for _ in range(count)]
+                mutated = [json.dumps(mutated(row, draw)) for _ in range(count)]
                 first = [json.dumps(row)] * 3
                 # Only where the whole is not read well its rows are looked at one by one.
                 for lines in [mutated] if not _read(path, [*first, *mutated]) else [[line] for line in mutated]:

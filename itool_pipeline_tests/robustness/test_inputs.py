@@ -12,7 +12,7 @@ from itool_pipeline.data.layouts import read_any_layout
 from itool_pipeline.data.rows import Quarantined
 from itool_pipeline.experiment_files import ConfigError, load_experiment
 from itool_pipeline_tests.data.rows_in_layouts import CALL, ROWS, WEATHER, WRAPPED
-from itool_pipeline_tests.robustness import files, inputs
+from itool_pipeline_tests.robustness import files, inputs, models
 from itool_pipeline_tests.robustness.outcome import Drill, Outcome, performed, summary
 
 FEW = 150
@@ -28,6 +28,16 @@ def test_inputs_that_are_made_up_are_read_or_refused(perform: Any) -> None:
     outcome = performed(Drill("few", "", FEW, perform), None, seed=5)
     assert outcome.failures == []
     assert outcome.tries == FEW
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("perform", [models.model_folders, models.adapters], ids=lambda drill: drill.__name__)
+def test_models_that_are_damaged_are_used_or_refused(base_model_dir: Path, perform: Any, downloads_dir: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ITOOL_STORAGE", str(downloads_dir.parent))
+        outcome = performed(Drill("few", "", 20, perform), None, seed=5)
+    assert outcome.failures == []
+    assert outcome.tries == 20
 
 
 @pytest.mark.slow
