@@ -21,6 +21,8 @@ from itool_pipeline.core.types import Progress, no_progress
 from itool_pipeline.errors import ActionableError
 
 CHUNK_BYTES = 1 << 20
+ROW_BYTES = 1 << 28
+"""A longer row is refused: a file whose row does not end, which gzip makes of very little, would fill the memory."""
 GZIP = b"\x1f\x8b"
 """How a file begins that gzip compressed."""
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -34,11 +36,13 @@ class UnreadableFile(ActionableError):
 def json_lines(path: Path, progress: Progress = no_progress) -> Iterator[tuple[int, bytes]]:
     """(line number from 1, line) of each line that is not blank, a byte order mark left out. `progress` gets kB.
 
-    Raises OSError, and UnreadableFile for damaged gzip.
+    Raises OSError, and UnreadableFile for damaged gzip and for a line of more than ROW_BYTES.
     """
     read = 0
     with opened_file(path, progress) as file:
-        for number, line in enumerate(file.content, 1):
+        for number, line in enumerate(iter(lambda: file.content.readline(ROW_BYTES + 1), b""), 1):
+            if len(line) > ROW_BYTES:
+                raise _too_long(path, f"line {number}")
             read += len(line)
             if read >= CHUNK_BYTES:
                 read = 0
@@ -82,8 +86,8 @@ def json_array(path: Path, progress: Progress = no_progress) -> Iterator[Any]:
 
     The text is UTF-8, with or without a byte order mark.
 
-    Raises UnreadableFile when it holds no JSON array or the JSON breaks off, and OSError when it cannot
-    be read. Members before the damage have been given by then.
+    Raises UnreadableFile when it holds no JSON array, the JSON breaks off or a member takes more than ROW_BYTES, and
+    OSError when it cannot be read. Members before the damage have been given by then.
     """
     text = _Text(path, progress)
     first = text.peek()
@@ -114,6 +118,10 @@ def json_documents(path: Path, progress: Progress = no_progress) -> Iterator[Any
     text = _Text(path, progress)
     while text.peek():
         yield text.value()
+
+
+def _too_long(path: Path, row: str) -> UnreadableFile:
+    return UnreadableFile(f"{path}: {row} is longer than {ROW_BYTES >> 20} MiB, or never ends; part it, or mend it")
 
 
 class _Text:
@@ -162,6 +170,8 @@ class _Text:
 
     def _grow(self, chunks: int) -> bool:
         """More text, and what was read dropped. False when the file has ended."""
+        if len(self._window) - self._at > ROW_BYTES:
+            raise _too_long(self._path, f"row {self.rows}")
         more = []
         for _ in range(chunks):
             chunk = next(self._chunks, None)

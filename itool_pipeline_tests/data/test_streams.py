@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tempfile
 from pathlib import Path
@@ -109,3 +110,22 @@ def test_progress_is_in_kilobytes_and_ends_at_the_end(tmp_path: Path, read: Any)
     assert heard[-1] == (10_100, 10_100) == (heard[-1][1], path.stat().st_size // 1000)
     assert heard == sorted(heard)
     assert 5 < len(heard) < 15
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("read", [json_lines, json_array])
+def test_a_row_that_does_not_end_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Any, whole: bool
+) -> None:
+    monkeypatch.setattr(streams, "CHUNK_BYTES", 1 << 10)
+    monkeypatch.setattr(streams, "ROW_BYTES", 1 << 20)
+    path, most = tmp_path / "rows.json.gz", (1 << 20) - len('""\n')
+    long = json.dumps("x" * most) if whole else '"' + "x" * 8 * most
+    path.write_bytes(gzip.compress((f"1\n{long}\n" if read is json_lines else f"[1, {long}]").encode()))
+    rows = read(path)
+    assert next(rows) in (1, (1, b"1\n"))
+    if whole:
+        assert next(rows) in (json.loads(long), (2, f"{long}\n".encode()))
+    else:
+        with pytest.raises(UnreadableFile, match=r"rows\.json\.gz: (line 2|row 1) is longer than 1 MiB"):
+            next(rows)
