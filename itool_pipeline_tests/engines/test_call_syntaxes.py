@@ -109,6 +109,16 @@ def test_auto_takes_what_the_template_writes(union: Any, name: str) -> None:
     assert chat.is_untouched is (name in OWN)
 
 
+def test_a_template_that_writes_arguments_in_another_way_is_given_text(union: Any) -> None:
+    """As one whose JSON is made for a web page: what a model trained on our calls says would not be what it shows."""
+    tokenizer = with_family(union, "qwen2_5")
+    written = tokenizer.chat_template.replace("arguments | tojson", "arguments | tojson | replace('&', '\\\\u0026')")
+    assert written != tokenizer.chat_template
+    tokenizer.chat_template = written
+    chat = Chat(tokenizer, "auto", "auto")
+    assert (chat.syntax, chat.is_untouched) == (PYTHON_CALLS, False)
+
+
 @pytest.mark.parametrize("system", [True, False])
 @pytest.mark.parametrize("name", OWN)
 def test_prompts_are_the_template_s_untouched(union: Any, name: str, system: bool) -> None:
