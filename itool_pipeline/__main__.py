@@ -48,22 +48,22 @@ def main() -> int:
         print(how_to_go_on(), file=sys.stderr)
         return 1
     except Exception as error:
-        broken = isinstance(error, BrokenPipeError)
-        if not _is_printed("\n" if broken else "") and broken:
+        if isinstance(error, BrokenPipeError) and not _is_printed("\n"):
             return 128 + signal.SIGPIPE
         words = words_for(error)
         if words is None:
             traceback.print_exc()
             words = mistake_of_ours(f"{type(error).__name__}: {error}")
+        _is_printed("")  # what was printed before stands before the words
         print(words, file=sys.stderr)
         return 2
 
 
 def _is_printed(text: str) -> bool:
-    """Print the text; whether it and all before reach their reader, which may have had enough, as `head`."""
+    """Print the text; whether it and all before arrive: a reader may have had enough, as `head`, or a disk be full."""
     try:
         print(text, end="", flush=True)
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
     return True

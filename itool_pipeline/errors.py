@@ -19,6 +19,7 @@ _REFUSED = {
 """What libraries say that hide the error of the system, as SQLite does, in which Dagster keeps its runs."""
 _SQLITE_CANNOT_OPEN = "unable to open database file"
 """What SQLite says of all that keeps it from the file or from its journal, a disk without inodes among them."""
+_NO_HOME = "Could not determine home directory"
 _MAY_NOT = (errno.EACCES, errno.EPERM, errno.EROFS)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REMEDIES = {
@@ -26,11 +27,14 @@ _REMEDIES = {
         _MAY_NOT, "Let the user of this process read and write it, or point ITOOL_STORAGE at another folder"
     ),
     **dict.fromkeys(_FULL, "Free some space, or point ITOOL_STORAGE at a larger disk"),
-    **dict.fromkeys(
-        (errno.ENOTDIR, errno.EEXIST), "There is a file where a folder should be: move it away, or name another place"
-    ),
+    errno.ENOTDIR: "There is a file where a folder should be: move it away, or name another place",
+    errno.EEXIST: "There is something of that name already: move it away, or name another place",
     errno.EISDIR: "There is a folder where a file should be: move it away, or name another place",
-    errno.EIO: "The disk does not read or write there: look at it, or point ITOOL_STORAGE at another",
+    **dict.fromkeys(
+        (errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EREMOTEIO),
+        "The disk does not read or write there: look at it, or point ITOOL_STORAGE at another",
+    ),
+    errno.ESTALE: "The file server has lost sight of it: mount it again",
     errno.ENAMETOOLONG: "Choose a shorter name",
     errno.ELOOP: "A link leads back to itself: remove it, or name another place",
     errno.EMFILE: "Raise the limit with `ulimit -n`",
@@ -64,6 +68,8 @@ def words_for(error: BaseException) -> str | None:
     for said, number in _REFUSED.items():
         if said in str(error):
             return f"{os.strerror(number)} ({_first_line(error)}). {_REMEDIES[number]}, then run again."
+    if _NO_HOME in str(error):
+        return f"{_first_line(error)}: a path begins with ~ and a name that is no user's here. Write the path out."
     if _SQLITE_CANNOT_OPEN in str(error):
         return (
             f"A database in which Dagster keeps its runs cannot be opened or written ({_first_line(error)}). Look "

@@ -113,6 +113,21 @@ def test_a_reader_that_has_had_enough_is_no_error(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, the device that is always full")
+def test_a_full_disk_behind_what_is_printed_is_told(tmp_path: Path) -> None:
+    asked = [sys.executable, "-m", "itool_pipeline", "check", "demo"]
+    with Path("/dev/full").open("w") as full:
+        said = subprocess.run(asked, env=os.environ, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert said.returncode == 2
+    assert said.stderr.startswith("No space left on device. Free some space")
+
+
+def test_a_user_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        Path("~nobody of that name/x").expanduser()
+    assert (words_for(caught.value) or "").endswith("Write the path out.")
+
+
 def test_a_broken_pipe_to_another_is_still_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,7 +152,10 @@ def test_what_a_terminal_cannot_show_is_spelled_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.EEXIST, r"^File exists: /a/b\. There is a file where a folder should be: .* then run again\.$"),
+        (errno.EEXIST, r"^File exists: /a/b\. There is something of that name already: .* then run again\.$"),
+        (errno.EUCLEAN, r": /a/b\. The disk does not read or write there: .* then run again\.$"),
+        (errno.EBADMSG, r": /a/b\. The disk does not read or write there: .* then run again\.$"),
+        (errno.ESTALE, r": /a/b\. The file server has lost sight of it: .* then run again\.$"),
         (errno.ENAMETOOLONG, r"^File name too long: /a/b\. Choose a shorter name, then run again\.$"),
         (errno.ELOOP, r"/a/b\. A link leads back to itself: remove it"),
     ],

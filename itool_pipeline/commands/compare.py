@@ -23,7 +23,9 @@ def compare(arguments: argparse.Namespace) -> int:
     """Print how experiments, or checkpoints of one, differ on the same cases, and write the same as an HTML page."""
     from itool_pipeline.comparison.whole import compare as compare_entrants
 
-    made = compare_entrants(storage_paths(), arguments.entrants, Path(arguments.html) if arguments.html else None)
+    made = compare_entrants(
+        storage_paths(), arguments.entrants, Path(arguments.html).resolve() if arguments.html else None
+    )
     for table in made.tables:
         print(f"{table.title}\n{text_table(list(table.head), [tuple(row) for row in table.rows])}\n")
     print(made.page)

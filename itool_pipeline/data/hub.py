@@ -115,6 +115,7 @@ def _failures() -> tuple[type[Exception], ...]:
     return (
         OSError,
         httpx2.HTTPError,
+        httpx2.InvalidURL,
         json.JSONDecodeError,
         EntryNotFoundError,
         HFValidationError,
@@ -154,7 +155,7 @@ def _reason(error: Exception) -> str:
             )
         case errors.HfHubHTTPError() if error.response is not None and error.response.status_code == 401:
             return "access was refused. Set HF_TOKEN to a valid access token."
-        case httpx2.TransportError() | json.JSONDecodeError():
+        case httpx2.TransportError() | httpx2.InvalidURL() | json.JSONDecodeError():
             return (
                 f"the connection does not bring it ({type(error).__name__}: {error}). Check the network and the proxy "
                 "(HTTPS_PROXY), and run again, or give the path of a local copy instead."

@@ -36,7 +36,7 @@ def read_config_json(directory: Path) -> dict[str, Any]:
             f"{directory} is a LoRA adapter and no model. Merge it into its base model (peft's `merge_and_unload`), "
             "save that with `save_pretrained` together with the tokenizer, and name that folder."
         )
-    return _json_object(directory / "config.json")
+    return json_object_of(directory / "config.json")
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -49,7 +49,7 @@ def weight_files(directory: Path) -> list[Path]:
             f"{directory} holds no *.safetensors: {held}. Save the model there with transformers' `save_pretrained`."
         )
     if (directory / INDEX).exists():
-        named = _json_object(directory / INDEX).get("weight_map")
+        named = json_object_of(directory / INDEX).get("weight_map")
         wanted = set(named.values()) if isinstance(named, dict) else set()
         missing = sorted(wanted - {file.name for file in files})
         if missing:
@@ -73,7 +73,8 @@ def _require_readable(file: Path) -> None:
         raise FetchError(f"{file} is damaged or cut off: {error}. Download or copy it again.") from error
 
 
-def _json_object(file: Path) -> dict[str, Any]:
+def json_object_of(file: Path) -> dict[str, Any]:
+    """The object in a file of a model or an adapter. Raises FetchError when there is none that can be read."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

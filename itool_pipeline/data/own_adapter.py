@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from itool_pipeline.data.hub import download_model
-from itool_pipeline.data.model_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from itool_pipeline.data.model_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, json_object_of
 from itool_pipeline.data.wheels import FetchError
 from itool_pipeline.files.hashes import joined_sha256
 
@@ -22,9 +22,10 @@ _OTHER_KINDS = {"use_dora": "DoRA", "use_qalora": "QALoRA", "use_bdlora": "block
 _HELD_BESIDE = {"trainable_token_indices": "token embeddings", "lora_bias": "biases of its own"}
 _OF_NO_MATTER = (
     *("base_model_name_or_path", "revision", "auto_mapping", "inference_mode", "peft_version", "runtime_config"),
-    *("qalora_group_size", "megatron_core", "ensure_weight_tying", "eva_config"),
+    *("qalora_group_size", "megatron_core", "ensure_weight_tying"),
+    *("eva_config", "corda_config", "lora_ga_config", "loftq_config"),
 )
-"""What it may say beside: where it is from, and settings of what it is not."""
+"""What it may say beside: where it is from, and settings of what it is not, or of how it began."""
 _PLAIN_BEGINNINGS = (True, False, None, "gaussian", "orthogonal", "eva")
 """Other beginnings, such as PiSSA's, change the weights of the base."""
 
@@ -83,8 +84,9 @@ def lora_settings(folder: Path) -> dict[str, Any]:
 def _beyond_plain(config: Mapping[str, Any]) -> list[str]:
     also = [said for key, said in (_OTHER_KINDS | _HELD_BESIDE).items() if config.get(key)]
     also += [f"whole layers ({config['modules_to_save']})"] if config.get("modules_to_save") else []
-    also += ["biases"] if config.get("bias", "none") != "none" else []
+    also += ["biases"] if config.get("bias") not in (None, "none") else []
     beginning = config.get("init_lora_weights")
+    beginning = beginning.lower() if isinstance(beginning, str) else beginning
     also += [] if beginning in _PLAIN_BEGINNINGS else [f"a base whose weights were changed for it ({beginning})"]
     named = (*_SETTINGS, *_OTHER_KINDS, *_HELD_BESIDE, *_OF_NO_MATTER, "modules_to_save", "bias", "init_lora_weights")
     return also + [key for key, value in config.items() if value and key not in named]
@@ -92,14 +94,7 @@ def _beyond_plain(config: Mapping[str, Any]) -> list[str]:
 
 def adapter_config(folder: Path) -> dict[str, Any]:
     """Its adapter_config.json. Raises FetchError when that cannot be read."""
-    file = folder / ADAPTER_CONFIG
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FetchError(f"{file} cannot be read: {error}. Save the adapter again.") from error
-    if not isinstance(config, dict):
-        raise FetchError(f"{file} is no JSON object. Save the adapter again.")
-    return config
+    return json_object_of(folder / ADAPTER_CONFIG)
 
 
 def adapter_content(name: str) -> str:

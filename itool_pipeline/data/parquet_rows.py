@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -46,7 +47,7 @@ def parquet_rows(path: Path, progress: Progress = no_progress) -> Iterator[dict[
 
 
 def _refuse_equal_names(path: Path, names: list[str]) -> None:
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise UnreadableFile(f"{path}: has two columns of the name {twice[0]!r}; keep one, or rename it.")
 
 

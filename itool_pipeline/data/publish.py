@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -40,7 +41,14 @@ def publish(folder: Path, repository: str) -> str:
     try:
         api.create_repo(repository, repo_type="model", private=True, exist_ok=True)
         made = api.upload_folder(repo_id=repository, folder_path=folder, ignore_patterns=["manifest.json", ".tmp/*"])
-    except (httpx2.HTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+    except (
+        httpx2.HTTPError,
+        httpx2.InvalidURL,
+        json.JSONDecodeError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        OSError,
+    ) as error:
         said = str(error).strip().partition("\n")[0]
         raise PublishError(
             f"{folder} was not uploaded to {repository}: {said}. Check that {TOKEN} may write there and that the hub "

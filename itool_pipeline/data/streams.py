@@ -22,7 +22,10 @@ from itool_pipeline.errors import ActionableError
 
 CHUNK_BYTES = 1 << 20
 ROW_BYTES = 1 << 28
-"""A longer row is refused: a file whose row does not end, which gzip makes of very little, would fill the memory."""
+"""A longer row (in an array, one of more characters) is refused.
+
+A row that does not end would fill the memory, and gzip makes gigabytes of a small file.
+"""
 GZIP = b"\x1f\x8b"
 """How a file begins that gzip compressed."""
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -120,8 +123,10 @@ def json_documents(path: Path, progress: Progress = no_progress) -> Iterator[Any
         yield text.value()
 
 
-def _too_long(path: Path, row: str) -> UnreadableFile:
-    return UnreadableFile(f"{path}: {row} is longer than {ROW_BYTES >> 20} MiB, or never ends; part it, or mend it")
+def _too_long(path: Path, row: str, found: str = "") -> UnreadableFile:
+    return UnreadableFile(
+        f"{path}: {row} is longer than {ROW_BYTES >> 20} MiB, or never ends{found}; part it, or mend it"
+    )
 
 
 class _Text:
@@ -159,6 +164,8 @@ class _Text:
                 whole = self._window[end - 1] in '}]"' or _END.match(self._window, end) is not None
             except (ValueError, RecursionError) as error:
                 # It may only have been cut off. Doubling keeps the work linear when it is truly broken.
+                if len(self._window) - self._at > ROW_BYTES:
+                    raise _too_long(self._path, f"row {self.rows}", f": {error}") from error
                 if not self._grow(chunks):
                     raise UnreadableFile(f"{self._path}: not JSON: row {self.rows}: {error}") from error
             else:
@@ -166,12 +173,11 @@ class _Text:
                     self._at = end
                     self.rows += 1
                     return value
-            chunks *= 2
+            room = ROW_BYTES + CHUNK_BYTES - (len(self._window) - self._at)
+            chunks = min(2 * chunks, max(1, room // CHUNK_BYTES))
 
     def _grow(self, chunks: int) -> bool:
         """More text, and what was read dropped. False when the file has ended."""
-        if len(self._window) - self._at > ROW_BYTES:
-            raise _too_long(self._path, f"row {self.rows}")
         more = []
         for _ in range(chunks):
             chunk = next(self._chunks, None)

@@ -32,9 +32,10 @@ class NoExperiment(ActionableError):
 def required_experiment(partition: str | None) -> str:
     """The experiment that a run is for, which its only partition names. Raises NoExperiment where it has none."""
     if partition is None:
+        tag = f'{{"{PARTITION_TAG}": "NAME"}}'
         raise NoExperiment(
-            "The run is for no single experiment: name one with `dg launch --job … --partition NAME`, of old `--tags "
-            f'\'{{"{PARTITION_TAG}": "NAME"}}\'`; there are {", ".join(experiments.get_partition_keys()) or "none"}.'
+            "The run is for no single experiment: name one with `dg launch --job … --partition NAME`, in older ones "
+            f"`--tags '{tag}'`; there are {', '.join(experiments.get_partition_keys()) or 'none'}."
         )
     return partition
 

@@ -30,16 +30,17 @@ def attach_adapter(model: PreTrainedModel, adapter: Path, *, trainable: bool) ->
     with refusing_what_is_unread(_unread(adapter)):
         settings = _settings(model, adapter)
         attached = PeftModel.from_pretrained(model, str(adapter), config=settings, is_trainable=trainable)
-        _check_names(attached, adapter)
+        _require_stated_weights(attached, adapter)
     return attached
 
 
 def require_fitting_adapter(directory: Path, adapter: Path) -> None:
     """Raise as `attach_adapter` does, of the model in `directory`. No weights are read."""
     config = read_model_config(directory)
-    with refusing_what_is_unread(_unread(adapter)), torch.device("meta"):
+    with refusing_what_is_unread(f"{directory}: transformers cannot make its model"), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-        _check_names(get_peft_model(model, _settings(model, adapter)), adapter)
+    with refusing_what_is_unread(_unread(adapter)), torch.device("meta"):
+        _require_stated_weights(get_peft_model(model, _settings(model, adapter)), adapter)
 
 
 def _settings(model: PreTrainedModel, adapter: Path) -> LoraConfig:
@@ -50,7 +51,7 @@ def _settings(model: PreTrainedModel, adapter: Path) -> LoraConfig:
 
 
 def _unread(adapter: Path) -> str:
-    return f"{adapter} holds no LoRA adapter that peft reads; save or fetch it again"
+    return f"{adapter} holds no LoRA adapter that peft reads"
 
 
 def _check_adapter_fits(model: PreTrainedModel, adapter: Path) -> None:
@@ -59,6 +60,8 @@ def _check_adapter_fits(model: PreTrainedModel, adapter: Path) -> None:
         module = modules.get(name)
         if module is None:
             raise ModelError(f"{adapter} is an adapter of another model: this one has no layer {name}")
+        if not hasattr(module, "in_features"):  # as GPT-2's, whose sizes are compared with peft's own
+            continue
         features, axis = (module.in_features, 1) if kind == "lora_A" else (module.out_features, 0)
         if shape[axis] != features:
             raise ModelError(
@@ -77,7 +80,7 @@ def _adapter_shapes(weights: Path) -> Iterator[tuple[str, str, str, list[int]]]:
             yield key, module, kind, tensors.get_slice(key).get_shape()
 
 
-def _check_names(attached: Any, adapter: Path) -> None:
+def _require_stated_weights(attached: Any, adapter: Path) -> None:
     """Weights that the config does not name would be left out, and those that are missing be nothing, in silence."""
     named = get_peft_model_state_dict(attached, save_embedding_layers=False)
     wanted = {name: list(weight.shape) for name, weight in named.items()}
@@ -85,6 +88,6 @@ def _check_names(attached: Any, adapter: Path) -> None:
     differ = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
     if differ:
         raise ModelError(
-            f"{adapter}: its weights are not those that its {ADAPTER_CONFIG} states ({differ[0]} and {len(differ) - 1} "
-            f"others); save it again"
+            f"{adapter}: its weights are not those that its {ADAPTER_CONFIG} states ({differ[0]} first, "
+            f"of {len(differ)}); save it again"
         )

@@ -106,11 +106,11 @@ def load_model(
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """The tokenizer saved in `directory`. Raises ModelError when there is none that can be read."""
     require_file(directory, "tokenizer_config.json", "tokenizer")
-    with refusing_what_is_unread(f"{directory} holds no tokenizer that transformers reads; save or fetch it again"):
+    with refusing_what_is_unread(f"{directory} holds no tokenizer that transformers reads"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             str(directory), local_files_only=True, trust_remote_code=False
         )
-        tokenizer.decode(tokenizer.encode("Hello"))  # settings that it does not look at before
+        tokenizer.decode(tokenizer.encode("Hello"))  # some settings fail there first
     return tokenizer
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from itool_pipeline.data.model_folder import read_config_json
-from itool_pipeline.errors import ActionableError
+from itool_pipeline.errors import ActionableError, words_for
 
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
 _OWN_ROPE = ("longrope", "dynamic")
@@ -20,18 +20,20 @@ class ModelError(ActionableError):
 
 
 @contextmanager
-def refusing_what_is_unread(what: str) -> Iterator[None]:
-    """Raises ModelError for `what`, whatever transformers fails by inside.
+def refusing_what_is_unread(what: str, remedy: str = "save or fetch it again") -> Iterator[None]:
+    """Raises ModelError for `what`, whatever transformers fails by inside; but what is wrong with the machine (no
+    memory, no right, no descriptor) goes on as it is.
 
-    It takes files as they are and looks at little of them itself, and tokenizers raises a bare Exception.
+    transformers takes files as they are and looks at little of them itself, and tokenizers raises a bare Exception.
     """
     try:
         yield
-    except ActionableError:
-        raise
     except Exception as error:
+        if words_for(error) is not None:
+            raise
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ModelError(f"{what} ({reason})") from error
+        what_to_do = "install the package that it needs" if isinstance(error, ImportError) else remedy
+        raise ModelError(f"{what} ({reason}); {what_to_do}") from error
 
 
 def read_model_config(directory: Path) -> Any:
@@ -45,13 +47,11 @@ def read_model_config(directory: Path) -> Any:
     stated = read_config_json(directory)
     _refuse_foreign(directory, stated)
     name = model_class(stated)
-    unread = f"{directory / 'config.json'} is no config that transformers reads"
+    unread, remedy = f"{directory / 'config.json'} is no config that transformers reads", "save or fetch it again"
     if "auto_map" in stated:
-        unread = (
-            f"{directory}: {name} is made by code of its own, and a model's code is never run; take a model of a "
-            "family that transformers has"
-        )
-    with refusing_what_is_unread(unread):
+        unread = f"{directory}: {name} is made by code of its own, and a model's code is never run"
+        remedy = "take a model of a family that transformers has"
+    with refusing_what_is_unread(unread, remedy):
         config = AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(_not_causal(directory, name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from itool_pipeline.config import ComputeConfig
-from itool_pipeline.data.model_folder import ADAPTER_CONFIG
+from itool_pipeline.data.model_folder import ADAPTER_CONFIG, json_object_of
 from itool_pipeline.engines.drawing import Drawing
 from itool_pipeline.engines.model_config import ModelError, end_tokens_of, read_model_config
 from itool_pipeline.engines.types import Engine, EngineSettings
@@ -111,9 +110,9 @@ def require_vllm() -> None:
 def adapter_shape(directory: Path) -> AdapterShape:
     """The shape of a LoRA adapter. Raises ModelError when its config does not say it."""
     try:
-        stated = json.loads((directory / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        stated = json_object_of(directory / ADAPTER_CONFIG)
         return AdapterShape(int(stated["r"]), frozenset(name.rpartition(".")[2] for name in stated["target_modules"]))
-    except (OSError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError) as error:
         raise ModelError(f"{directory}: not a complete adapter: {ADAPTER_CONFIG} lacks its shape ({error})") from error
 
 

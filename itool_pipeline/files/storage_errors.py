@@ -28,7 +28,7 @@ def is_damage(error: OSError) -> bool:
     """Whether the disk no longer has what was written. Any other refusal, for want of a right or of a free descriptor,
     tells nothing of the content.
     """
-    return error.errno in (errno.EIO, errno.EISDIR)
+    return error.errno in (errno.EIO, errno.EISDIR, errno.EUCLEAN, errno.EBADMSG)  # the last two: bad checksums
 
 
 @contextmanager

@@ -36,11 +36,6 @@ def _cell(value: Any, width: int) -> str:
     return as_text(text)
 
 
-def counted_share(share: float, count: int, total: int, low: float, high: float) -> str:
-    """A share with its counts and its 95% interval."""
-    return f"{share:.1%} ({count}/{total}; {low:.0%}-{high:.0%})"
-
-
 def as_text(text: str) -> str:
     """The text for a line of markdown that shows it as it is: links, images, HTML and the marks of tables too."""
     return _MARKS.sub(r"\\\g<0>", text).replace("<", "&lt;")

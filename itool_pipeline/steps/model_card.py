@@ -17,6 +17,7 @@ from itool_pipeline.statistics import mcnemar_exact, paired_bootstrap, wilson_in
 from itool_pipeline.steps.artifact_files import CASES_FILE
 from itool_pipeline.steps.asset_graph import asked_benchmarks
 from itool_pipeline.steps.display import MARKDOWN, table
+from itool_pipeline.steps.shares import counted_share
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.table_files import read_table_rows
 
@@ -120,7 +121,7 @@ def _score_rows(verdicts: Mapping[str, Verdicts]) -> Iterator[dict[str, str]]:
 
 def _share(found: list[bool]) -> str:
     low, high = wilson_interval(sum(found), len(found))
-    return f"{sum(found) / len(found):.1%} ({sum(found)}/{len(found)}; {low:.0%}-{high:.0%})" if found else "-"
+    return counted_share(sum(found) / len(found), sum(found), len(found), low, high) if found else "-"
 
 
 def _gains(ws: Workspace, checkpoint: str, verdicts: Mapping[str, Verdicts]) -> str:

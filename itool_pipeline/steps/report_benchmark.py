@@ -8,7 +8,8 @@ from typing import Any
 
 from itool_pipeline.benchmarks.types import Benchmark
 from itool_pipeline.config import Experiment
-from itool_pipeline.steps.display import IMAGE, MARKDOWN, Tables, bar_plot, counted_share, table
+from itool_pipeline.steps.display import IMAGE, MARKDOWN, Tables, bar_plot, table
+from itool_pipeline.steps.shares import counted_share
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.database import Database

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from itool_pipeline.core.preference_pairs import PairVerdict
-from itool_pipeline.steps.display import IMAGE, MARKDOWN, Tables, bar_plot, counted_share, table
+from itool_pipeline.steps.display import IMAGE, MARKDOWN, Tables, bar_plot, table
+from itool_pipeline.steps.shares import counted_share
 from itool_pipeline.steps.workspace import Workspace
 from itool_pipeline.store.artifacts import Step
 from itool_pipeline.store.database import Database
@@ -94,6 +95,7 @@ def _in_order(rows: Sequence[Row]) -> list[Row]:
 
 
 def search_row(ws: Workspace, k: int) -> dict[str, Any]:
+    """What the k-th search found, and why pairs were refused."""
     pairs = ws.input(f"iteration_{k}/pairs").manifest.metadata
     shown = ("trees", "nodes", "distinct_nodes", "trees_with_a_correct_answer", "chosen_by")
     refused = {name: pairs[name] for name in pairs if name.startswith("refused_")}

@@ -22,7 +22,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -160,11 +160,13 @@ class ArtifactStore:
 
         Raises OSError for a folder that cannot be listed.
         """
-        found = []
-        # An asset may have been moved to another disk, and linked.
+        found, seen = list[ArtifactFolder](), set[tuple[int, int]]()
+        # An asset may have been moved to another disk, and linked; and a link may lead back.
         for folder, inner, _ in os.walk(self.root, onerror=_raise_unless_gone, followlinks=True):
             asset = Path(folder).relative_to(self.root).as_posix()
-            for name in sorted(inner):
+            names = [] if _is_seen(Path(folder), seen) else sorted(inner)
+            inner[:] = [name for name in names if ASSET.fullmatch(name) or _FOLDER.fullmatch(name)]
+            for name in tuple(inner):
                 if (named := _FOLDER.fullmatch(name)) and ASSET.fullmatch(asset):
                     inner.remove(name)  # what is in an artifact is no artifact
                     state = cast("State", named[2] or "finished")
@@ -258,6 +260,16 @@ def reuse_or_make(
         start = time.monotonic()
         metadata = make(step)
         return step.finish(origin, metadata, time.monotonic() - start + step.parts.seconds()), False
+
+
+def _is_seen(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    """Whether the folder is among those seen, by device and inode; it is from now on."""
+    with suppress(FileNotFoundError):
+        place = folder.stat()
+        if (place.st_dev, place.st_ino) in seen:
+            return True
+        seen.add((place.st_dev, place.st_ino))
+    return False
 
 
 def _raise_unless_gone(error: OSError) -> None:

@@ -27,7 +27,7 @@ FIGURES = frozenset(
 """The views with a column `artifact`."""
 
 
-def artifact_figures(database: Database, view: str, artifacts: Sequence[str]) -> list[dict[str, Any]]:
+def artifact_figures(database: Database, view: str, artifacts: Sequence[str]) -> list[Row]:
     """The rows of the view that belong to these artifacts, in no order. Raises StorageError for an unknown view."""
     if view not in FIGURES:
         raise StorageError(f"no view {view!r} of artifacts' figures; there are {sorted(FIGURES)}")

@@ -52,7 +52,8 @@ def state_of(connection: duckdb.DuckDBPyConnection, path: Path) -> State:
 
 def _meta(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """What our table `meta` holds; nothing where there is none of its columns."""
-    asked = "SELECT list(column_name ORDER BY column_index) FROM duckdb_columns() WHERE table_name = 'meta'"
+    asked = """SELECT list(column_name ORDER BY column_index) FROM duckdb_columns()
+        WHERE (database_name, schema_name, table_name) = (current_database(), 'main', 'meta')"""
     ((columns,),) = connection.execute(asked).fetchall()
     if columns != ["key", "value"]:
         return {}

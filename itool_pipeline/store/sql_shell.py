@@ -37,15 +37,16 @@ def ask_database(
     Raises StorageError for an empty question, when there is no database yet, when another process keeps it, or when
     DuckDB refuses `sql`.
     """
-    if not sql.strip(" \n\t;"):
-        raise StorageError("Nothing is asked: give a query, for example `FROM leaderboard`")
     if not database.exists():
         raise StorageError(f"{database}: no database yet; run an experiment first, for example `make demo`")
     with Database(database, wait_seconds=wait_seconds).read() as connection:
         try:
             for name, value in (variables or {}).items():
                 connection.execute(f"SET VARIABLE {name} = $value", {"value": value})
-            return take(connection.execute(sql, dict(parameters) if parameters else None))
+            cursor = connection.execute(sql, dict(parameters) if parameters else None)
+            if cursor is None:  # of spaces and comments
+                raise StorageError("Nothing is asked: give a query, for example `FROM leaderboard`")
+            return take(cursor)
         except (duckdb.Error, UnicodeEncodeError) as error:  # the latter is a query that is no text
             raise StorageError(str(error)) from error
 

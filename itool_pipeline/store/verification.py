@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from itool_pipeline.core.types import Progress, no_progress
+from itool_pipeline.errors import words_for
 from itool_pipeline.files.storage_errors import StorageError
 from itool_pipeline.store.artifacts import ArtifactFolder, ArtifactStore
 from itool_pipeline.store.manifest import MANIFEST, Artifact, load_artifact, problems_of
@@ -55,8 +56,8 @@ def verify_store(
 
     Manifests, files and their sizes are looked at, and (`deep`) the sha256 of each. `progress` is called with
     (artifacts verified, total). Nothing is changed and no lock is taken: an artifact that is taken away meanwhile is
-    passed over. Raises StorageError for an asset without a folder, or when there is none, and OSError for what cannot
-    be listed or may not be read.
+    passed over, and one that may not be read counts with the damaged, and says so. Raises StorageError for an asset
+    without a folder, or when there is none, and OSError for a folder that cannot be listed.
     """
     folders = _wanted_folders(store, wanted)
     finished = [folder for folder in folders if folder.state == "finished"]
@@ -79,8 +80,12 @@ def _wanted_folders(store: ArtifactStore, wanted: Iterable[str]) -> list[Artifac
 
 
 def _verify(folder: ArtifactFolder, asset: AssetVerification, deep: bool) -> None:
-    artifact = load_artifact(folder.asset, folder.fingerprint, folder.path)
-    problems = problems_of(artifact, deep=deep) if artifact else [f"{MANIFEST} is missing or torn"]
+    artifact = None
+    try:
+        artifact = load_artifact(folder.asset, folder.fingerprint, folder.path)
+        problems = problems_of(artifact, deep=deep) if artifact else [f"{MANIFEST} is missing or torn"]
+    except OSError as error:  # the others are looked at all the same
+        problems = [f"not looked at, as it may not be read: {words_for(error) or error}"]
     if problems and not folder.path.exists():
         return
     entries = list(artifact.manifest.files.values()) if artifact else []

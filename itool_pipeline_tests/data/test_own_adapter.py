@@ -38,6 +38,19 @@ def test_a_plain_lora_is_found_and_copied_without_names_of_another_machine(tmp_p
     assert (tmp_path / "copy" / ADAPTER_WEIGHTS).read_bytes() == b"weights"
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"bias": None},
+        {"init_lora_weights": "Gaussian"},
+        {"init_lora_weights": True, "corda_config": {"x": 1}, "loftq_config": {"loftq_bits": 4}},
+    ],
+    ids=str,
+)
+def test_how_a_plain_lora_began_does_not_matter(tmp_path: Path, beside: dict[str, Any]) -> None:
+    assert find_adapter(str(adapter(tmp_path / "own", **beside))) == tmp_path / "own"
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "another kind": ({"peft_type": "IA3"}, "of the kind IA3"),
     "DoRA": ({"use_dora": True}, "more than plain LoRA: DoRA"),
@@ -68,7 +81,7 @@ def test_pickled_weights_and_half_an_adapter_are_refused(tmp_path: Path, missing
         find_adapter(str(folder))
 
 
-@pytest.mark.parametrize("content", ["{", "[]"])
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000], ids=["cut", "a list", "nested"])
 def test_a_config_that_cannot_be_read_is_named(tmp_path: Path, content: str) -> None:
     folder = adapter(tmp_path / "own")
     (folder / ADAPTER_CONFIG).write_text(content)

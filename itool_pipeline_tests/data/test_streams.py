@@ -129,3 +129,14 @@ def test_a_row_that_does_not_end_is_refused_before_it_fills_the_memory(
     else:
         with pytest.raises(UnreadableFile, match=r"rows\.json\.gz: (line 2|row 1) is longer than 1 MiB"):
             next(rows)
+
+
+def test_damage_in_a_long_array_is_still_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "CHUNK_BYTES", 1 << 10)
+    monkeypatch.setattr(streams, "ROW_BYTES", 1 << 16)
+    path = tmp_path / "rows.json"
+    path.write_text('[1, {"a": 2 "b": 3}, ' + ", ".join(["4"] * (1 << 18)) + "]")
+    rows = json_array(path)
+    assert next(rows) == 1
+    with pytest.raises(UnreadableFile, match=r"row 1 is longer than 0 MiB, or never ends: Expecting ',' delimiter"):
+        next(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -15,7 +16,7 @@ from transformers import AutoTokenizer, Gemma3Config, LlamaConfig
 
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.engines.model import LoadedModel, load_model, load_tokenizer
-from itool_pipeline.engines.model_config import ModelError, context_length, read_model_config
+from itool_pipeline.engines.model_config import ModelError, context_length, read_model_config, refusing_what_is_unread
 from itool_pipeline.errors import ActionableError
 
 FP32 = ComputeConfig(device="cpu", dtype="float32")
@@ -176,6 +177,18 @@ def test_settings_that_no_tokenizer_has_are_refused(tiny_model_dir: Path, tmp_pa
     file.write_text(json.dumps(json.loads(file.read_text()) | setting))
     with pytest.raises(ModelError, match="broken holds no tokenizer that transformers reads"):
         load_tokenizer(tmp_path / "broken")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), MemoryError()], ids=repr)
+def test_what_is_wrong_with_the_machine_is_not_said_of_the_model(error: Exception) -> None:
+    with pytest.raises(type(error)), refusing_what_is_unread("the model is broken"):
+        raise error
+
+
+def test_a_package_that_is_missing_is_to_be_installed() -> None:
+    told = r"^no tokenizer \(it requires sentencepiece\); install the package that it needs$"
+    with pytest.raises(ModelError, match=told), refusing_what_is_unread("no tokenizer"):
+        raise ImportError("it requires sentencepiece")
 
 
 def test_a_damaged_generation_config_is_refused(tiny_model_dir: Path, tmp_path: Path) -> None:

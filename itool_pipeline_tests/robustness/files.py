@@ -45,6 +45,9 @@ def damaged_files(outcome: Outcome, tries: int, draw: random.Random) -> None:
             for _ in read_any_layout(path):
                 pass
 
+        for _, content in whole:  # what is whole must be taken
+            path.write_bytes(content)
+            read()
         while outcome.tries < tries:
             name, content = draw.choice(whole)
             path.write_bytes(damaged(content, draw))

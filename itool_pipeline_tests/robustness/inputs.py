@@ -107,10 +107,10 @@ def rows(outcome: Outcome, tries: int, draw: random.Random) -> None:
         while outcome.tries < tries:
             for name, row in ROWS.items():
                 count = min(CHUNK, tries - outcome.tries)
-                mutated = [json.dumps(mutated(row, draw)) for _ in range(count)]
+                others = [json.dumps(mutated(row, draw)) for _ in range(count)]
                 first = [json.dumps(row)] * 3
                 # Only where the whole is not read well its rows are looked at one by one.
-                for lines in [mutated] if not _read(path, [*first, *mutated]) else [[line] for line in mutated]:
+                for lines in [others] if not _read(path, [*first, *others]) else [[line] for line in others]:
                     problems = _read(path, [*first, *lines])
                     for _ in lines[1:]:
                         outcome.tried([])

@@ -46,6 +46,8 @@ def model_folders(outcome: Outcome, tries: int, draw: random.Random) -> None:
             prepare_base_model(HubModel(type="hub", name=str(broken)), root, out, require)
             load_model(broken, FP32)
 
+        shutil.copytree(whole, broken)
+        use()  # what is whole must be taken
         for number in range(tries):
             _damage_one(whole, broken, draw.choice([*MODEL_FILES, WEIGHTS]), draw)
             shutil.rmtree(out, ignore_errors=True)
@@ -65,6 +67,8 @@ def adapters(outcome: Outcome, tries: int, draw: random.Random) -> None:
             copy_adapter(broken, out)
             load_model(model, FP32, adapter=out, merge=True)
 
+        shutil.copytree(whole, broken)
+        use()  # what is whole must be taken
         for number in range(tries):
             _damage_one(whole, broken, draw.choice([ADAPTER_CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS]), draw)
             shutil.rmtree(out, ignore_errors=True)

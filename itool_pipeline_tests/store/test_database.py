@@ -283,6 +283,14 @@ def test_a_database_of_another_program_is_left_alone(database: Database, table: 
     assert database.path.read_bytes() == before
 
 
+def test_a_table_meta_of_somebody_elses_schema_is_nothing_to_us(database: Database) -> None:
+    with database.transaction() as connection:
+        connection.execute("CREATE SCHEMA mine")
+        connection.execute("CREATE TABLE mine.meta (id INT)")
+    with database.read() as connection:
+        assert connection.execute("FROM mine.meta").fetchall() == []
+
+
 def test_an_older_file_is_kept_beside_a_new_one(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     load(database, "buffer", A, buffer("e1"))
     monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)

@@ -94,8 +94,9 @@ def test_a_flipped_byte_is_found_by_a_deep_look_and_by_whoever_would_use_it(
     assert shown[-3].startswith("No run uses them: what is needed of them is moved aside and made anew by the next")
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.EUCLEAN, errno.EBADMSG])
 def test_missing_and_unreadable_files_and_torn_manifests_are_found(
-    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     first, second, third = (store.root / "iteration_1" / "pairs" / A, store.root / "base_model" / A, B)
     (first / "rows").unlink()
@@ -103,13 +104,13 @@ def test_missing_and_unreadable_files_and_torn_manifests_are_found(
     manifest.write_bytes(manifest.read_bytes()[:50])
 
     def refuse(path: Path) -> str:
-        raise OSError(5, "Input/output error")
+        raise OSError(number, "refused by the disk")
 
     monkeypatch.setattr("itool_pipeline.store.manifest.known_sha256", refuse)
     assert verify_store(store, deep=True).damaged == {
         second: ["manifest.json is missing or torn"],
-        first: ["deep/rows cannot be read: Input/output error", "rows is missing"],
-        first.with_name(third): ["rows cannot be read: Input/output error"],
+        first: ["deep/rows cannot be read: refused by the disk", "rows is missing"],
+        first.with_name(third): ["rows cannot be read: refused by the disk"],
     }
 
 
@@ -131,8 +132,9 @@ def test_what_may_not_be_read_is_not_taken_for_damaged(
         store.find("iteration_1/pairs", A)
     with pytest.raises(OSError, match="refused"), store.open("iteration_1/pairs", A):
         pass
-    with pytest.raises(OSError, match="refused"):
-        verify_store(store, deep=True)
+    told = verify_store(store, deep=True).damaged
+    assert len(told) == 3, "each is looked at"
+    assert all(problem.startswith("not looked at, as it may not be read: ") for (problem,) in told.values())
     monkeypatch.undo()
     assert store.find("iteration_1/pairs", A) is not None
 
@@ -151,6 +153,25 @@ def test_an_asset_that_was_moved_to_another_disk_is_looked_at_too(store: Artifac
     asset.symlink_to(tmp_path / "elsewhere")
     (asset / "pairs" / A / "rows").write_bytes(b"12645")
     assert verify_store(store, deep=True).damaged.keys() == {asset / "pairs" / A}
+
+
+def test_a_link_that_leads_back_shows_nothing_twice(store: ArtifactStore) -> None:
+    before = store.artifact_folders()
+    (store.root / "iteration_1" / "loop").symlink_to(store.root)
+    assert len(before) == len(store.artifact_folders()) > 0
+
+
+def test_what_no_asset_can_be_is_not_looked_into(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `lost+found`, which is root's alone, where a disk is mounted."""
+    before, listed = store.artifact_folders(), os.scandir
+    (store.root / "lost+found" / A).mkdir(parents=True)
+
+    def refuse(path: Any) -> Any:
+        assert "lost+found" not in str(path)
+        return listed(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    assert store.artifact_folders() == before
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
