@@ -13,7 +13,7 @@ from typing import Any
 from itool_pipeline.config import ComputeConfig
 from itool_pipeline.data.model_folder import ADAPTER_CONFIG, json_object_of
 from itool_pipeline.engines.drawing import Drawing
-from itool_pipeline.engines.model_config import ModelError, end_tokens_of, read_model_config
+from itool_pipeline.engines.model_config import ModelError, end_tokens_of, read_model_config, require_file
 from itool_pipeline.engines.types import Engine, EngineSettings
 
 _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
@@ -108,9 +108,10 @@ def require_vllm() -> None:
 
 
 def adapter_shape(directory: Path) -> AdapterShape:
-    """The shape of a LoRA adapter. Raises ModelError when its config does not say it."""
+    """The shape of a LoRA adapter. Raises ModelError or FetchError when its config does not say it."""
+    require_file(directory, ADAPTER_CONFIG, "adapter")
+    stated = json_object_of(directory / ADAPTER_CONFIG)
     try:
-        stated = json_object_of(directory / ADAPTER_CONFIG)
         return AdapterShape(int(stated["r"]), frozenset(name.rpartition(".")[2] for name in stated["target_modules"]))
     except (TypeError, ValueError, KeyError) as error:
         raise ModelError(f"{directory}: not a complete adapter: {ADAPTER_CONFIG} lacks its shape ({error})") from error
