@@ -32,7 +32,7 @@ def download_model(name: str, revision: str, files: Sequence[str] = MODEL_FILES)
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=[*files, "LICENSE*", "README.md"]))
-    except _failures() as error:
+    except hub_failures() as error:
         raise FetchError(explain(f"The model {name}", revision, error)) from error
 
 
@@ -42,7 +42,7 @@ def download_dataset_file(name: str, revision: str, filename: str) -> Path:
 
     try:
         return Path(hf_hub_download(name, filename, repo_type="dataset", revision=revision))
-    except _failures() as error:
+    except hub_failures() as error:
         raise FetchError(explain(f"The data set {name} ({filename})", revision, error)) from error
 
 
@@ -58,7 +58,7 @@ def download_dataset_files(name: str, revision: str, wanted: str | None) -> tupl
         commit, names = _listed_files(name, revision)
         chosen = _chosen_files(name, names, wanted)
         return tuple(Path(hf_hub_download(name, one, repo_type="dataset", revision=commit)) for one in chosen)
-    except _failures() as error:
+    except hub_failures() as error:
         raise FetchError(explain(f"The data set {name}", revision, error)) from error
 
 
@@ -103,7 +103,7 @@ def commit_of(file: Path) -> str:
     return next((folder.name for folder in file.parents if folder.parent.name == "snapshots"), "")
 
 
-def _failures() -> tuple[type[Exception], ...]:
+def hub_failures() -> tuple[type[Exception], ...]:
     """What the hub's library raises where something is not there or cannot be fetched.
 
     Of what a connection does it passes some on as it is: a proxy that refuses, a download that breaks off again and

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
+from itool_pipeline.data.hub import hub_failures
 from itool_pipeline.errors import ActionableError
 
 TOKEN = "HF_TOKEN"
@@ -33,22 +33,13 @@ def publish(folder: Path, repository: str) -> str:
 
     Raises PublishError as `require_token` does, and when the hub refuses or cannot be reached.
     """
-    import httpx2
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 
     api = HfApi(token=require_token(repository))
     try:
         api.create_repo(repository, repo_type="model", private=True, exist_ok=True)
         made = api.upload_folder(repo_id=repository, folder_path=folder, ignore_patterns=["manifest.json", ".tmp/*"])
-    except (
-        httpx2.HTTPError,
-        httpx2.InvalidURL,
-        json.JSONDecodeError,
-        HFValidationError,
-        OfflineModeIsEnabled,
-        OSError,
-    ) as error:
+    except hub_failures() as error:
         said = str(error).strip().partition("\n")[0]
         raise PublishError(
             f"{folder} was not uploaded to {repository}: {said}. Check that {TOKEN} may write there and that the hub "

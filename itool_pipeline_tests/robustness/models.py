@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def model_folders(outcome: Outcome, tries: int, draw: random.Random) -> None:
         whole, broken, out = _tiny_model(root), root / "broken", root / "out"
 
         def use() -> None:
+            shutil.rmtree(out, ignore_errors=True)
+
             def require(directory: Path) -> None:
                 require_usable(directory)
                 chat_in(directory, asked)
@@ -46,12 +49,7 @@ def model_folders(outcome: Outcome, tries: int, draw: random.Random) -> None:
             prepare_base_model(HubModel(type="hub", name=str(broken)), root, out, require)
             load_model(broken, FP32)
 
-        shutil.copytree(whole, broken)
-        use()  # what is whole must be taken
-        for number in range(tries):
-            _damage_one(whole, broken, draw.choice([*MODEL_FILES, WEIGHTS]), draw)
-            shutil.rmtree(out, ignore_errors=True)
-            outcome.tried([f"{number}: {problem}" for problem in survives(use, ActionableError)])
+        _try_damaged(outcome, tries, whole, broken, [*MODEL_FILES, WEIGHTS], use, draw)
 
 
 def adapters(outcome: Outcome, tries: int, draw: random.Random) -> None:
@@ -62,21 +60,34 @@ def adapters(outcome: Outcome, tries: int, draw: random.Random) -> None:
         save_adapter(fresh_adapter(load_model(model, FP32).model, lora, seed=0), whole)
 
         def use() -> None:
+            shutil.rmtree(out, ignore_errors=True)
             require_lora(broken)
             require_fitting_adapter(model, broken)
             copy_adapter(broken, out)
             load_model(model, FP32, adapter=out, merge=True)
 
-        shutil.copytree(whole, broken)
-        use()  # what is whole must be taken
-        for number in range(tries):
-            _damage_one(whole, broken, draw.choice([ADAPTER_CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS]), draw)
-            shutil.rmtree(out, ignore_errors=True)
-            outcome.tried([f"{number}: {problem}" for problem in survives(use, ActionableError)])
+        _try_damaged(outcome, tries, whole, broken, [ADAPTER_CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS], use, draw)
 
 
 def _tiny_model(root: Path) -> Path:
     return save_tiny_model(converted_model(storage_paths().downloads), root / "model")
+
+
+def _try_damaged(
+    outcome: Outcome,
+    tries: int,
+    whole: Path,
+    broken: Path,
+    names: Sequence[str],
+    use: Callable[[], object],
+    draw: random.Random,
+) -> None:
+    """Use copies of the folder, of which one of the files named is damaged; a whole one, first, must be taken."""
+    shutil.copytree(whole, broken)
+    use()
+    for number in range(tries):
+        _damage_one(whole, broken, draw.choice(names), draw)
+        outcome.tried([f"{number}: {problem}" for problem in survives(use, ActionableError)])
 
 
 def _damage_one(whole: Path, broken: Path, name: str, draw: random.Random) -> None:
